@@ -1,0 +1,521 @@
+//! `Cache<K, V>`: the one handle to a cache.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::{Engine, Hasher, Key, Value};
+use crate::drive::drive;
+use crate::error::{Error, LoadError};
+use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
+use crate::handle::{Drained, Refreshing};
+use crate::key::AsKey;
+use crate::lifetime::Freshness;
+use crate::load::{IntoLoad, Traits};
+use crate::loader::{Async, Blocking, BoxError, Loader};
+use crate::moment::Moment;
+use crate::obtain::{Answer, Bounds};
+use crate::stats::Stats;
+use crate::store::{Bound, Judgement};
+
+/// A bounded concurrent cache in which no reader waits for a refresh.
+///
+/// Clones are handles to the same cache; it ends with the last of them, without waiting for work in the background.
+///
+/// Values are cloned out, so that each caller owns what it gets; to share one, make `V` an [`Arc`]. Keys are compared in
+/// full, and looked up by any borrowed form ([`AsKey`]).
+///
+/// ```
+/// use std::time::Duration;
+/// use everfresh::{Cache, Lifetime};
+///
+/// fn fetch(symbol: &str) -> Result<u32, std::io::Error> {
+///     Ok(symbol.len() as u32)
+/// }
+///
+/// let cache: Cache<String, u32> = Cache::builder()
+///     .capacity(10_000)
+///     .lifetime(Lifetime::ttl(Duration::from_secs(60)).stale_while_revalidate(Duration::from_secs(300)))
+///     .build()?;
+/// let price = cache.get_or_load("AAPL", || fetch("AAPL"))?;
+/// assert_eq!(price, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Cache<K, V, S = ahash::RandomState> {
+    pub(crate) engine: Arc<Engine<K, V, S>>,
+}
+
+impl<K, V, S> Clone for Cache<K, V, S> {
+    fn clone(&self) -> Cache<K, V, S> {
+        Cache { engine: Arc::clone(&self.engine) }
+    }
+}
+
+impl<K, V, S> fmt::Debug for Cache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
+/// Looking and loading.
+impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
+    /// The value of a key, fresh or stale.
+    ///
+    /// A stale value comes at once; with a loader of the cache's own ([`loader`](crate::Builder::loader)) it is refreshed
+    /// behind, and a missing one is loaded here. `None` if there is nothing to serve and nothing could be loaded;
+    /// [`try_get`](Cache::try_get) tells why.
+    #[inline]
+    pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        let hash = self.hash(key);
+        if let Some(found) = self.engine.store.find(hash, key)
+            && self.engine.is_plainly_fresh(&found)
+        {
+            let value = found.value.clone();
+            self.count_hit(&found);
+            return Some(value);
+        }
+        self.get_slowly(hash, key)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_slowly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+        if self.engine.loader.is_some() {
+            return self.load_widely(hash, key).ok();
+        }
+        match self.engine.look(hash, key, None) {
+            Some(answer) => {
+                self.engine.conclude(None, answer.outcome, Some(answer.age), answer.refresh);
+                Some(answer.value)
+            }
+            None => {
+                self.engine.conclude(None, Outcome::Miss, None, RefreshStatus::NotNeeded);
+                None
+            }
+        }
+    }
+
+    /// As [`get`](Cache::get) with the cache's own loader, and the reason if there is no value.
+    ///
+    /// # Errors
+    /// [`LoadError::Load`] with the loader's error; [`LoadError::Cache`] if the cache has no loader, a bound was reached, or
+    /// the loader is asynchronous and this thread drives a runtime.
+    pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
+        let hash = self.hash(key);
+        if let Some(found) = self.engine.store.find(hash, key)
+            && self.engine.is_plainly_fresh(&found)
+        {
+            let value = found.value.clone();
+            self.count_hit(&found);
+            return Ok(value);
+        }
+        self.load_widely(hash, key)
+    }
+
+    fn load_widely<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Result<V, LoadError<BoxError>> {
+        let loader = self.engine.loader.clone().ok_or(Error::NO_LOADER)?;
+        let mut bounds = self.bounds();
+        if loader.is_async() {
+            if in_a_runtime() {
+                return self.engine.look(hash, key, None).map(|answer| answer.value).ok_or(Error::WRONG_DOOR.into());
+            }
+            bounds.elsewhere = true;
+        }
+        drive(self.engine.obtain(hash, key, bounds, loader)).map(|answer| answer.value)
+    }
+
+    /// As [`try_get`](Cache::try_get) for a cache with an asynchronous loader of its own.
+    ///
+    /// # Errors
+    /// As [`try_get`](Cache::try_get).
+    pub async fn get_async<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
+        let hash = self.hash(key);
+        if let Some(value) = self.get_plainly(hash, key) {
+            return Ok(value);
+        }
+        let loader = self.engine.loader.clone().ok_or(Error::NO_LOADER)?;
+        Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
+    }
+
+    /// The value of a key; if there is none to serve, `loader` makes it here, once for everybody who asks meanwhile.
+    ///
+    /// A stale value comes at once, and `loader` runs behind. That is why it must own what it needs; see
+    /// [`Lookup::load_inline`] for one that borrows.
+    ///
+    /// # Errors
+    /// [`LoadError::Load`] with the loader's error if that failed and there is nothing to serve instead;
+    /// [`LoadError::Cache`] if a bound was reached, the loader found nothing, or it asked for its own key.
+    ///
+    /// # Panics
+    /// If the loader panics on this thread, the panic goes on to the caller; another caller who waited leads next.
+    #[inline]
+    pub fn get_or_load<Q, F, R>(&self, key: &Q, loader: F) -> Result<V, LoadError<R::Error>>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> R + Send + 'static,
+        R: IntoLoad<V>,
+    {
+        let hash = self.hash(key);
+        if let Some(value) = self.get_plainly(hash, key) {
+            return Ok(value);
+        }
+        let loader = Blocking::<_, false>(move |_| loader());
+        Ok(drive(self.engine.obtain(hash, key, self.bounds(), loader))?.value)
+    }
+
+    /// As [`get_or_load`](Cache::get_or_load) in a task: the same flight, the same rules.
+    ///
+    /// The loader's future runs in the calling task. If that task is dropped, one of those who wait leads next.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Cache::get_or_load).
+    pub async fn get_or_load_async<Q, F, Fut>(
+        &self,
+        key: &Q,
+        loader: F,
+    ) -> Result<V, LoadError<<Fut::Output as IntoLoad<V>>::Error>>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output: IntoLoad<V>> + Send + 'static,
+    {
+        let hash = self.hash(key);
+        if let Some(value) = self.get_plainly(hash, key) {
+            return Ok(value);
+        }
+        let loader = Async::<_, false>(move |_| loader());
+        Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
+    }
+
+    /// What the cache holds and may serve, fresh, stale or as a fallback: without loading, refreshing, counting, or making
+    /// it look used.
+    pub fn peek<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.peek_answer(key, None).map(|answer| answer.value)
+    }
+
+    /// Whether there is a value that may be served, fresh, stale or as a fallback.
+    pub fn contains<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> bool {
+        self.engine.store.peek(self.hash(key), key).is_some_and(|found| {
+            self.engine.stage(&found, self.engine.clock.now()).freshness != Freshness::Expired
+        })
+    }
+
+    pub(crate) fn peek_answer<Q: AsKey<K> + ?Sized>(&self, key: &Q, max_stale: Option<Duration>) -> Option<Answer<V>> {
+        let found = self.engine.store.peek(self.hash(key), key)?;
+        let now = self.engine.clock.now();
+        let stage = self.engine.stage(&found, now);
+        let too_stale = max_stale.is_some_and(|bound| now.since(stage.fresh_until) > bound);
+        let outcome = match stage.freshness {
+            Freshness::Fresh => Outcome::Hit,
+            Freshness::Stale if !too_stale => Outcome::Stale,
+            Freshness::Fallback if !too_stale => Outcome::Fallback,
+            _ => return None,
+        };
+        let age = now.since(found.loaded_at);
+        Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
+    }
+
+    #[inline]
+    fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+        let found = self.engine.store.find(hash, key)?;
+        if !self.engine.is_plainly_fresh(&found) {
+            return None;
+        }
+        let value = found.value.clone();
+        self.count_hit(&found);
+        Some(value)
+    }
+
+    #[inline]
+    fn count_hit(&self, found: &crate::entry::Entry<K, V>) {
+        self.engine.counters.outcome(Outcome::Hit);
+        if self.engine.listeners.any() {
+            self.tell_hit(found);
+        }
+    }
+
+    #[cold]
+    fn tell_hit(&self, found: &crate::entry::Entry<K, V>) {
+        let age = Some(self.engine.clock.now().since(found.loaded_at));
+        let (key, outcome, refresh) = (Some(&found.key), Outcome::Hit, RefreshStatus::NotNeeded);
+        self.engine.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
+    }
+
+    #[inline]
+    pub(crate) fn hash<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> u64 {
+        self.engine.store.hash(key)
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        let policy = &self.engine.policy;
+        Bounds {
+            max_stale: None,
+            wait_at_most: policy.wait_at_most,
+            soft_timeout: policy.soft_timeout,
+            load_timeout: policy.load_timeout,
+            bypass: false,
+            elsewhere: false,
+        }
+    }
+}
+
+/// Writing and invalidating.
+impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
+    /// Puts a value, with the cache's lifetime; whatever load of the key is running will not overwrite it (contract I1).
+    ///
+    /// A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
+    pub fn insert(&self, key: K, value: V) {
+        self.insert_with(key, value, Traits::new());
+    }
+
+    /// Puts a value with a lifetime, weight, tags or token of its own.
+    pub fn insert_with(&self, key: K, value: V, traits: impl Into<Traits>) {
+        let engine = &self.engine;
+        let traits = traits.into();
+        let hash = self.hash(&key);
+        let weight = engine.weigh(&key, &value, traits.weight);
+        engine.flights.fence(hash, &key);
+        let now = engine.clock.now();
+        let (began, tags) = loop {
+            let began = engine.history.now();
+            // Not there only if tags were forgotten in this very moment.
+            if let Some(tags) = engine.history.tags(&traits.tags, began) {
+                break (began, tags);
+            }
+        };
+        let entry = engine.entry(key, value, traits, tags, began, (now, Duration::ZERO));
+        self.forget_negative(hash, &entry.key);
+        let deadline = engine.deadline(&entry);
+        if deadline <= now {
+            if let Some(gone) = engine.store.remove(hash, &entry.key) {
+                engine.depart(gone, Cause::Replaced);
+            }
+            engine.tell_not_stored(&entry.key, NotStored::NotServable);
+            return;
+        }
+        let insertion = engine.store.insert(hash, entry, weight, deadline, now);
+        engine.settle_insertion(insertion, Cause::Replaced);
+        if deadline != Moment::NEVER {
+            engine.keep_reclaiming();
+        }
+    }
+
+    /// Takes a value out and returns it if it may still be served.
+    pub fn remove<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        let hash = self.hash(key);
+        let gone = self.take_out(hash, key)?;
+        let stage = self.engine.stage(&gone, self.engine.clock.now());
+        let value = (stage.freshness != Freshness::Expired).then(|| gone.value.clone());
+        self.engine.depart(gone, Cause::Removed);
+        value
+    }
+
+    /// Makes a key unservable from now on; whatever load of it is running will not be stored (contract I1, I2).
+    pub fn invalidate<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
+        let hash = self.hash(key);
+        if let Some(gone) = self.take_out(hash, key) {
+            self.engine.depart(gone, Cause::Invalidated);
+        }
+    }
+
+    /// Makes unservable all that has the tag; one step, whatever the number of entries (contract I3).
+    pub fn invalidate_tag(&self, tag: &str) {
+        self.engine.history.invalidate_tag(tag);
+        self.engine.sweep_soon();
+    }
+
+    /// Makes unservable all for which `matches` holds, after looking at every entry; loads that are running are not stored.
+    pub fn invalidate_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        self.engine.flights.fence_all();
+        self.engine.store.sweep(
+            Moment::NEVER,
+            |entry| if matches(&entry.key, &entry.value) { Judgement::Remove } else { Judgement::Keep },
+            |gone| self.engine.depart(gone, Cause::Invalidated),
+        );
+    }
+
+    /// Makes everything unservable; one step, whatever the number of entries (contract I3). Their room is given back soon.
+    pub fn clear(&self) {
+        if self.engine.history.invalidate_all() {
+            self.engine.sweep(Moment::NEVER);
+        } else {
+            self.engine.sweep_soon();
+        }
+    }
+
+    /// Makes a key stale from now on: the next reader gets the old value and starts a refresh, if the lifetime has a window
+    /// (contract I2).
+    pub fn expire<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
+        let hash = self.hash(key);
+        let now = self.engine.clock.now();
+        self.engine.flights.mark_expired(hash, key, now);
+        if let Some(found) = self.engine.store.peek(hash, key) {
+            found.expire(now);
+        }
+    }
+
+    /// Makes stale all that has the tag; one step, whatever the number of entries.
+    pub fn expire_tag(&self, tag: &str) {
+        self.engine.history.expire_tag(tag, self.engine.clock.now());
+    }
+
+    /// Makes stale all for which `matches` holds, after looking at every entry.
+    pub fn expire_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let now = self.engine.clock.now();
+        for found in self.engine.store.iter() {
+            if matches(&found.key, &found.value) {
+                self.engine.flights.mark_expired(self.hash(&found.key), &found.key, now);
+                found.expire(now);
+            }
+        }
+    }
+
+    /// Makes everything stale; one step, whatever the number of entries.
+    pub fn expire_all(&self) {
+        if self.engine.history.expire_all(self.engine.clock.now()) {
+            self.engine.sweep(Moment::NEVER);
+        }
+    }
+
+    fn take_out<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<crate::store::Removed<'_, K, V>> {
+        self.engine.flights.fence(hash, key);
+        self.forget_negative(hash, key);
+        let gone = self.engine.store.remove(hash, key);
+        if self.engine.second_level.is_some() {
+            self.engine.forget_in_second_level(key.to_key());
+        }
+        gone
+    }
+
+    fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
+        if let Some(negatives) = &self.engine.negatives {
+            drop(negatives.remove(hash, key));
+        }
+    }
+}
+
+/// Refreshing by hand, watching, ending.
+impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
+    /// Starts a refresh of a key with the cache's own loader, stale or not, stored or not (contract R7).
+    ///
+    /// The handle says what became of it, and waits for its end if it runs.
+    pub fn refresh<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Refreshing<K, V, S> {
+        match self.engine.loader.clone() {
+            Some(loader) => self.refresh_by(key, loader),
+            None => Refreshing::not_started(&self.engine, RefreshStatus::NoLoader),
+        }
+    }
+
+    /// Starts a refresh of a key with a loader of this call's own, stale or not, stored or not.
+    pub fn refresh_with<Q, F, R>(&self, key: &Q, loader: F) -> Refreshing<K, V, S>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> R + Send + 'static,
+        R: IntoLoad<V>,
+    {
+        self.refresh_by(key, Blocking::<_, false>(move |_| loader()))
+    }
+
+    /// As [`refresh_with`](Cache::refresh_with) with an asynchronous loader.
+    pub fn refresh_with_async<Q, F, Fut>(&self, key: &Q, loader: F) -> Refreshing<K, V, S>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output: IntoLoad<V>> + Send + 'static,
+    {
+        self.refresh_by(key, Async::<_, false>(move |_| loader()))
+    }
+
+    fn refresh_by<Q: AsKey<K> + ?Sized>(&self, key: &Q, loader: impl Loader<K, V>) -> Refreshing<K, V, S> {
+        let engine = &self.engine;
+        let hash = self.hash(key);
+        let now = engine.clock.now();
+        let mut wait = None;
+        let found = engine.store.peek(hash, key).filter(|found| !engine.stage(found, now).gone);
+        let status = match found {
+            Some(found) => engine.refresh(hash, &found, now, Some(&mut wait), || loader.detach()),
+            None => engine.load_behind(hash, key, now, &mut wait, || loader.detach()),
+        };
+        if status == RefreshStatus::AlreadyRunning {
+            wait = engine.flights.watch(hash, key);
+        }
+        Refreshing::new(engine, status, wait)
+    }
+
+    /// Gets every event from now on, after the fact and outside of all locks, on the thread on which it happened.
+    ///
+    /// A listener may call the cache. It should be quick: whoever caused the event waits for it. Its panics are contained.
+    pub fn subscribe(&self, listener: impl Fn(&Event<'_, K, V>) + Send + Sync + 'static) -> Subscription {
+        self.engine.listeners.subscribe(Arc::new(listener))
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> Stats {
+        let capacity = match self.engine.store.bound() {
+            Bound::Entries(entries) => Some(entries as u64),
+            Bound::Weight(weight) => Some(weight),
+            Bound::Unbounded => None,
+        };
+        self.engine.counters.snapshot(self.engine.len(), self.engine.store.weight(), capacity)
+    }
+
+    /// How many entries there are. Expired ones count until their room is given back, which happens behind the caller's back
+    /// within a quarter of the lifetime, a minute at most; [`reclaim`](Cache::reclaim) does it at once. After an invalidation
+    /// by tag or of all, until a sweep has given their room back, this looks at every entry.
+    pub fn len(&self) -> usize {
+        self.engine.len()
+    }
+
+    /// Whether no entry takes room; see [`len`](Cache::len).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sum of the weights of all entries; without a weigher, their number.
+    pub fn weight(&self) -> u64 {
+        self.engine.store.weight()
+    }
+
+    /// Gives back the room of all that has expired or was invalidated, now and on this thread.
+    pub fn reclaim(&self) {
+        self.engine.sweep(Moment::NEVER);
+    }
+
+    /// Copies of all that may be served now; what comes or goes meanwhile may or may not be among them.
+    pub fn entries(&self) -> Vec<(K, V)> {
+        let now = self.engine.clock.now();
+        self.engine
+            .store
+            .iter()
+            .filter(|found| self.engine.stage(found, now).freshness != Freshness::Expired)
+            .map(|found| (found.key.clone(), found.value.clone()))
+            .collect()
+    }
+
+    /// Starts no more work in the background, waits until what runs has ended or `deadline` has passed, and says how much it
+    /// left running (contract R8). Lookups go on as before.
+    ///
+    /// It blocks; in a task use [`close_async`](Cache::close_async).
+    pub fn close(&self, deadline: Duration) -> usize {
+        drive(self.close_async(deadline))
+    }
+
+    /// As [`close`](Cache::close) in a task.
+    pub async fn close_async(&self, deadline: Duration) -> usize {
+        self.engine.closed.store(true, Ordering::Release);
+        let until = self.engine.clock.now().after(deadline);
+        let drained = Drained(Arc::clone(&self.engine.background));
+        let _ = crate::refresh::first_of(drained, self.engine.clock.sleep_until(until)).await;
+        self.engine.background.running()
+    }
+}
+
+/// Whether this thread is inside a runtime, which a blocking wait would stop.
+fn in_a_runtime() -> bool {
+    #[cfg(feature = "tokio")]
+    return tokio::runtime::Handle::try_current().is_ok();
+    #[cfg(not(feature = "tokio"))]
+    return false;
+}

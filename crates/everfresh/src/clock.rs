@@ -1,0 +1,251 @@
+//! Time as a value: the system's, one that a test moves by hand, or a runtime's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::moment::{Moment, saturating_nanos};
+use crate::ticks;
+
+/// A future that completes when a clock has reached a moment.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A source of time for a cache; [`SystemClock`] unless the builder is told otherwise.
+///
+/// Implement it to let a cache live in the time of a simulation or of a runtime. Time is counted in [`Duration`]s since an
+/// origin of the clock's own choosing; a cache can tell 584 years apart from its origin, later moments count as never.
+pub trait Clock: Send + Sync + 'static {
+    /// The time since the clock's origin. It must never go back.
+    fn now(&self) -> Duration;
+
+    /// Completes once [`now`](Clock::now) has reached `at`; at the first poll if it has already.
+    fn sleep_until(&self, at: Duration) -> Sleep;
+}
+
+/// The monotonic clock of the operating system, counted from its first use in this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(ticks::exact_nanos())
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        Box::pin(futures_timer::Delay::new(at.saturating_sub(self.now())))
+    }
+}
+
+/// A clock that stands still until it is told to move: tests of code that caches need no sleep.
+///
+/// Clones are handles to the same clock. Whoever waits for a moment is woken by the [`advance`](ManualClock::advance) that
+/// reaches it.
+///
+/// ```
+/// use std::time::Duration;
+/// use everfresh::{Cache, Lifetime, ManualClock};
+///
+/// let clock = ManualClock::new();
+/// let cache: Cache<&str, u32> = Cache::builder()
+///     .capacity(10)
+///     .lifetime(Lifetime::ttl(Duration::from_secs(60)))
+///     .clock(clock.clone())
+///     .build()?;
+/// cache.insert("a", 1);
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(cache.get("a"), None);
+/// # Ok::<(), everfresh::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct ManualClock {
+    shared: Arc<Manual>,
+}
+
+#[derive(Default)]
+struct Manual {
+    now: AtomicU64,
+    sleepers: Mutex<Sleepers>,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    next_id: u64,
+    waiting: BTreeMap<(u64, u64), Waker>,
+}
+
+impl ManualClock {
+    /// A clock that stands at its origin.
+    pub fn new() -> ManualClock {
+        ManualClock::default()
+    }
+
+    /// Moves time forward and wakes everybody whose moment has come.
+    pub fn advance(&self, by: Duration) {
+        let to = self.shared.now.load(Ordering::Acquire).saturating_add(saturating_nanos(by));
+        self.move_to(to);
+    }
+
+    /// Moves time forward to `at` since the origin; does nothing if that is in the past.
+    pub fn advance_to(&self, at: Duration) {
+        self.move_to(saturating_nanos(at));
+    }
+
+    /// The earliest moment that somebody waits for, to let a simulation jump there.
+    pub fn next_wake(&self) -> Option<Duration> {
+        let sleepers = self.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        sleepers.waiting.keys().next().map(|&(at, _)| Duration::from_nanos(at))
+    }
+
+    fn move_to(&self, to: u64) {
+        let due = {
+            let mut sleepers = self.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            // Release: pairs with the Acquire in `now`; under the lock so that no sleeper registers between.
+            let now = self.shared.now.fetch_max(to, Ordering::AcqRel).max(to);
+            let later = match now.checked_add(1) {
+                Some(after) => sleepers.waiting.split_off(&(after, 0)),
+                None => BTreeMap::new(),
+            };
+            std::mem::replace(&mut sleepers.waiting, later)
+        };
+        for waker in due.into_values() {
+            waker.wake();
+        }
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.shared.now.load(Ordering::Acquire))
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        Box::pin(ManualSleep { clock: self.clone(), at: saturating_nanos(at), id: None })
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ManualClock").field(&self.now()).finish()
+    }
+}
+
+struct ManualSleep {
+    clock: ManualClock,
+    at: u64,
+    id: Option<u64>,
+}
+
+impl Future for ManualSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = Arc::clone(&self.clock.shared);
+        let mut sleepers = shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.now.load(Ordering::Acquire) >= self.at {
+            return Poll::Ready(());
+        }
+        let id = *self.id.get_or_insert_with(|| {
+            sleepers.next_id += 1;
+            sleepers.next_id
+        });
+        sleepers.waiting.insert((self.at, id), cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for ManualSleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let mut sleepers = self.clock.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            let _waker = sleepers.waiting.remove(&(self.at, id));
+        }
+    }
+}
+
+/// The time of the tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    origin: tokio::time::Instant,
+}
+
+#[cfg(feature = "tokio")]
+impl TokioClock {
+    /// A clock whose origin is now.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime while its time is paused elsewhere; call it inside the runtime.
+    pub fn new() -> TokioClock {
+        TokioClock { origin: tokio::time::Instant::now() }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Default for TokioClock {
+    fn default() -> TokioClock {
+        TokioClock::new()
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Clock for TokioClock {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        match self.origin.checked_add(at) {
+            Some(at) => Box::pin(tokio::time::sleep_until(at)),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// The clock as the cache uses it: exact when asked, cheap where that is enough.
+#[derive(Clone)]
+pub(crate) enum Timepiece {
+    /// The system's clock, which has a cheap estimate.
+    System,
+    /// Any other.
+    Other(Arc<dyn Clock>),
+}
+
+impl Timepiece {
+    pub(crate) fn now(&self) -> Moment {
+        match self {
+            Timepiece::System => Moment::from_nanos(ticks::exact_nanos()),
+            Timepiece::Other(clock) => clock.now().into(),
+        }
+    }
+
+    /// Whether `deadline` is certainly not reached yet. `false` says nothing: read the exact time then.
+    #[inline]
+    pub(crate) fn surely_before(&self, deadline: Moment) -> bool {
+        match self {
+            Timepiece::System => ticks::surely_before(deadline.nanos()),
+            Timepiece::Other(clock) => Moment::from(clock.now()) < deadline,
+        }
+    }
+
+    pub(crate) fn sleep_until(&self, at: Moment) -> Sleep {
+        if at == Moment::NEVER {
+            return Box::pin(std::future::pending());
+        }
+        let at = Duration::from_nanos(at.nanos());
+        match self {
+            Timepiece::System => SystemClock.sleep_until(at),
+            Timepiece::Other(clock) => clock.sleep_until(at),
+        }
+    }
+}
+
+impl fmt::Debug for Timepiece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timepiece").field(&self.now()).finish()
+    }
+}

@@ -1,0 +1,21 @@
+//! How a thread takes the steps that a task would take.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+#[cfg(not(everfresh_shuttle))]
+use pollster::block_on;
+#[cfg(everfresh_shuttle)]
+use shuttle::future::block_on;
+
+/// Runs a future to its end on this thread, which sleeps while there is nothing to do.
+///
+/// Most loads on a thread never wait: the first poll needs no waker that could wake anybody.
+pub(crate) fn drive<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => block_on(future),
+    }
+}

@@ -1,0 +1,287 @@
+//! What a cache is made of, and the small steps that lookups, loads and refreshes are told in.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Timepiece;
+use crate::entry::{Attempt, Entry, Extra, Idle};
+use crate::error::Failure;
+use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
+use crate::flight::Flights;
+use crate::history::{Began, History, Standing, Tag};
+use crate::level::SecondLevel;
+use crate::lifetime::{Freshness, Lifetime, Windows};
+use crate::load::{Previous, Traits};
+use crate::loader::WideLoader;
+use crate::moment::Moment;
+use crate::pool::{Background, RefreshPool};
+use crate::stats::Counters;
+use crate::store::{Insertion, PushedOut, Removed, Store};
+
+/// What a key must be able to do.
+pub trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> Key for K {}
+
+/// What a value must be able to do.
+pub trait Value: Clone + Send + Sync + 'static {}
+impl<V: Clone + Send + Sync + 'static> Value for V {}
+
+/// What a hasher must be able to do.
+pub trait Hasher: BuildHasher + Clone + Send + Sync + 'static {}
+impl<S: BuildHasher + Clone + Send + Sync + 'static> Hasher for S {}
+
+pub(crate) type Weigher<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
+pub(crate) type StoreIf<V> = dyn Fn(&V) -> bool + Send + Sync;
+
+/// Every choice of the builder that is asked for later.
+pub(crate) struct Policy<K, V> {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) windows: Windows,
+    /// Nanoseconds before the end of freshness at which a hit wants a closer look: for refreshing ahead.
+    pub(crate) look_ahead: u64,
+    pub(crate) refresh_ahead: Option<f64>,
+    pub(crate) early_refresh: Option<f64>,
+    pub(crate) weigher: Option<Box<Weigher<K, V>>>,
+    pub(crate) store_if: Option<Box<StoreIf<V>>>,
+    pub(crate) negative_ttl: Option<Duration>,
+    pub(crate) load_timeout: Option<Duration>,
+    pub(crate) refresh_timeout: Option<Duration>,
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) wait_at_most: Option<Duration>,
+    pub(crate) max_waiters: usize,
+    pub(crate) backoff: (Duration, Duration),
+}
+
+/// A remembered error or absence.
+#[derive(Clone)]
+pub(crate) enum Negative {
+    Failed(Failure),
+    Absent,
+}
+
+pub(crate) struct Engine<K, V, S> {
+    pub(crate) store: Store<K, V, S>,
+    pub(crate) negatives: Option<Store<K, Negative, S>>,
+    pub(crate) flights: Arc<Flights<K, V>>,
+    pub(crate) history: History,
+    pub(crate) counters: Counters,
+    pub(crate) listeners: Arc<Listeners<K, V>>,
+    pub(crate) clock: Timepiece,
+    pub(crate) policy: Policy<K, V>,
+    pub(crate) pool: RefreshPool,
+    pub(crate) background: Arc<Background>,
+    pub(crate) loader: Option<WideLoader<K, V>>,
+    pub(crate) second_level: Option<Arc<dyn SecondLevel<K, V>>>,
+    pub(crate) closed: AtomicBool,
+    /// No worker could be had; tried again from this moment on.
+    pub(crate) unavailable_until: AtomicU64,
+    pub(crate) told_unavailable: AtomicBool,
+    /// Entries were invalidated by tag or all at once, and their room is not given back yet.
+    pub(crate) struck: AtomicBool,
+    /// Somebody reclaims expired entries already.
+    pub(crate) reclaiming: AtomicBool,
+}
+
+/// What is still to be served of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stage {
+    pub(crate) freshness: Freshness,
+    /// When it was or will be stale: its own time, or when it was declared so.
+    pub(crate) fresh_until: Moment,
+    /// Invalidated, not merely too old.
+    pub(crate) gone: bool,
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end.
+    #[inline]
+    pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>) -> bool {
+        let fresh_until = entry.fresh_until();
+        let plain = entry.extra.is_none() && entry.epoch == self.history.epoch();
+        plain
+            && (fresh_until == Moment::NEVER
+                || self
+                    .clock
+                    .surely_before(Moment::from_nanos(fresh_until.nanos().saturating_sub(self.policy.look_ahead))))
+    }
+
+    /// Which life an entry is in, with all that befell it.
+    pub(crate) fn stage(&self, entry: &Entry<K, V>, now: Moment) -> Stage {
+        let mut standing = match entry.epoch == self.history.epoch() {
+            true => Standing::Good,
+            false => self.history.standing_of_epoch(entry.epoch),
+        };
+        if let Some(extra) = &entry.extra
+            && !extra.tags.is_empty()
+        {
+            standing = standing.and(History::standing_of_tags(&extra.tags, extra.tag_point));
+        }
+        let fresh_until = match standing {
+            Standing::Good => entry.fresh_until(),
+            Standing::StaleSince(since) => entry.fresh_until().min(since.max(entry.loaded_at)),
+            Standing::Gone => {
+                return Stage { freshness: Freshness::Expired, fresh_until: entry.loaded_at, gone: true };
+            }
+        };
+        let idle = entry.idle_until().is_some_and(|idle_until| now >= idle_until);
+        let freshness = if idle { Freshness::Expired } else { self.windows(entry).judge(fresh_until, now) };
+        Stage { freshness, fresh_until, gone: false }
+    }
+
+    pub(crate) fn windows(&self, entry: &Entry<K, V>) -> Windows {
+        match entry.extra.as_ref().and_then(|extra| extra.lifetime) {
+            Some(own) => own.windows(),
+            None => self.policy.windows,
+        }
+    }
+
+    /// How many entries there are, without those that an invalidation has struck but no sweep has met yet.
+    pub(crate) fn len(&self) -> usize {
+        if !self.struck.load(Ordering::Acquire) {
+            return self.store.len();
+        }
+        let now = self.clock.now();
+        self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
+    }
+
+    /// What a loader may look at, whatever its age, unless it was invalidated.
+    pub(crate) fn previous(&self, hash: u64, key: &K) -> Option<Previous<V>> {
+        let found = self.store.peek(hash, key)?;
+        let now = self.clock.now();
+        if self.stage(&found, now).gone {
+            return None;
+        }
+        Some(Previous {
+            value: found.value.clone(),
+            age: now.since(found.loaded_at),
+            token: found.extra.as_ref().and_then(|extra| extra.token.clone()),
+        })
+    }
+
+    /// What a value weighs; runs the user's weigher.
+    pub(crate) fn weigh(&self, key: &K, value: &V, own: Option<u64>) -> u64 {
+        own.unwrap_or_else(|| self.policy.weigher.as_ref().map_or(1, |weigh| weigh(key, value)))
+    }
+
+    /// The entry for a value whose load ended now.
+    pub(crate) fn entry(
+        &self,
+        key: K,
+        value: V,
+        traits: Traits,
+        tags: Box<[Arc<Tag>]>,
+        began: Began,
+        (now, load_took): (Moment, Duration),
+    ) -> Entry<K, V> {
+        let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
+        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let plain = traits.lifetime.is_none()
+            && traits.weight.is_none()
+            && tags.is_empty()
+            && traits.token.is_none()
+            && lifetime.idle_bound().is_none()
+            && self.policy.early_refresh.is_none();
+        let extra = match plain {
+            true => None,
+            false => Some(Box::new(Extra {
+                lifetime: traits.lifetime,
+                weight: traits.weight,
+                idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
+                tags,
+                tag_point: began.tag_point,
+                token: traits.token,
+                load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
+            })),
+        };
+        Entry::new(key, value, now, fresh_until, began, extra)
+    }
+
+    /// The entry for a value that still holds: the same, and its life starts anew.
+    pub(crate) fn renewed(&self, old: &Entry<K, V>, began: Began, now: Moment, load_took: Duration) -> Entry<K, V> {
+        let own = old.extra.as_ref().and_then(|extra| extra.lifetime);
+        let lifetime = own.unwrap_or(self.policy.lifetime);
+        let extra = old.extra.as_ref().map(|extra| {
+            Box::new(Extra {
+                lifetime: own,
+                weight: extra.weight,
+                idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
+                tags: extra.tags.clone(),
+                tag_point: began.tag_point,
+                token: extra.token.clone(),
+                load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
+            })
+        });
+        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)
+    }
+
+    /// From when on the store may throw an entry out first.
+    pub(crate) fn deadline(&self, entry: &Entry<K, V>) -> Moment {
+        let end = self.windows(entry).end(entry.fresh_until());
+        entry.idle_until().map_or(end, |idle_until| end.min(idle_until))
+    }
+
+    /// Counts and tells what an insertion pushed out or replaced, and lets go of it.
+    pub(crate) fn settle_insertion(&self, insertion: Insertion<'_, K, V>, replaced: Cause) {
+        if let Some(old) = insertion.replaced {
+            self.depart(old, replaced);
+        }
+        for (gone, why) in insertion.pushed_out {
+            let cause = match why {
+                PushedOut::Evicted => Cause::Evicted,
+                PushedOut::Expired => Cause::Expired,
+            };
+            self.depart(gone, cause);
+        }
+        if let Some(refused) = insertion.refused {
+            self.tell_not_stored(&refused.key, NotStored::TooHeavy);
+        }
+    }
+
+    /// Counts and tells that an entry left, and lets go of it.
+    pub(crate) fn depart(&self, gone: Removed<'_, K, V>, cause: Cause) {
+        self.counters.left(cause);
+        if self.listeners.any() {
+            self.listeners.tell(&Event::Left { key: &gone.key, value: &gone.value, cause });
+        }
+    }
+
+    pub(crate) fn tell_not_stored(&self, key: &K, why: NotStored) {
+        self.counters.not_stored(why);
+        self.listeners.tell(&Event::NotStored { key, why });
+    }
+
+    /// Counts and tells the one outcome of a lookup (contract O1).
+    #[inline]
+    pub(crate) fn conclude(
+        &self,
+        key: Option<&K>,
+        outcome: Outcome,
+        age: Option<Duration>,
+        refresh: RefreshStatus,
+    ) {
+        self.counters.outcome(outcome);
+        if self.listeners.any() {
+            self.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
+        }
+    }
+
+    /// How long to leave a key alone after its load failed `failures` times in a row: exponential with jitter, and never
+    /// longer than a quarter of the time that the old value may still be served (contract R3).
+    pub(crate) fn back_off(&self, entry: &Entry<K, V>, fresh_until: Moment, now: Moment) {
+        let failures = entry.attempt().failures + 1;
+        let windows = self.windows(entry);
+        let servable_until = match windows.judge(fresh_until, now) {
+            Freshness::Fresh | Freshness::Stale if windows.stale > 0 => windows.stale_until(fresh_until),
+            Freshness::Fresh => fresh_until,
+            _ => windows.fallback_until(fresh_until),
+        };
+        let left = servable_until.since(now);
+        let (base, max) = self.policy.backoff;
+        let doubled = base.saturating_mul(1 << (failures - 1).min(30));
+        let jittered = doubled.min(max).mul_f64(0.5 + fastrand::f64() / 2.0);
+        entry.set_attempt(Attempt::failed(failures, now.after(jittered.min(left / 4))));
+    }
+}

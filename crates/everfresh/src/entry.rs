@@ -1,0 +1,222 @@
+//! A value with its stamps: what one slot of the store holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::history::{Began, Tag};
+use crate::lifetime::Lifetime;
+use crate::moment::Moment;
+
+/// One cached value. All but the two atomics is fixed at birth; a new value is a new entry.
+#[derive(Debug)]
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// When the load that made the value ended.
+    pub(crate) loaded_at: Moment,
+    fresh_until: AtomicU64,
+    /// The cache-wide epoch in which the load began.
+    pub(crate) epoch: u32,
+    attempt: AtomicU32,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What only some entries have: those with traits of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    /// A lifetime of its own, instead of the cache's.
+    pub(crate) lifetime: Option<Lifetime>,
+    /// A weight of its own, instead of the weigher's.
+    pub(crate) weight: Option<u64>,
+    /// Ends a value that nobody has read for so long.
+    pub(crate) idle: Option<Idle>,
+    pub(crate) tags: Box<[Arc<Tag>]>,
+    /// Where in the history of tags the load began.
+    pub(crate) tag_point: u64,
+    pub(crate) token: Option<Arc<str>>,
+    /// How long the load took, in nanoseconds; kept only for probabilistic early refresh.
+    pub(crate) load_took: u64,
+}
+
+/// The time-to-idle bound and the last use.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    pub(crate) time_to_idle: Duration,
+    pub(crate) last_used: AtomicU64,
+}
+
+impl<K, V> Entry<K, V> {
+    pub(crate) fn new(
+        key: K,
+        value: V,
+        loaded_at: Moment,
+        fresh_until: Moment,
+        began: Began,
+        extra: Option<Box<Extra>>,
+    ) -> Entry<K, V> {
+        Entry {
+            key,
+            value,
+            loaded_at,
+            fresh_until: AtomicU64::new(fresh_until.nanos()),
+            epoch: began.epoch as u32,
+            attempt: AtomicU32::new(0),
+            extra,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn fresh_until(&self) -> Moment {
+        Moment::from_nanos(self.fresh_until.load(Ordering::Relaxed))
+    }
+
+    /// Makes it stale from `now` on, if it is not already.
+    pub(crate) fn expire(&self, now: Moment) {
+        self.fresh_until.fetch_min(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether an entry whose last deadline was noted as `deadline` is over at `now`, a later use considered.
+    pub(crate) fn is_over(&self, deadline: Moment, now: Moment) -> bool {
+        now >= deadline && self.idle_until().is_none_or(|idle_until| now >= idle_until)
+    }
+
+    /// The moment at which it has been idle for too long, if it has such a bound.
+    pub(crate) fn idle_until(&self) -> Option<Moment> {
+        self.extra.as_ref()?.idle.as_ref().map(Idle::ends)
+    }
+
+    pub(crate) fn tags(&self) -> &[Arc<Tag>] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.tags)
+    }
+
+    /// The attempt to renew it: running, failed, or none.
+    pub(crate) fn attempt(&self) -> Attempt {
+        Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at)
+    }
+
+    /// Puts `next` in the place of `current`; `false` if another thread was first.
+    pub(crate) fn change_attempt(&self, current: Attempt, next: Attempt) -> bool {
+        let word = self.attempt.load(Ordering::Acquire);
+        Attempt::unpack(word, self.loaded_at) == current
+            && self
+                .attempt
+                .compare_exchange(word, next.pack(self.loaded_at), Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    pub(crate) fn set_attempt(&self, next: Attempt) {
+        self.attempt.store(next.pack(self.loaded_at), Ordering::Release);
+    }
+}
+
+impl Idle {
+    pub(crate) fn new(time_to_idle: Duration, now: Moment) -> Idle {
+        Idle { time_to_idle, last_used: AtomicU64::new(now.nanos()) }
+    }
+
+    pub(crate) fn touch(&self, now: Moment) {
+        self.last_used.fetch_max(now.nanos(), Ordering::Relaxed);
+    }
+
+    fn ends(&self) -> Moment {
+        Moment::from_nanos(self.last_used.load(Ordering::Relaxed)).after(self.time_to_idle)
+    }
+}
+
+/// Where the renewal of an entry stands; lives and dies with the entry (contract M3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Attempt {
+    /// One is running, until then at the latest.
+    pub(crate) running: bool,
+    /// How many failed in a row; 31 stands for more.
+    pub(crate) failures: u32,
+    /// The end of the running one, or of the pause after a failed one.
+    pub(crate) until: Moment,
+}
+
+impl Attempt {
+    pub(crate) const MAX_FAILURES: u32 = 31;
+
+    pub(crate) fn running(failures: u32, until: Moment) -> Attempt {
+        Attempt { running: true, failures, until }
+    }
+
+    pub(crate) fn failed(failures: u32, until: Moment) -> Attempt {
+        Attempt { running: false, failures: failures.min(Attempt::MAX_FAILURES), until }
+    }
+
+    /// One word: 1 bit running, 5 bits failures, and `until` as an age of the entry in a 26-bit floating-point form, which is
+    /// exact to a millionth of that age. A running attempt's end is rounded up, a pause's down: a pause must not outlast
+    /// its bound.
+    fn pack(self, loaded_at: Moment) -> u32 {
+        let age = self.until.nanos().saturating_sub(loaded_at.nanos());
+        u32::from(self.running) << 31 | self.failures.min(Attempt::MAX_FAILURES) << 26 | float(age, self.running)
+    }
+
+    fn unpack(word: u32, loaded_at: Moment) -> Attempt {
+        let age = unfloat(word & FLOAT);
+        Attempt {
+            running: word >> 31 == 1,
+            failures: word >> 26 & Attempt::MAX_FAILURES,
+            until: Moment::from_nanos(loaded_at.nanos().saturating_add(age)),
+        }
+    }
+}
+
+const FLOAT: u32 = (1 << 26) - 1;
+const MANTISSA_BITS: u32 = 20;
+
+/// `mantissa << exponent`, with 20 and 6 bits.
+fn float(number: u64, round_up: bool) -> u32 {
+    let exponent = (64 - number.leading_zeros()).saturating_sub(MANTISSA_BITS);
+    let mantissa = number >> exponent;
+    let lost = number & ((1 << exponent) - 1) != 0;
+    let packed = exponent << MANTISSA_BITS | mantissa as u32;
+    // One more in the mantissa's last place carries over into the exponent as it should: 2^20 · 2^e is 2^19 · 2^(e+1), and
+    // reads as such only when the mantissa is put back by half.
+    match (lost && round_up, mantissa + 1 == 1 << MANTISSA_BITS) {
+        (false, _) => packed,
+        (true, false) => packed + 1,
+        (true, true) => (exponent + 1) << MANTISSA_BITS | 1 << (MANTISSA_BITS - 1),
+    }
+}
+
+fn unfloat(packed: u32) -> u64 {
+    let exponent = packed >> MANTISSA_BITS;
+    let mantissa = u64::from(packed & ((1 << MANTISSA_BITS) - 1));
+    if exponent > 64 - MANTISSA_BITS { u64::MAX } else { mantissa << exponent }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_of_two_words_costs_four_words_more() {
+        assert_eq!(size_of::<Entry<u64, u64>>(), 48);
+    }
+
+    #[test]
+    fn an_attempt_survives_its_packing_to_a_millionth() {
+        let loaded_at = Moment::from_nanos(123_456_789);
+        for shift in 0..64 {
+            for number in [1_u64 << shift, (1 << shift) | 1, u64::MAX >> shift] {
+                let until = Moment::from_nanos(loaded_at.nanos().saturating_add(number));
+                let age = until.nanos() - loaded_at.nanos();
+                let paused = Attempt::unpack(Attempt::failed(3, until).pack(loaded_at), loaded_at);
+                assert!(!paused.running && paused.failures == 3);
+                assert!(paused.until <= until && until.nanos() - paused.until.nanos() <= age >> 19, "{number}");
+                let running = Attempt::unpack(Attempt::running(31, until).pack(loaded_at), loaded_at);
+                assert!(running.running && running.failures == 31);
+                assert!(running.until >= until && running.until.nanos() - until.nanos() <= age >> 18, "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_attempt_is_the_zero_word() {
+        let none = Attempt::unpack(0, Moment::from_nanos(9));
+        assert_eq!(none, Attempt { running: false, failures: 0, until: Moment::from_nanos(9) });
+    }
+}

@@ -1,0 +1,547 @@
+//! One load per key; the others wait for it, threads and tasks alike.
+//!
+//! A flight is the running load of a key, whoever started it: a miss, a refresh, `warm`. It is in the table from its start
+//! until it lands, or until something newer overtakes it (then it is *fenced*: those who wait still get its result, but it is
+//! not stored). A thread that waits is a task whose waker unparks it, so there is one kind of waiting.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use hashbrown::HashTable;
+
+use crate::error::Failure;
+use crate::event::Ending;
+use crate::history::Began;
+use crate::key::AsKey;
+use crate::moment::Moment;
+use crate::sync::raced::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, thread_local};
+
+/// Why a flight was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Somebody needs the value now.
+    Load,
+    /// An entry is to be renewed behind its readers.
+    Refresh,
+}
+
+/// The running load of one key.
+pub(crate) struct Flight<K, V> {
+    pub(crate) key: K,
+    pub(crate) hash: u64,
+    pub(crate) purpose: Purpose,
+    pub(crate) began: Began,
+    pub(crate) started: Moment,
+    /// After this it is given up, whoever notices first.
+    pub(crate) deadline: Moment,
+    /// A miss waits for this refresh: its result counts as that of a load.
+    adopted: AtomicBool,
+    /// Taken out of the table before it landed: its result is not stored.
+    fenced: AtomicBool,
+    /// Its deadline ended it; what its loader still brings counts no more.
+    timed_out: AtomicBool,
+    /// The key was declared stale while it ran, at that moment; `u64::MAX` if not.
+    expired_at: AtomicU64,
+    /// How many wait; grows only while the flight is in the table, under the table's lock.
+    waiters: AtomicUsize,
+    /// How it ended; known before anybody who waits is woken.
+    ending: OnceLock<Ending>,
+    state: Mutex<State<V>>,
+}
+
+enum State<V> {
+    Running { waiting: Vec<(u64, Waker)>, next_id: u64 },
+    Landed(Arc<Landing<V>>),
+    /// The leader is gone without a result; whoever waited starts over.
+    Vacated,
+}
+
+/// What those who waited get.
+#[derive(Debug)]
+pub(crate) enum Landing<V> {
+    Value {
+        value: V,
+        loaded_at: Moment,
+        /// The latest point at which one of its tags was invalidated after it began; who joined later must load anew.
+        good_for: Validity,
+        from_second_level: bool,
+    },
+    Failed(Failure),
+    Absent,
+    TimedOut,
+}
+
+/// For whom a landed value is good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Validity {
+    Everybody,
+    /// Only for those who joined before this point of the history of tags.
+    JoinedBefore(u64),
+}
+
+impl<K, V> Flight<K, V> {
+    fn new(key: K, hash: u64, purpose: Purpose, began: Began, started: Moment, deadline: Moment) -> Flight<K, V> {
+        Flight {
+            key,
+            hash,
+            purpose,
+            began,
+            started,
+            deadline,
+            adopted: AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
+            expired_at: AtomicU64::new(u64::MAX),
+            waiters: AtomicUsize::new(0),
+            ending: OnceLock::new(),
+            state: Mutex::new(State::Running { waiting: Vec::new(), next_id: 0 }),
+        }
+    }
+
+    /// Says how it ended, before those who wait are woken. Only the first word counts.
+    pub(crate) fn note_ending(&self, ending: Ending) {
+        let _ = self.ending.set(ending);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.get().copied()
+    }
+
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.adopted.load(Ordering::Acquire)
+    }
+
+    /// Whether something newer overtook it. Certain only under the table's lock; a hint elsewhere.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Whether its deadline ended it.
+    pub(crate) fn is_timed_out(&self) -> bool {
+        self.timed_out.load(Ordering::Acquire)
+    }
+
+    /// When the key was declared stale while the flight was running.
+    pub(crate) fn expired_at(&self) -> Option<Moment> {
+        match self.expired_at.load(Ordering::Acquire) {
+            u64::MAX => None,
+            nanos => Some(Moment::from_nanos(nanos)),
+        }
+    }
+
+    /// How many wait for it; once it is out of the table this only falls.
+    pub(crate) fn waiters(&self) -> usize {
+        self.waiters.load(Ordering::Acquire)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<V>> {
+        lock(&self.state)
+    }
+
+    /// Gives its landing to everybody who waits. Only the first landing counts.
+    pub(crate) fn settle(&self, landing: Landing<V>) {
+        self.finish(State::Landed(Arc::new(landing)));
+    }
+
+    fn finish(&self, end: State<V>) {
+        let before = {
+            let mut state = self.state();
+            if !matches!(*state, State::Running { .. }) {
+                return;
+            }
+            std::mem::replace(&mut *state, end)
+        };
+        if let State::Running { waiting, .. } = before {
+            for (_, waker) in waiting {
+                waker.wake();
+            }
+        }
+    }
+
+}
+
+/// How a flight ended for one who waited.
+pub(crate) enum Waited<V> {
+    Landed(Arc<Landing<V>>),
+    /// Without a result: start over.
+    Vacated,
+}
+
+/// Waits for the end of a flight; dropping it disturbs nobody (contract L3).
+pub(crate) struct Wait<K, V> {
+    flight: Arc<Flight<K, V>>,
+    id: Option<u64>,
+}
+
+impl<K, V> Wait<K, V> {
+    /// Only under the table's lock, while the flight is in the table: afterwards the number of those who wait only falls.
+    fn on(flight: &Arc<Flight<K, V>>) -> Wait<K, V> {
+        flight.waiters.fetch_add(1, Ordering::AcqRel);
+        Wait { flight: Arc::clone(flight), id: None }
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight<K, V>> {
+        &self.flight
+    }
+}
+
+impl<K, V> Future for Wait<K, V> {
+    type Output = Waited<V>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<V>> {
+        let this = &mut *self;
+        let replaced;
+        let mut state = this.flight.state();
+        match &mut *state {
+            State::Landed(landing) => return Poll::Ready(Waited::Landed(Arc::clone(landing))),
+            State::Vacated => return Poll::Ready(Waited::Vacated),
+            State::Running { waiting, next_id } => {
+                let id = *this.id.get_or_insert_with(|| {
+                    *next_id += 1;
+                    *next_id
+                });
+                match waiting.iter_mut().find(|(other, _)| *other == id) {
+                    Some((_, waker)) if waker.will_wake(cx.waker()) => replaced = None,
+                    Some((_, waker)) => replaced = Some(std::mem::replace(waker, cx.waker().clone())),
+                    None => {
+                        waiting.push((id, cx.waker().clone()));
+                        replaced = None;
+                    }
+                }
+            }
+        }
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl<K, V> Drop for Wait<K, V> {
+    fn drop(&mut self) {
+        self.flight.waiters.fetch_sub(1, Ordering::AcqRel);
+        let Some(id) = self.id else { return };
+        let mut forgotten = None;
+        if let State::Running { waiting, .. } = &mut *self.flight.state()
+            && let Some(at) = waiting.iter().position(|(other, _)| *other == id)
+        {
+            forgotten = Some(waiting.swap_remove(at));
+        }
+        drop(forgotten);
+    }
+}
+
+/// What somebody who needs a key finds.
+pub(crate) enum Joined<K, V> {
+    /// Nobody loads it: the caller does, and must end the flight.
+    Lead(Leader<K, V>),
+    /// Somebody does; `join_point` is where in the history of tags the caller came.
+    Wait { wait: Wait<K, V>, join_point: u64 },
+    /// Enough wait already.
+    Full,
+    /// The caller *is* its loader.
+    Recursive,
+}
+
+/// What whoever wants to begin a flight brings along.
+pub(crate) struct Plan {
+    pub(crate) hash: u64,
+    pub(crate) purpose: Purpose,
+    pub(crate) began: Began,
+    pub(crate) started: Moment,
+    pub(crate) deadline: Moment,
+}
+
+/// All flights of one cache, by key.
+pub(crate) struct Flights<K, V> {
+    shards: Box<[Shard<K, V>]>,
+}
+
+#[repr(align(64))]
+struct Shard<K, V> {
+    /// Flights in the table: lets a write that overtakes nobody pass without the lock.
+    len: AtomicUsize,
+    table: Mutex<HashTable<Arc<Flight<K, V>>>>,
+}
+
+const SHARDS: usize = 16;
+
+impl<K, V> Flights<K, V> {
+    pub(crate) fn new() -> Arc<Flights<K, V>> {
+        let shard = |_| Shard { len: AtomicUsize::new(0), table: Mutex::new(HashTable::new()) };
+        Arc::new(Flights { shards: (0..SHARDS).map(shard).collect() })
+    }
+
+    fn shard(&self, hash: u64) -> &Shard<K, V> {
+        // Not the bits that the table uses.
+        &self.shards[(hash >> 20) as usize % SHARDS]
+    }
+
+    /// Joins the flight of a key, or begins it. `still_good` says whether what began there may be served to one who comes now;
+    /// `on_overdue` ends a flight whose deadline has passed.
+    pub(crate) fn join<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        key: &Q,
+        plan: Plan,
+        max_waiters: usize,
+        still_good: impl Fn(Began) -> bool,
+        on_overdue: impl Fn(&Arc<Flight<K, V>>),
+    ) -> Joined<K, V> {
+        let shard = self.shard(plan.hash);
+        // Looked at under the lock first: making a key is the user's code, and most who come here lead.
+        let mut fresh = None;
+        loop {
+            let mut table = shard.lock();
+            if let Some(found) = table.find(plan.hash, |flight| key.is(&flight.key)) {
+                let flight = Arc::clone(found);
+                if plan.started >= flight.deadline {
+                    drop(table);
+                    on_overdue(&flight);
+                    continue;
+                }
+                if !still_good(flight.began) {
+                    shard.take_out(&mut table, &flight);
+                    flight.fenced.store(true, Ordering::Release);
+                    continue;
+                }
+                if is_led_from_here(&flight) {
+                    return Joined::Recursive;
+                }
+                if flight.waiters() >= max_waiters {
+                    return Joined::Full;
+                }
+                let wait = Wait::on(&flight);
+                if plan.purpose == Purpose::Load {
+                    flight.adopted.store(true, Ordering::Release);
+                }
+                drop(table);
+                drop(fresh);
+                return Joined::Wait { wait, join_point: plan.began.tag_point };
+            }
+            match fresh.take() {
+                Some(flight) => {
+                    let flight: Arc<Flight<K, V>> = flight;
+                    table.insert_unique(plan.hash, Arc::clone(&flight), |flight| flight.hash);
+                    // Release: pairs with the Acquire in `fence`; a write that comes after sees that there is something to fence.
+                    shard.len.store(table.len(), Ordering::Release);
+                    drop(table);
+                    return Joined::Lead(Leader { flights: Arc::clone(self), flight, landed: false });
+                }
+                None => {
+                    drop(table);
+                    let flight =
+                        Flight::new(key.to_key(), plan.hash, plan.purpose, plan.began, plan.started, plan.deadline);
+                    fresh = Some(Arc::new(flight));
+                }
+            }
+        }
+    }
+
+    /// The flight of a key, if one is running.
+    pub(crate) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Arc<Flight<K, V>>> {
+        let shard = self.shard(hash);
+        if shard.len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        shard.lock().find(hash, |flight| key.is(&flight.key)).map(Arc::clone)
+    }
+
+    /// Waits for the flight of a key, if one is running.
+    pub(crate) fn watch<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Wait<K, V>> {
+        let shard = self.shard(hash);
+        let table = shard.lock();
+        table.find(hash, |flight| key.is(&flight.key)).map(Wait::on)
+    }
+
+    /// Something newer than any running load of the key is about to be written (contract I1).
+    pub(crate) fn fence<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
+        let shard = self.shard(hash);
+        // Acquire: pairs with the Release in `join`.
+        if shard.len.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let fenced = {
+            let mut table = shard.lock();
+            match table.find(hash, |flight| key.is(&flight.key)).map(Arc::clone) {
+                Some(flight) => {
+                    shard.take_out(&mut table, &flight);
+                    flight.fenced.store(true, Ordering::Release);
+                    Some(flight)
+                }
+                None => None,
+            }
+        };
+        drop(fenced);
+    }
+
+    /// As [`fence`](Flights::fence), for every key.
+    pub(crate) fn fence_all(&self) {
+        for shard in &self.shards {
+            let fenced: Vec<_> = {
+                let mut table = shard.lock();
+                let fenced = table.drain().collect();
+                shard.len.store(0, Ordering::Release);
+                for flight in &fenced {
+                    let flight: &Arc<Flight<K, V>> = flight;
+                    flight.fenced.store(true, Ordering::Release);
+                }
+                fenced
+            };
+            drop(fenced);
+        }
+    }
+
+    /// The key is declared stale: what a running load brings is stale from then on.
+    pub(crate) fn mark_expired<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, now: Moment) {
+        if let Some(flight) = self.find(hash, key) {
+            flight.expired_at.fetch_min(now.nanos(), Ordering::AcqRel);
+        }
+    }
+
+    /// Ends a flight whose deadline has passed. `true` for the one caller who did it.
+    pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) -> bool {
+        let shard = self.shard(flight.hash);
+        let ended = {
+            let mut table = shard.lock();
+            let ended = shard.take_out(&mut table, flight);
+            flight.fenced.store(true, Ordering::Release);
+            if ended {
+                flight.timed_out.store(true, Ordering::Release);
+            }
+            ended
+        };
+        flight.note_ending(Ending::TimedOut);
+        flight.settle(Landing::TimedOut);
+        ended
+    }
+}
+
+impl<K, V> Shard<K, V> {
+    fn lock(&self) -> MutexGuard<'_, HashTable<Arc<Flight<K, V>>>> {
+        lock(&self.table)
+    }
+
+    fn take_out(&self, table: &mut HashTable<Arc<Flight<K, V>>>, flight: &Arc<Flight<K, V>>) -> bool {
+        let taken = Self::take_out_quietly(table, flight);
+        if taken {
+            self.note_len(table);
+        }
+        taken
+    }
+
+    /// Leaves `len` as it is. The flight itself is still held by the caller: no key is dropped under the lock.
+    fn take_out_quietly(table: &mut HashTable<Arc<Flight<K, V>>>, flight: &Arc<Flight<K, V>>) -> bool {
+        table.find_entry(flight.hash, |other| Arc::ptr_eq(other, flight)).map(|found| found.remove()).is_ok()
+    }
+
+    fn note_len(&self, table: &mut HashTable<Arc<Flight<K, V>>>) {
+        // Release: pairs with the Acquire in `fence`.
+        self.len.store(table.len(), Ordering::Release);
+        // The room of a stampede that is over is given back (contract M3).
+        if table.is_empty() && table.capacity() > 64 {
+            *table = HashTable::new();
+        }
+    }
+}
+
+/// The right to land a flight. Dropped without landing, it frees the slot and lets the others start over (contract L3).
+pub(crate) struct Leader<K, V> {
+    flights: Arc<Flights<K, V>>,
+    flight: Arc<Flight<K, V>>,
+    landed: bool,
+}
+
+impl<K, V> Leader<K, V> {
+    pub(crate) fn flight(&self) -> &Arc<Flight<K, V>> {
+        &self.flight
+    }
+
+    /// Waits for the flight that is about to be led by somebody else.
+    pub(crate) fn wait(&self) -> Wait<K, V> {
+        Wait::on(&self.flight)
+    }
+
+    /// Ends the flight: `install` runs under the table's lock, told whether the flight still may change anything; nobody can
+    /// overtake it in between. It must not run user code.
+    pub(crate) fn land<R>(&mut self, install: impl FnOnce(bool) -> R) -> R {
+        let shard = self.flights.shard(self.flight.hash);
+        let mut table = shard.lock();
+        let taken = Shard::take_out_quietly(&mut table, &self.flight);
+        self.landed = true;
+        let result = install(!self.flight.is_fenced());
+        if taken {
+            // Only now: until the install is done, a write that comes after must find that there is something to wait for.
+            shard.note_len(&mut table);
+        }
+        result
+    }
+
+    /// Ends the flight without a result: the others start over. `note` runs under the table's lock, as in
+    /// [`land`](Leader::land).
+    pub(crate) fn vacate(mut self, note: impl FnOnce(bool)) {
+        self.land(note);
+        self.flight.finish(State::Vacated);
+    }
+}
+
+impl<K, V> Drop for Leader<K, V> {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.land(|_| ());
+            self.flight.finish(State::Vacated);
+        }
+    }
+}
+
+thread_local! {
+    /// The flights whose loaders run on this thread right now, innermost last.
+    static LED_FROM_HERE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Only compared, never followed.
+fn address<K, V>(flight: &Arc<Flight<K, V>>) -> usize {
+    Arc::as_ptr(flight).cast::<()>() as usize
+}
+
+fn is_led_from_here<K, V>(flight: &Arc<Flight<K, V>>) -> bool {
+    LED_FROM_HERE.try_with(|led| led.borrow().contains(&address(flight))).unwrap_or(false)
+}
+
+/// Runs a loader so that a call of the same key from inside it is recognised (contract L8).
+pub(crate) async fn leading<K, V, F: Future>(flight: &Arc<Flight<K, V>>, loader: F) -> F::Output {
+    leading_all(std::slice::from_ref(flight), loader).await
+}
+
+/// As [`leading`], for one loader of many flights.
+pub(crate) async fn leading_all<K, V, F: Future>(flights: &[Arc<Flight<K, V>>], loader: F) -> F::Output {
+    let mut loader = pin!(loader);
+    poll_fn(move |cx| {
+        let _inside = Inside::enter(flights);
+        loader.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// While it lives, this thread is inside the loader of so many flights.
+struct Inside(usize);
+
+impl Inside {
+    fn enter<K, V>(flights: &[Arc<Flight<K, V>>]) -> Inside {
+        let addresses = flights.iter().map(address);
+        let entered = LED_FROM_HERE.try_with(|led| led.borrow_mut().extend(addresses)).is_ok();
+        Inside(if entered { flights.len() } else { 0 })
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = LED_FROM_HERE.try_with(|led| {
+            let mut led = led.borrow_mut();
+            let before = led.len() - self.0;
+            led.truncate(before);
+        });
+    }
+}

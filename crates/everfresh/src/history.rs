@@ -1,0 +1,311 @@
+//! What was invalidated when: makes clearing all, or a tag, one step at the call and exact at the read (contract I3).
+//!
+//! Every load notes at which point of the history it began. An entry is judged, when it is read, by what came after.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::moment::Moment;
+use crate::sync::raced::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+
+/// Where in the history a load began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Began {
+    /// Counts what befell all entries at once.
+    pub(crate) epoch: u64,
+    /// Counts what befell tags.
+    pub(crate) tag_point: u64,
+}
+
+/// What the history says of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    Good,
+    /// Declared stale at that moment.
+    StaleSince(Moment),
+    /// Invalidated: never served again.
+    Gone,
+}
+
+impl Standing {
+    /// The worse of two.
+    pub(crate) fn and(self, other: Standing) -> Standing {
+        match (self, other) {
+            (Standing::Gone, _) | (_, Standing::Gone) => Standing::Gone,
+            (Standing::StaleSince(one), Standing::StaleSince(two)) => Standing::StaleSince(one.min(two)),
+            (Standing::StaleSince(since), Standing::Good) | (Standing::Good, Standing::StaleSince(since)) => {
+                Standing::StaleSince(since)
+            }
+            (Standing::Good, Standing::Good) => Standing::Good,
+        }
+    }
+}
+
+/// More calls of `expire` than this are remembered as one, from the earlier moment on.
+const REMEMBERED: usize = 64;
+
+/// Tags that no entry has are forgotten when there are this many of them and as many as there are in use.
+const IDLE_TAGS: usize = 256;
+
+/// The invalidations of one scope: of everything, or of one tag.
+#[derive(Debug, Default)]
+struct Marks {
+    /// What began before this point is gone.
+    gone_before: AtomicU64,
+    any_expired: AtomicBool,
+    /// Points at which all was declared stale, and when; ascending.
+    expired: Mutex<Vec<(u64, Moment)>>,
+}
+
+impl Marks {
+    fn standing(&self, began: u64) -> Standing {
+        // Acquire: pairs with the Release in `invalidate`; whoever learnt of the invalidation sees it.
+        if began < self.gone_before.load(Ordering::Acquire) {
+            return Standing::Gone;
+        }
+        if !self.any_expired.load(Ordering::Acquire) {
+            return Standing::Good;
+        }
+        let expired = lock(&self.expired);
+        match expired.iter().find(|&&(point, _)| began < point) {
+            Some(&(_, at)) => Standing::StaleSince(at),
+            None => Standing::Good,
+        }
+    }
+
+    fn invalidate(&self, point: u64) {
+        self.gone_before.fetch_max(point, Ordering::Release);
+        let mut expired = lock(&self.expired);
+        // What was declared stale before is gone now; these marks speak of nobody any more.
+        expired.retain(|&(earlier, _)| earlier > point);
+        self.any_expired.store(!expired.is_empty(), Ordering::Release);
+    }
+
+    fn expire(&self, point: u64, at: Moment) {
+        let mut expired = lock(&self.expired);
+        if expired.len() >= REMEMBERED {
+            // Whoever began between the two is then stale from the earlier moment: never served longer than it may be.
+            expired[1].1 = expired[0].1;
+            expired.remove(0);
+        }
+        let place = expired.partition_point(|&(earlier, _)| earlier < point);
+        expired.insert(place, (point, at));
+        self.any_expired.store(true, Ordering::Release);
+    }
+}
+
+/// A tag that is in use; entries hold it, so that reading them needs no look-up of the name.
+#[derive(Debug)]
+pub(crate) struct Tag {
+    marks: Marks,
+}
+
+/// The history of one cache.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    epoch: AtomicU64,
+    all: Marks,
+    tag_point: AtomicU64,
+    tags: Mutex<Tags>,
+}
+
+#[derive(Debug, Default)]
+struct Tags {
+    named: HashMap<Arc<str>, Arc<Tag>>,
+    /// What began before this point and brings a tag that is not in `named` counts as gone: the tag may be a forgotten one.
+    forgotten: u64,
+    sweep_at: usize,
+}
+
+impl History {
+    /// Where a load that begins now stands.
+    pub(crate) fn now(&self) -> Began {
+        Began { epoch: self.epoch.load(Ordering::Acquire), tag_point: self.tag_point.load(Ordering::Acquire) }
+    }
+
+    /// The current epoch as entries note it.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire) as u32
+    }
+
+    /// Makes everything unservable whose load began before. Returns whether so many epochs have passed that entries must
+    /// be swept before their short stamps become ambiguous.
+    pub(crate) fn invalidate_all(&self) -> bool {
+        let point = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        self.all.invalidate(point);
+        point.is_multiple_of(1 << 31)
+    }
+
+    /// Makes everything stale whose load began before; as [`invalidate_all`](History::invalidate_all) otherwise.
+    pub(crate) fn expire_all(&self, now: Moment) -> bool {
+        let point = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        self.all.expire(point, now);
+        point.is_multiple_of(1 << 31)
+    }
+
+    /// The standing of what began in `epoch`, a short stamp.
+    #[cold]
+    pub(crate) fn standing_of_epoch(&self, epoch: u32) -> Standing {
+        let current = self.epoch.load(Ordering::Acquire);
+        let behind = (current as u32).wrapping_sub(epoch);
+        self.all.standing(current.saturating_sub(u64::from(behind)))
+    }
+
+    pub(crate) fn standing_of_tags(tags: &[Arc<Tag>], began: u64) -> Standing {
+        tags.iter().fold(Standing::Good, |standing, tag| standing.and(tag.marks.standing(began)))
+    }
+
+    /// The latest point of the history of tags at which one of these was invalidated; 0 if none was.
+    pub(crate) fn struck_at(tags: &[Arc<Tag>]) -> u64 {
+        tags.iter().map(|tag| tag.marks.gone_before.load(Ordering::Acquire)).max().unwrap_or(0)
+    }
+
+    /// Whether what began there has been invalidated with everything else since.
+    pub(crate) fn is_cleared(&self, began: Began) -> bool {
+        began.epoch < self.all.gone_before.load(Ordering::Acquire)
+    }
+
+    #[cfg(test)]
+    fn standing(&self, began: Began, tags: &[Arc<Tag>]) -> Standing {
+        self.all.standing(began.epoch).and(History::standing_of_tags(tags, began.tag_point))
+    }
+
+    /// The tags by name, for what began at `began`; `None` if one of them may have been invalidated since and forgotten.
+    pub(crate) fn tags(&self, names: &[Arc<str>], began: Began) -> Option<Box<[Arc<Tag>]>> {
+        if names.is_empty() {
+            return Some(Box::default());
+        }
+        let mut tags = lock(&self.tags);
+        names.iter().map(|name| tags.of(name, Some(began.tag_point))).collect()
+    }
+
+    /// Makes unservable whatever has the tag and began before.
+    pub(crate) fn invalidate_tag(&self, name: &str) {
+        let mut tags = lock(&self.tags);
+        let point = self.tag_point.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(tag) = tags.of(&Arc::from(name), None) {
+            tag.marks.invalidate(point);
+        }
+        tags.forget_idle(point);
+    }
+
+    /// Makes stale whatever has the tag and began before.
+    pub(crate) fn expire_tag(&self, name: &str, now: Moment) {
+        let mut tags = lock(&self.tags);
+        let point = self.tag_point.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(tag) = tags.of(&Arc::from(name), None) {
+            tag.marks.expire(point, now);
+        }
+        tags.forget_idle(point);
+    }
+}
+
+impl Tags {
+    fn of(&mut self, name: &Arc<str>, began: Option<u64>) -> Option<Arc<Tag>> {
+        if let Some(tag) = self.named.get(name) {
+            return Some(Arc::clone(tag));
+        }
+        if began.is_some_and(|began| began < self.forgotten) {
+            return None;
+        }
+        let tag = Arc::new(Tag { marks: Marks::default() });
+        self.named.insert(Arc::clone(name), Arc::clone(&tag));
+        Some(tag)
+    }
+
+    /// Keeps the number of names in proportion to the tags that entries have (contract M3).
+    fn forget_idle(&mut self, point: u64) {
+        if self.named.len() < self.sweep_at.max(IDLE_TAGS) {
+            return;
+        }
+        self.named.retain(|_, tag| Arc::strong_count(tag) > 1);
+        self.named.shrink_to(2 * IDLE_TAGS.max(self.named.len()));
+        self.forgotten = point;
+        self.sweep_at = 2 * self.named.len() + IDLE_TAGS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Moment {
+        Moment::from_nanos(nanos)
+    }
+
+    #[test]
+    fn what_began_before_an_invalidation_is_gone_and_what_began_after_is_good() {
+        let history = History::default();
+        let before = history.now();
+        history.invalidate_all();
+        assert_eq!(history.standing(before, &[]), Standing::Gone);
+        assert_eq!(history.standing(history.now(), &[]), Standing::Good);
+    }
+
+    #[test]
+    fn a_second_expiry_does_not_move_the_first() {
+        let history = History::default();
+        let first = history.now();
+        history.expire_all(at(10));
+        let second = history.now();
+        history.expire_all(at(20));
+        assert_eq!(history.standing(first, &[]), Standing::StaleSince(at(10)));
+        assert_eq!(history.standing(second, &[]), Standing::StaleSince(at(20)));
+        assert_eq!(history.standing(history.now(), &[]), Standing::Good);
+        history.invalidate_all();
+        assert_eq!(history.standing(second, &[]), Standing::Gone);
+    }
+
+    #[test]
+    fn more_expiries_than_are_remembered_never_lengthen_a_life() {
+        let history = History::default();
+        let mut begun = Vec::new();
+        for step in 0..200 {
+            begun.push(history.now());
+            history.expire_all(at(step));
+        }
+        for (step, began) in begun.into_iter().enumerate() {
+            let Standing::StaleSince(since) = history.standing(began, &[]) else { panic!("step {step} is not stale") };
+            assert!(since <= at(step as u64));
+        }
+    }
+
+    #[test]
+    fn a_short_stamp_is_told_from_its_epoch() {
+        let history = History::default();
+        let old = history.epoch();
+        history.expire_all(at(1));
+        assert_eq!(history.standing_of_epoch(old), Standing::StaleSince(at(1)));
+        assert_eq!(history.standing_of_epoch(history.epoch()), Standing::Good);
+    }
+
+    #[test]
+    fn i3_a_tag_strikes_only_what_has_it_and_began_before() {
+        let history = History::default();
+        let began = history.now();
+        let names = [Arc::from("a"), Arc::from("b")];
+        let tags = history.tags(&names, began).unwrap();
+        assert_eq!(history.standing(began, &tags), Standing::Good);
+        history.expire_tag("b", at(5));
+        assert_eq!(history.standing(began, &tags), Standing::StaleSince(at(5)));
+        assert_eq!(history.standing(began, &tags[..1]), Standing::Good);
+        history.invalidate_tag("a");
+        assert_eq!(history.standing(began, &tags), Standing::Gone);
+        assert_eq!(history.standing(history.now(), &tags), Standing::Good);
+    }
+
+    #[test]
+    fn m3_tags_that_nobody_has_are_forgotten_and_what_they_struck_stays_struck() {
+        let history = History::default();
+        let began = history.now();
+        let kept = history.tags(&[Arc::from("kept")], began).unwrap();
+        for number in 0..100_000 {
+            history.invalidate_tag(&format!("tag {number}"));
+        }
+        assert!(history.tags.lock().unwrap().named.len() <= 3 * IDLE_TAGS);
+        assert!(history.tags(&[Arc::from("tag 7")], began).is_none(), "its invalidation was forgotten, not undone");
+        assert!(history.tags(&[Arc::from("tag 7")], history.now()).is_some());
+        assert_eq!(history.standing(began, &kept), Standing::Good);
+    }
+}

@@ -1,0 +1,82 @@
+//! One thread for the whole process that does what is due at some time: reclaiming what has expired, refreshing on a schedule.
+//!
+//! It starts with the first chore and ends with the last; in between it sleeps until a clock wakes it.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use futures_util::stream::{FuturesUnordered, Stream};
+
+/// Something that is done again and again, sleeping in between.
+pub(crate) type Chore = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Desk {
+    new: Vec<Chore>,
+    awake: bool,
+    waker: Option<Waker>,
+}
+
+static DESK: Mutex<Desk> = Mutex::new(Desk { new: Vec::new(), awake: false, waker: None });
+
+fn desk() -> MutexGuard<'static, Desk> {
+    DESK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a chore on; `false` if no thread can be had for it.
+pub(crate) fn take_on(chore: Chore) -> bool {
+    if cfg!(everfresh_shuttle) {
+        // The model checker knows no thread that outlives a round; chores only give back room.
+        return true;
+    }
+    let mut at_desk = desk();
+    if !at_desk.awake {
+        at_desk.awake = thread::Builder::new().name("everfresh-housekeeper".into()).spawn(keep_house).is_ok();
+        if !at_desk.awake {
+            return false;
+        }
+    }
+    at_desk.new.push(chore);
+    let waker = at_desk.waker.take();
+    drop(at_desk);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    true
+}
+
+fn keep_house() {
+    let mut chores = FuturesUnordered::new();
+    pollster::block_on(poll_fn(|cx| {
+        loop {
+            {
+                let mut at_desk = desk();
+                chores.extend(at_desk.new.drain(..).map(Contained));
+                at_desk.waker = Some(cx.waker().clone());
+                if chores.is_empty() {
+                    at_desk.awake = false;
+                    at_desk.waker = None;
+                    return Poll::Ready(());
+                }
+            }
+            match Pin::new(&mut chores).poll_next(cx) {
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }));
+}
+
+/// A chore whose panic ends it alone.
+struct Contained(Chore);
+
+impl Future for Contained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or(Poll::Ready(()))
+    }
+}

@@ -1,0 +1,304 @@
+//! What becomes of the result of a load: stored, or not and why; and what everybody who waited is given.
+//!
+//! The install itself happens under the flight table's lock, so that nothing can overtake it between the look and the write
+//! (contract I1, R4). All user code runs before or after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Engine, Hasher, Key, Negative, Value};
+use crate::entry::Entry;
+use crate::error::Failure;
+use crate::event::{Cause, Ending, Event, NotStored};
+use crate::flight::{Flight, Landing, Leader, Purpose, Validity};
+use crate::history::History;
+use crate::lifetime::Freshness;
+use crate::load::{Load, Loaded, Traits};
+use crate::moment::Moment;
+use crate::store::Insertion;
+
+/// How a flight ended, for the one who led it.
+pub(crate) struct Landed<V> {
+    pub(crate) ending: Ending,
+    /// What it made, stored or not.
+    pub(crate) value: Option<V>,
+}
+
+/// Where a made value came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    Loader,
+    SecondLevel,
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// Ends a flight with what its loader answered.
+    pub(crate) fn land(
+        self: &Arc<Self>,
+        mut leader: Leader<K, V>,
+        made: Result<Load<V>, Failure>,
+        origin: Origin,
+    ) -> Landed<V> {
+        let flight = Arc::clone(leader.flight());
+        let now = self.clock.now();
+        let landed = match made {
+            Ok(Load::Loaded(loaded)) => self.land_value(&mut leader, &flight, loaded, now, origin),
+            Ok(Load::NotModified) => self.land_unmodified(&mut leader, &flight, now),
+            Ok(Load::Absent) => self.land_absent(&mut leader, &flight, now),
+            Err(failure) => self.land_failure(&mut leader, &flight, failure, now),
+        };
+        self.report(&flight, landed.ending, now);
+        landed
+    }
+
+    /// Ends a flight whose loader panicked: those who waited start over, and the entry is left alone for a while.
+    pub(crate) fn land_panic(&self, leader: Leader<K, V>) {
+        let flight = Arc::clone(leader.flight());
+        let now = self.clock.now();
+        flight.note_ending(Ending::Panicked);
+        leader.vacate(|good| {
+            self.note_failure(&flight, good, now);
+        });
+        self.report(&flight, Ending::Panicked, now);
+    }
+
+    fn land_value(
+        &self,
+        leader: &mut Leader<K, V>,
+        flight: &Flight<K, V>,
+        loaded: Loaded<V>,
+        now: Moment,
+        origin: Origin,
+    ) -> Landed<V> {
+        let Loaded { value, traits } = loaded;
+        let copy = value.clone();
+        let tags: Vec<_> = traits.tags.clone();
+        let stored = match self.policy.store_if.as_ref().is_none_or(|store_if| store_if(&value)) {
+            true => self.store_value(leader, flight, value, traits, now),
+            false => {
+                leader.land(|good| self.note_failure(flight, good, now));
+                Err(NotStored::Rejected)
+            }
+        };
+        let ending = stored.map_or_else(Ending::Discarded, |()| Ending::Stored);
+        flight.note_ending(ending);
+        if flight.waiters() > 0 {
+            let good_for = match self.history.tags(&tags, flight.began) {
+                Some(tags) => match History::struck_at(&tags) {
+                    point if point > flight.began.tag_point => Validity::JoinedBefore(point),
+                    _ => Validity::Everybody,
+                },
+                None => Validity::JoinedBefore(flight.began.tag_point + 1),
+            };
+            let from_second_level = origin == Origin::SecondLevel;
+            flight.settle(Landing::Value { value: copy.clone(), loaded_at: now, good_for, from_second_level });
+        }
+        if let Err(why) = stored {
+            self.tell_not_stored(&flight.key, why);
+        }
+        Landed { ending, value: Some(copy) }
+    }
+
+    fn store_value(
+        &self,
+        leader: &mut Leader<K, V>,
+        flight: &Flight<K, V>,
+        value: V,
+        traits: Traits,
+        now: Moment,
+    ) -> Result<(), NotStored> {
+        let weight = self.weigh(&flight.key, &value, traits.weight);
+        let took = now.since(flight.started);
+        let Some(tags) = self.history.tags(&traits.tags, flight.began) else {
+            leader.land(|_| ());
+            return Err(NotStored::Overtaken);
+        };
+        let entry = self.entry(flight.key.clone(), value, traits, tags, flight.began, (now, took));
+        let installed = leader.land(|good| self.install(flight, good, entry, weight, now));
+        match installed {
+            Ok(insertion) => {
+                let too_heavy = insertion.refused.is_some();
+                if let Some(negatives) = &self.negatives {
+                    drop(negatives.remove(flight.hash, &flight.key));
+                }
+                self.settle_quietly(insertion);
+                if too_heavy { Err(NotStored::TooHeavy) } else { Ok(()) }
+            }
+            Err((_entry, why)) => Err(why),
+        }
+    }
+
+    /// Under the flight table's lock: no user code here but `Eq`.
+    fn install(
+        &self,
+        flight: &Flight<K, V>,
+        good: bool,
+        entry: Entry<K, V>,
+        weight: u64,
+        now: Moment,
+    ) -> Result<Insertion<'_, K, V>, (Entry<K, V>, NotStored)> {
+        if !good || self.history.is_cleared(flight.began) {
+            return Err((entry, NotStored::Overtaken));
+        }
+        if flight.expired_at().is_some() {
+            entry.expire(now);
+        }
+        let deadline = self.deadline(&entry);
+        if deadline <= now {
+            return Err((entry, NotStored::NotServable));
+        }
+        if flight.purpose == Purpose::Load || flight.is_adopted() {
+            return Ok(self.store.insert(flight.hash, entry, weight, deadline, now));
+        }
+        // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
+        self.store
+            .insert_if(flight.hash, entry, weight, deadline, now, |current| current.is_some())
+            .map_err(|entry| (entry, NotStored::EntryGone))
+    }
+
+    fn land_unmodified(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
+        let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone);
+        let Some(old) = old else {
+            return self.land_absent(leader, flight, now);
+        };
+        let value = old.value.clone();
+        let entry = self.renewed(&old, flight.began, now, now.since(flight.started));
+        let own_weight = entry.extra.as_ref().and_then(|extra| extra.weight);
+        let weight = self.weigh(&entry.key, &entry.value, own_weight);
+        let installed = leader.land(|good| {
+            if !good || self.history.is_cleared(flight.began) {
+                return Err((entry, NotStored::Overtaken));
+            }
+            if flight.expired_at().is_some() {
+                entry.expire(now);
+            }
+            let deadline = self.deadline(&entry);
+            self.store
+                .insert_if(flight.hash, entry, weight, deadline, now, |current| {
+                    current.is_some_and(|current| std::ptr::eq(current, &raw const *old))
+                })
+                .map_err(|entry| (entry, NotStored::EntryGone))
+        });
+        let ending = match installed {
+            Ok(mut insertion) => {
+                // The same value lives on: nothing was replaced.
+                drop(insertion.replaced.take());
+                self.settle_quietly(insertion);
+                Ending::NotModified
+            }
+            Err((_entry, why)) => {
+                self.tell_not_stored(&flight.key, why);
+                Ending::Discarded(why)
+            }
+        };
+        flight.note_ending(ending);
+        if flight.waiters() > 0 {
+            let good_for = match History::struck_at(old.tags()) {
+                point if point > flight.began.tag_point => Validity::JoinedBefore(point),
+                _ => Validity::Everybody,
+            };
+            let landing =
+                Landing::Value { value: value.clone(), loaded_at: now, good_for, from_second_level: false };
+            flight.settle(landing);
+        }
+        Landed { ending, value: Some(value) }
+    }
+
+    fn land_absent(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
+        let (good, removed, negative) = leader.land(|good| match good {
+            true => (
+                true,
+                self.store.remove(flight.hash, &flight.key),
+                self.remember(flight, Negative::Absent, now),
+            ),
+            false => (false, None, None),
+        });
+        if let Some(removed) = removed {
+            self.depart(removed, Cause::Removed);
+        }
+        drop(negative);
+        let ending = if good { Ending::Absent } else { Ending::Discarded(NotStored::Overtaken) };
+        flight.note_ending(ending);
+        flight.settle(Landing::Absent);
+        Landed { ending, value: None }
+    }
+
+    fn land_failure(
+        &self,
+        leader: &mut Leader<K, V>,
+        flight: &Flight<K, V>,
+        failure: Failure,
+        now: Moment,
+    ) -> Landed<V> {
+        let (good, negative) = leader.land(|good| {
+            let kept = self.note_failure(flight, good, now);
+            // What can still be served instead is better than a remembered error.
+            (good, if good && !kept { self.remember(flight, Negative::Failed(failure.clone()), now) } else { None })
+        });
+        drop(negative);
+        let ending = if good { Ending::Failed } else { Ending::Discarded(NotStored::Overtaken) };
+        flight.note_ending(ending);
+        flight.settle(Landing::Failed(failure));
+        Landed { ending, value: None }
+    }
+
+    /// The entry that a failed attempt was for is left alone for a while. Whether there is one that can still be served.
+    fn note_failure(&self, flight: &Flight<K, V>, good: bool, now: Moment) -> bool {
+        if !good {
+            return false;
+        }
+        let Some(entry) = self.store.peek(flight.hash, &flight.key) else { return false };
+        let stage = self.stage(&entry, now);
+        self.back_off(&entry, stage.fresh_until, now);
+        stage.freshness != Freshness::Expired
+    }
+
+    fn remember(
+        &self,
+        flight: &Flight<K, V>,
+        negative: Negative,
+        now: Moment,
+    ) -> Option<Insertion<'_, K, Negative>> {
+        let (negatives, ttl) = self.negatives.as_ref().zip(self.policy.negative_ttl)?;
+        let until = now.after(ttl);
+        let entry = Entry::new(flight.key.clone(), negative, now, until, flight.began, None);
+        Some(negatives.insert(flight.hash, entry, 1, until, now))
+    }
+
+    fn settle_quietly(&self, insertion: Insertion<'_, K, V>) {
+        self.settle_insertion(Insertion { refused: None, ..insertion }, Cause::Replaced);
+    }
+
+    /// Ends a flight whose deadline has passed; its key is free, and its late result will change nothing (contract L4).
+    pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
+        if !self.flights.time_out(flight) {
+            return;
+        }
+        let now = self.clock.now();
+        if let Some(entry) = self.store.peek(flight.hash, &flight.key) {
+            self.back_off(&entry, self.stage(&entry, now).fresh_until, now);
+        }
+        self.count_ending(flight, Ending::TimedOut, now.since(flight.started));
+    }
+
+    /// Counts and tells the end of a flight that was not already counted as timed out.
+    pub(crate) fn report(&self, flight: &Flight<K, V>, ending: Ending, now: Moment) {
+        if !flight.is_timed_out() {
+            self.count_ending(flight, ending, now.since(flight.started));
+        }
+    }
+
+    fn count_ending(&self, flight: &Flight<K, V>, ending: Ending, took: Duration) {
+        let (key, waiters) = (&flight.key, flight.waiters());
+        match flight.purpose {
+            Purpose::Load => {
+                self.counters.load_ended(ending);
+                self.listeners.tell(&Event::Load { key, ending, took, waiters });
+            }
+            Purpose::Refresh => {
+                self.counters.refresh_ended(ending);
+                self.listeners.tell(&Event::Refresh { key, ending, took, waiters });
+            }
+        }
+    }
+}

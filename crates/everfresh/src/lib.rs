@@ -1,0 +1,66 @@
+//! A cache in which no reader waits for a refresh.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod beneath;
+mod builder;
+mod cache;
+mod clock;
+mod engine;
+mod drive;
+mod entry;
+mod error;
+mod event;
+mod flight;
+mod handle;
+mod history;
+mod housekeeper;
+mod key;
+mod landing;
+mod level;
+mod lifetime;
+mod load;
+mod loader;
+mod lookup;
+mod many;
+#[cfg(feature = "metrics")]
+mod measure;
+mod moment;
+mod obtain;
+mod pool;
+mod reclaim;
+mod refresh;
+mod schedule;
+mod spawn;
+mod stats;
+mod store;
+mod sync;
+mod thread;
+mod ticks;
+#[cfg(feature = "tracing")]
+mod trace;
+
+pub use builder::Builder;
+pub use cache::Cache;
+#[cfg(feature = "tokio")]
+pub use clock::TokioClock;
+pub use clock::{Clock, ManualClock, Sleep, SystemClock};
+pub use engine::{Hasher, Key, Value};
+pub use error::{Error, LoadError};
+pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+pub use handle::Refreshing;
+pub use key::AsKey;
+pub use level::{LevelFuture, SecondLevel};
+pub use lifetime::{Freshness, Lifetime};
+pub use load::{IntoLoad, Load, Loaded, Previous, Traits};
+pub use loader::BoxError;
+pub use lookup::Lookup;
+pub use obtain::Answer;
+pub use pool::RefreshPool;
+pub use spawn::{Job, Spawn, SpawnError, Task, Workers};
+pub use schedule::Schedule;
+pub use stats::{Ended, Left, Skipped, Stats, Unstored};
+pub use store::Eviction;
+#[cfg(feature = "metrics")]
+pub use measure::metrics_listener;
+#[cfg(feature = "tracing")]
+pub use trace::tracing_listener;

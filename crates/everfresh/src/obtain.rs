@@ -1,0 +1,381 @@
+//! The story of one lookup that may load: look, join or lead, wait no longer than told, and serve the old value if that is
+//! better than nothing. Both doors come through here; a thread drives the same steps that a task does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
+use crate::entry::Entry;
+use crate::error::{Error, Failure, LoadError};
+use crate::event::{Ending, Outcome, RefreshStatus};
+use crate::flight::{Joined, Landing, Leader, Purpose, Validity, Wait, Waited};
+use crate::key::AsKey;
+use crate::landing::Origin;
+use crate::lifetime::Freshness;
+use crate::loader::Loader;
+use crate::moment::Moment;
+use crate::refresh::wait_until;
+
+/// What a lookup came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer<V> {
+    /// The value.
+    pub value: V,
+    /// What the lookup was.
+    pub outcome: Outcome,
+    /// The time since the load that made the value ended.
+    pub age: Duration,
+    /// What became of the refresh that a stale value wants.
+    pub refresh: RefreshStatus,
+}
+
+/// The bounds that one lookup sets for itself, or takes from the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) max_stale: Option<Duration>,
+    pub(crate) wait_at_most: Option<Duration>,
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) load_timeout: Option<Duration>,
+    pub(crate) bypass: bool,
+    /// Never load on the calling thread: its loader belongs to a runtime.
+    pub(crate) elsewhere: bool,
+}
+
+/// What an entry gives to a lookup.
+enum Served<V> {
+    Now(Answer<V>),
+    /// Not yet: a load comes first, and this entry is served if it fails.
+    IfAllElseFails,
+    Nothing,
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// A lookup that loads what it cannot serve.
+    pub(crate) async fn obtain<Q, L>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        bounds: Bounds,
+        loader: L,
+    ) -> Result<Answer<V>, LoadError<L::Error>>
+    where
+        Q: AsKey<K> + ?Sized,
+        L: Loader<K, V>,
+    {
+        let result = self.try_obtain(hash, key, bounds, loader).await;
+        match &result {
+            Ok(answer) => self.conclude(None, answer.outcome, Some(answer.age), answer.refresh),
+            Err(Gave::Up(_)) => self.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded),
+            Err(Gave::Remembered(_)) => self.conclude(None, Outcome::Negative, None, RefreshStatus::NotNeeded),
+        }
+        result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
+    }
+
+    async fn try_obtain<Q, L>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        bounds: Bounds,
+        loader: L,
+    ) -> Result<Answer<V>, Gave<L::Error>>
+    where
+        Q: AsKey<K> + ?Sized,
+        L: Loader<K, V>,
+    {
+        let begun = self.clock.now();
+        let give_up_at = bounds.wait_at_most.map_or(Moment::NEVER, |bound| begun.after(bound));
+        let mut loader = Some(loader);
+        loop {
+            let mut old = Old::None;
+            if !bounds.bypass {
+                match self.serve(hash, key, bounds.max_stale, &mut loader) {
+                    Served::Now(answer) => return Ok(answer),
+                    Served::IfAllElseFails => old = Old::ServeIfAllElseFails,
+                    Served::Nothing => {
+                        if let Some(error) = self.remembered(hash, key) {
+                            return Err(Gave::Remembered(error));
+                        }
+                    }
+                }
+            }
+            let now = self.clock.now();
+            let deadline = bounds.load_timeout.map_or(Moment::NEVER, |bound| now.after(bound));
+            let patience = match (&old, bounds.soft_timeout) {
+                (Old::ServeIfAllElseFails, Some(soft)) => give_up_at.min(begun.after(soft)),
+                _ => give_up_at,
+            };
+            let (wait, join_point, own) = match self.begin(hash, key, Purpose::Load, now, deadline) {
+                Joined::Full => return self.fall_back(hash, key, old, Error::OVERLOADED.into()),
+                Joined::Recursive => return Err(Gave::Up(Error::RECURSIVE.into())),
+                Joined::Wait { wait, join_point } => (wait, join_point, false),
+                Joined::Lead(leader) => {
+                    if !bounds.bypass && self.landed_meanwhile(hash, key) {
+                        drop(leader);
+                        continue;
+                    }
+                    let Some(taken) = loader.take() else { return Err(Gave::Up(Error::PANICKED.into())) };
+                    let in_a_hurry = patience != Moment::NEVER || deadline != Moment::NEVER;
+                    if !(in_a_hurry || bounds.elsewhere) || !taken.can_detach() {
+                        return self.lead(leader, taken, key, old, bounds.bypass).await;
+                    }
+                    let began = leader.flight().began;
+                    let wait = leader.wait();
+                    match taken.detach().map(|detached| self.run_behind(leader, detached, None)) {
+                        Some(Ok(())) => (wait, began.tag_point, true),
+                        Some(Err(error)) => {
+                            self.note_unavailable(now, &error);
+                            return self.fall_back(hash, key, old, Error::UNAVAILABLE.into());
+                        }
+                        None => return self.fall_back(hash, key, old, Error::NO_LOADER.into()),
+                    }
+                }
+            };
+            match self.await_landing(wait, join_point, patience).await {
+                Awaited::Value { value, loaded_at, from_second_level } => {
+                    let outcome = match (bounds.bypass, own, from_second_level) {
+                        (true, ..) => Outcome::Bypass,
+                        (_, false, _) => Outcome::Coalesced,
+                        (_, true, true) => Outcome::SecondLevel,
+                        (_, true, false) => Outcome::Loaded,
+                    };
+                    let age = self.clock.now().since(loaded_at);
+                    return Ok(Answer { value, outcome, age, refresh: RefreshStatus::NotNeeded });
+                }
+                Awaited::Failed(failure) => return self.fall_back(hash, key, old, failure.to_load_error()),
+                Awaited::Absent => return Err(Gave::Up(Error::ABSENT.into())),
+                Awaited::TimedOut => return self.fall_back(hash, key, old, Error::TIMED_OUT.into()),
+                Awaited::StartOver if own => return self.fall_back(hash, key, old, Error::PANICKED.into()),
+                Awaited::StartOver => {}
+            }
+        }
+    }
+
+    /// What the store holds of a key, and a refresh if that wants one.
+    fn serve<Q, L>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        max_stale: Option<Duration>,
+        loader: &mut Option<L>,
+    ) -> Served<V>
+    where
+        Q: AsKey<K> + ?Sized,
+        L: Loader<K, V>,
+    {
+        let Some(found) = self.store.find(hash, key) else { return Served::Nothing };
+        let now = self.clock.now();
+        let stage = self.stage(&found, now);
+        let age = now.since(found.loaded_at);
+        let serve = |outcome, refresh| {
+            if let Some(idle) = found.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
+                idle.touch(now);
+            }
+            Served::Now(Answer { value: found.value.clone(), outcome, age, refresh })
+        };
+        let mut refresh = || self.refresh(hash, &found, now, None, || loader.take().and_then(Loader::detach));
+        match stage.freshness {
+            Freshness::Fresh if self.wants_early_refresh(&found, stage, now) => {
+                let status = refresh();
+                serve(Outcome::Hit, status)
+            }
+            Freshness::Fresh => serve(Outcome::Hit, RefreshStatus::NotNeeded),
+            Freshness::Stale if max_stale.is_none_or(|bound| now.since(stage.fresh_until) <= bound) => {
+                let status = refresh();
+                serve(Outcome::Stale, status)
+            }
+            Freshness::Fallback if self.is_backing_off(&found, now) && max_stale.is_none() => {
+                serve(Outcome::Fallback, RefreshStatus::BackingOff)
+            }
+            Freshness::Fallback if max_stale.is_none_or(|bound| now.since(stage.fresh_until) <= bound) => {
+                Served::IfAllElseFails
+            }
+            _ => Served::Nothing,
+        }
+    }
+
+    /// A lookup that never loads, for a cache without a loader of its own.
+    pub(crate) fn look<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        max_stale: Option<Duration>,
+    ) -> Option<Answer<V>> {
+        let mut loader = self.loader.clone();
+        let served = self.serve(hash, key, max_stale, &mut loader);
+        match served {
+            Served::Now(answer) => Some(answer),
+            // Nobody can load here: what is good enough after a failure is good enough now.
+            Served::IfAllElseFails => self.what_is_left(hash, key),
+            Served::Nothing => None,
+        }
+    }
+
+    fn is_backing_off(&self, entry: &Entry<K, V>, now: Moment) -> bool {
+        let attempt = entry.attempt();
+        !attempt.running && attempt.failures > 0 && attempt.until > now
+    }
+
+    /// Whether a flight has landed between the look and the taking of the lead.
+    fn landed_meanwhile<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
+        let Some(found) = self.store.peek(hash, key) else {
+            return self.negatives.as_ref().is_some_and(|negatives| negatives.peek(hash, key).is_some())
+                && self.remembered::<Q, std::convert::Infallible>(hash, key).is_some();
+        };
+        let stage: Stage = self.stage(&found, self.clock.now());
+        stage.freshness == Freshness::Fresh
+    }
+
+    fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(
+        &self,
+        hash: u64,
+        key: &Q,
+    ) -> Option<LoadError<E>> {
+        let found = self.negatives.as_ref()?.find(hash, key)?;
+        let cleared = found.epoch != self.history.epoch();
+        if cleared || self.clock.now() >= found.fresh_until() {
+            return None;
+        }
+        Some(match &found.value {
+            Negative::Failed(failure) => failure.to_load_error(),
+            Negative::Absent => Error::ABSENT.into(),
+        })
+    }
+
+    /// Loads here and now, in the caller's own time.
+    async fn lead<Q: AsKey<K> + ?Sized, L: Loader<K, V>>(
+        self: &Arc<Self>,
+        leader: Leader<K, V>,
+        loader: L,
+        key: &Q,
+        old: Old,
+        bypass: bool,
+    ) -> Result<Answer<V>, Gave<L::Error>> {
+        let flight = Arc::clone(leader.flight());
+        let unfinished = Unfinished { engine: self, leader: Some(leader) };
+        let later = async {
+            let previous =
+                if loader.wants_previous() { self.previous(flight.hash, &flight.key) } else { None };
+            loader.run(&flight.key, previous).await
+        };
+        let (made, origin) = self.make_by(&flight, later).await;
+        let (made, error) = match made {
+            Ok(load) => (Ok(load), None),
+            Err(error) => {
+                let error = Arc::new(error);
+                (Err(Failure::shared(Arc::clone(&error))), Some(error))
+            }
+        };
+        let landed = self.land(unfinished.leader(), made, origin);
+        if let Some(error) = error {
+            return self.fall_back(flight.hash, key, old, LoadError::Load(error));
+        }
+        let Some(value) = landed.value else { return Err(Gave::Up(Error::ABSENT.into())) };
+        let outcome = match (bypass, origin, landed.ending) {
+            (true, ..) => Outcome::Bypass,
+            (_, Origin::SecondLevel, _) => Outcome::SecondLevel,
+            (_, _, Ending::NotModified) => Outcome::Revalidated,
+            _ => Outcome::Loaded,
+        };
+        Ok(Answer { value, outcome, age: Duration::ZERO, refresh: RefreshStatus::NotNeeded })
+    }
+
+    /// Waits for a landing that is good for one who joined at `join_point`.
+    pub(crate) async fn await_landing(&self, wait: Wait<K, V>, join_point: u64, until: Moment) -> Awaited<V> {
+        let landing = match wait_until(self, wait, until).await {
+            None => return Awaited::TimedOut,
+            Some(Waited::Vacated) => return Awaited::StartOver,
+            Some(Waited::Landed(landing)) => landing,
+        };
+        match &*landing {
+            Landing::Value { good_for: Validity::JoinedBefore(point), .. } if join_point >= *point => {
+                Awaited::StartOver
+            }
+            Landing::Value { value, loaded_at, from_second_level, .. } => Awaited::Value {
+                value: value.clone(),
+                loaded_at: *loaded_at,
+                from_second_level: *from_second_level,
+            },
+            Landing::Failed(failure) => Awaited::Failed(failure.clone()),
+            Landing::Absent => Awaited::Absent,
+            Landing::TimedOut => Awaited::TimedOut,
+        }
+    }
+
+    /// The old value if there still is one that may be served after a failure, else the error. It is looked up again: what
+    /// was invalidated while the load ran is not served.
+    fn fall_back<Q: AsKey<K> + ?Sized, E>(
+        &self,
+        hash: u64,
+        key: &Q,
+        old: Old,
+        error: LoadError<E>,
+    ) -> Result<Answer<V>, Gave<E>> {
+        match old {
+            Old::ServeIfAllElseFails => self.what_is_left(hash, key).ok_or(Gave::Up(error)),
+            Old::None => Err(Gave::Up(error)),
+        }
+    }
+
+    pub(crate) fn what_is_left<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Answer<V>> {
+        let found = self.store.peek(hash, key)?;
+        let now = self.clock.now();
+        if self.stage(&found, now).freshness == Freshness::Expired {
+            return None;
+        }
+        Some(Answer {
+            value: found.value.clone(),
+            outcome: Outcome::Fallback,
+            age: now.since(found.loaded_at),
+            refresh: RefreshStatus::NotNeeded,
+        })
+    }
+}
+
+/// Whether an old value is to be served after a failure.
+#[derive(Clone, Copy)]
+enum Old {
+    None,
+    ServeIfAllElseFails,
+}
+
+/// Why there is no answer.
+enum Gave<E> {
+    Up(LoadError<E>),
+    /// It was known before the lookup began.
+    Remembered(LoadError<E>),
+}
+
+pub(crate) enum Awaited<V> {
+    Value { value: V, loaded_at: Moment, from_second_level: bool },
+    Failed(Failure),
+    Absent,
+    TimedOut,
+    StartOver,
+}
+
+/// A load in the foreground that has not ended: counts it when it is dropped or unwound.
+struct Unfinished<'a, K: Key, V: Value, S: Hasher> {
+    engine: &'a Engine<K, V, S>,
+    leader: Option<Leader<K, V>>,
+}
+
+impl<K: Key, V: Value, S: Hasher> Unfinished<'_, K, V, S> {
+    fn leader(mut self) -> Leader<K, V> {
+        match self.leader.take() {
+            Some(leader) => leader,
+            None => unreachable!("the leader is taken once, here, by value"),
+        }
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Drop for Unfinished<'_, K, V, S> {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            let flight = Arc::clone(leader.flight());
+            drop(leader);
+            let ending = if std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
+            self.engine.report(&flight, ending, self.engine.clock.now());
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! How many refreshes may run at once, and who runs them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::clock::Timepiece;
+use crate::moment::Moment;
+use crate::spawn::{Spawn, Workers};
+use crate::sync::raced::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+
+/// Refreshes that hang past their deadline stop counting against the bound, up to this many times the bound; beyond it the
+/// pool counts as full until one of them comes back.
+const HUNG_FACTOR: usize = 4;
+
+/// A bounded number of background refreshes, for one cache or shared by many (contract R2).
+///
+/// A full pool does not queue: the refresh is skipped, the stale value is served, and the next access tries again. Clones are
+/// handles to the same pool.
+///
+/// ```
+/// use everfresh::{Cache, RefreshPool};
+///
+/// let pool = RefreshPool::new(8);
+/// let users: Cache<u64, String> = Cache::builder().capacity(100).refresh_pool(pool.clone()).build()?;
+/// let prices: Cache<String, u64> = Cache::builder().capacity(100).refresh_pool(pool).build()?;
+/// # let _ = (users, prices);
+/// # Ok::<(), everfresh::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct RefreshPool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    max: AtomicUsize,
+    spawner: Arc<dyn Spawn>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Vec<Arc<Ticket>>,
+    hung: usize,
+}
+
+struct Ticket {
+    clock: Timepiece,
+    deadline: Moment,
+}
+
+impl RefreshPool {
+    /// At most `max` at once, on [`Workers`]; with 0 nothing is ever refreshed in the background.
+    pub fn new(max: usize) -> RefreshPool {
+        RefreshPool::with_spawner(max, Workers::new())
+    }
+
+    /// At most `max` at once, run by `spawner`.
+    pub fn with_spawner(max: usize, spawner: impl Spawn) -> RefreshPool {
+        RefreshPool {
+            inner: Arc::new(Inner {
+                max: AtomicUsize::new(max),
+                spawner: Arc::new(spawner),
+                state: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Changes how many may run at once; those that run already are not stopped.
+    pub fn set_max_refreshes(&self, max: usize) {
+        self.inner.max.store(max, Ordering::Relaxed);
+    }
+
+    /// How many may run at once.
+    pub fn max_refreshes(&self) -> usize {
+        self.inner.max.load(Ordering::Relaxed)
+    }
+
+    /// How many run now, those that hang past their deadline among them.
+    pub fn running(&self) -> usize {
+        let state = self.state();
+        state.running.len() + state.hung
+    }
+
+    pub(crate) fn spawner(&self) -> &Arc<dyn Spawn> {
+        &self.inner.spawner
+    }
+
+    /// The right to run one more until `deadline`; `None` if the pool is full.
+    pub(crate) fn acquire(&self, clock: &Timepiece, deadline: Moment) -> Option<Permit> {
+        let max = self.max_refreshes();
+        if max == 0 {
+            return None;
+        }
+        let mut state = self.state();
+        if state.running.len() >= max {
+            let hung = state.running.iter().position(|ticket| ticket.clock.now() >= ticket.deadline)?;
+            if state.hung >= HUNG_FACTOR.saturating_mul(max) {
+                return None;
+            }
+            state.running.swap_remove(hung);
+            state.hung += 1;
+        }
+        let ticket = Arc::new(Ticket { clock: clock.clone(), deadline });
+        state.running.push(Arc::clone(&ticket));
+        Some(Permit { pool: self.clone(), ticket })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.inner.state)
+    }
+}
+
+impl fmt::Debug for RefreshPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshPool").field("max", &self.max_refreshes()).field("running", &self.running()).finish()
+    }
+}
+
+/// Gives its place back when it is dropped.
+pub(crate) struct Permit {
+    pool: RefreshPool,
+    ticket: Arc<Ticket>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.pool.state();
+        match state.running.iter().position(|ticket| Arc::ptr_eq(ticket, &self.ticket)) {
+            Some(at) => {
+                state.running.swap_remove(at);
+            }
+            None => state.hung -= 1,
+        }
+    }
+}
+
+/// Counts what one cache has running in the background, so that it can wait for all of it.
+#[derive(Default)]
+pub(crate) struct Background {
+    state: Mutex<(usize, Vec<Waker>)>,
+}
+
+impl Background {
+    pub(crate) fn begin(self: &Arc<Self>) -> Running {
+        self.lock().0 += 1;
+        Running { background: Arc::clone(self) }
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.lock().0
+    }
+
+    /// Whether nothing runs; if something does, `waker` is woken when nothing does any more.
+    pub(crate) fn is_idle_or_wakes(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if state.0 > 0 && !state.1.iter().any(|other| other.will_wake(waker)) {
+            state.1.push(waker.clone());
+        }
+        state.0 == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, Vec<Waker>)> {
+        lock(&self.state)
+    }
+}
+
+/// One piece of background work, until it is dropped.
+pub(crate) struct Running {
+    background: Arc<Background>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let wakers = {
+            let mut state = self.background.lock();
+            state.0 -= 1;
+            if state.0 > 0 {
+                return;
+            }
+            std::mem::take(&mut state.1)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,101 @@
+//! Giving back the room of entries that will not be served again, also when nobody touches them (contract M4).
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::engine::{Engine, Hasher, Key, Negative, Value};
+use crate::entry::Entry;
+use crate::event::Cause;
+use crate::housekeeper;
+use crate::lifetime::Freshness;
+use crate::moment::Moment;
+use crate::store::Judgement;
+
+const SOONEST: Duration = Duration::from_secs(1);
+const LATEST: Duration = Duration::from_secs(60);
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// Removes what is past every window or was invalidated; `due` narrows the search to entries noted to end by then.
+    pub(crate) fn sweep(&self, due: Moment) {
+        let now = self.clock.now();
+        if due == Moment::NEVER {
+            // Before the first look: what is struck while the sweep is under way needs another one.
+            self.struck.store(false, Ordering::Release);
+        }
+        let judge = |entry: &Entry<K, V>| {
+            let stage = self.stage(entry, now);
+            if stage.gone {
+                return Judgement::Remove;
+            }
+            if stage.freshness != Freshness::Expired {
+                return Judgement::KeepUntil(self.deadline(entry));
+            }
+            let attempt = entry.attempt();
+            // While its refresh runs, the entry is what the result is for.
+            if attempt.running && attempt.until > now { Judgement::Keep } else { Judgement::Remove }
+        };
+        self.store.sweep(due, judge, |gone| {
+            let cause = if self.stage(&gone, now).gone { Cause::Invalidated } else { Cause::Expired };
+            self.depart(gone, cause);
+        });
+        if let Some(negatives) = &self.negatives {
+            let judge = |entry: &Entry<K, Negative>| {
+                let over = now >= entry.fresh_until() || entry.epoch != self.history.epoch();
+                if over { Judgement::Remove } else { Judgement::Keep }
+            };
+            negatives.sweep(due, judge, |gone| drop(gone));
+        }
+    }
+
+    /// How often expired entries are looked for.
+    fn reclaim_period(&self) -> Duration {
+        let lifetime = &self.policy.lifetime;
+        let shortest = [lifetime.time_to_live(), lifetime.idle_bound()].into_iter().flatten().min();
+        match shortest {
+            Some(life) => (life / 4).clamp(SOONEST, LATEST),
+            None => 10 * SOONEST,
+        }
+    }
+
+    /// Sees to it that somebody looks for expired entries while there are entries that can expire.
+    pub(crate) fn keep_reclaiming(self: &Arc<Self>) {
+        if self.reclaiming.load(Ordering::Relaxed) || self.reclaiming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let engine = Arc::downgrade(self);
+        if !housekeeper::take_on(Box::pin(reclaim(engine))) {
+            self.reclaiming.store(false, Ordering::Release);
+        }
+    }
+
+    /// Gives back what an invalidation has struck, soon and on another thread.
+    pub(crate) fn sweep_soon(self: &Arc<Self>) {
+        self.struck.store(true, Ordering::Release);
+        let engine = Arc::downgrade(self);
+        housekeeper::take_on(Box::pin(async move {
+            if let Some(engine) = engine.upgrade() {
+                engine.sweep(Moment::NEVER);
+            }
+        }));
+    }
+}
+
+async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>) {
+    loop {
+        let sleep = {
+            let Some(engine) = engine.upgrade() else { return };
+            let now = engine.clock.now();
+            engine.sweep(now);
+            if engine.store.len() == 0 {
+                engine.reclaiming.store(false, Ordering::Release);
+                // What was inserted just before that store found somebody reclaiming, and started nobody.
+                if engine.store.len() == 0 || engine.reclaiming.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+            engine.clock.sleep_until(now.after(engine.reclaim_period()))
+        };
+        sleep.await;
+    }
+}

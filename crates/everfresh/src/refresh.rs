@@ -1,0 +1,402 @@
+//! Renewing a value behind the reader's back: when, how many at once, and what if it fails.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::engine::{Engine, Hasher, Key, Stage, Value};
+use crate::entry::{Attempt, Entry};
+use crate::error::Failure;
+use crate::event::{Ending, Event, RefreshStatus};
+use crate::flight::{Flight, Joined, Leader, Plan, Purpose, Wait, Waited};
+use crate::key::AsKey;
+use crate::landing::Origin;
+use crate::load::Previous;
+use crate::drive::drive;
+use crate::loader::{AsyncWork, Detached, Made, Work};
+use crate::moment::Moment;
+use crate::pool::{Permit, Running};
+use crate::spawn::SpawnError;
+
+/// After no worker could be had, the next try is made so much later.
+const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// A load that runs behind its callers.
+pub(crate) struct Behind<K, V, S>
+where
+    K: Key,
+    V: Value,
+    S: Hasher,
+{
+    engine: Arc<Engine<K, V, S>>,
+    /// There until the flight is landed.
+    leader: Option<Leader<K, V>>,
+    flight: Arc<Flight<K, V>>,
+    /// Given back last: whoever waits for the pool to be idle finds all of this done.
+    _permit: Option<Permit>,
+    _running: Running,
+    /// The spawner took it.
+    accepted: Arc<AtomicBool>,
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// Starts a refresh of an entry, unless one of the reasons against it holds (contract R1, R2, R3).
+    pub(crate) fn refresh(
+        self: &Arc<Self>,
+        hash: u64,
+        entry: &Entry<K, V>,
+        now: Moment,
+        watch: Option<&mut Option<Wait<K, V>>>,
+        loader: impl FnOnce() -> Option<Detached<K, V>>,
+    ) -> RefreshStatus {
+        let status = self.try_refresh(hash, entry, now, watch, loader);
+        self.counters.refresh_status(status);
+        if status == RefreshStatus::Started {
+            self.listeners.tell(&Event::RefreshStarted { key: &entry.key });
+        }
+        status
+    }
+
+    fn try_refresh(
+        self: &Arc<Self>,
+        hash: u64,
+        entry: &Entry<K, V>,
+        now: Moment,
+        watch: Option<&mut Option<Wait<K, V>>>,
+        loader: impl FnOnce() -> Option<Detached<K, V>>,
+    ) -> RefreshStatus {
+        let deadline = self.refresh_deadline(now);
+        let before = match self.claim(hash, entry, now, deadline) {
+            Ok(before) => before,
+            Err(status) => return status,
+        };
+        let status = self.launch_refresh(hash, entry, (now, deadline), watch, loader);
+        if !matches!(status, RefreshStatus::Started | RefreshStatus::AlreadyRunning) {
+            entry.set_attempt(Attempt::failed(before.failures, before.until));
+        }
+        status
+    }
+
+    pub(crate) fn refresh_deadline(&self, now: Moment) -> Moment {
+        self.policy.refresh_timeout.map_or(Moment::NEVER, |bound| now.after(bound))
+    }
+
+    /// Stamps an entry as being refreshed, before it is: only one of many readers gets further. Returns what stood there.
+    pub(crate) fn claim(
+        &self,
+        hash: u64,
+        entry: &Entry<K, V>,
+        now: Moment,
+        deadline: Moment,
+    ) -> Result<Attempt, RefreshStatus> {
+        let before = entry.attempt();
+        if before.until > now && (before.running || before.failures > 0) {
+            return Err(if before.running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff });
+        }
+        if before.running {
+            // It hung past its deadline: that is a failure, and backs off like one.
+            match self.flights.find(hash, &entry.key) {
+                Some(hung) => self.time_out(&hung),
+                None => self.back_off(entry, self.stage(entry, now).fresh_until, now),
+            }
+            return Err(RefreshStatus::BackingOff);
+        }
+        if !self.may_start(now) {
+            return Err(RefreshStatus::Unavailable);
+        }
+        match entry.change_attempt(before, Attempt::running(before.failures, deadline)) {
+            true => Ok(before),
+            false => Err(RefreshStatus::AlreadyRunning),
+        }
+    }
+
+    fn launch_refresh(
+        self: &Arc<Self>,
+        hash: u64,
+        entry: &Entry<K, V>,
+        (now, deadline): (Moment, Moment),
+        watch: Option<&mut Option<Wait<K, V>>>,
+        loader: impl FnOnce() -> Option<Detached<K, V>>,
+    ) -> RefreshStatus {
+        let Some(permit) = self.pool.acquire(&self.clock, deadline) else {
+            return RefreshStatus::Saturated;
+        };
+        let Some(loader) = loader() else {
+            return RefreshStatus::NoLoader;
+        };
+        match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
+            Joined::Lead(leader) => self.launch(leader, loader, permit, now, watch),
+            _ => RefreshStatus::AlreadyRunning,
+        }
+    }
+
+    /// Starts the load of a key that has no entry, behind the caller.
+    pub(crate) fn load_behind<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        now: Moment,
+        watch: &mut Option<Wait<K, V>>,
+        loader: impl FnOnce() -> Option<Detached<K, V>>,
+    ) -> RefreshStatus {
+        let deadline = self.refresh_deadline(now);
+        let status = if !self.may_start(now) {
+            RefreshStatus::Unavailable
+        } else if let Some(permit) = self.pool.acquire(&self.clock, deadline) {
+            match (self.begin(hash, key, Purpose::Load, now, deadline), loader()) {
+                (_, None) => RefreshStatus::NoLoader,
+                (Joined::Lead(leader), Some(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
+                _ => RefreshStatus::AlreadyRunning,
+            }
+        } else {
+            RefreshStatus::Saturated
+        };
+        self.counters.refresh_status(status);
+        status
+    }
+
+    fn launch(
+        self: &Arc<Self>,
+        leader: Leader<K, V>,
+        loader: Detached<K, V>,
+        permit: Permit,
+        now: Moment,
+        watch: Option<&mut Option<Wait<K, V>>>,
+    ) -> RefreshStatus {
+        if let Some(watch) = watch {
+            *watch = Some(leader.wait());
+        }
+        match self.run_behind(leader, loader, Some(permit)) {
+            Ok(()) => RefreshStatus::Started,
+            Err(error) => {
+                self.note_unavailable(now, &error);
+                RefreshStatus::Unavailable
+            }
+        }
+    }
+
+    /// Begins a flight, or finds the one that runs.
+    pub(crate) fn begin<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        purpose: Purpose,
+        now: Moment,
+        deadline: Moment,
+    ) -> Joined<K, V> {
+        let plan = Plan { hash, purpose, began: self.history.now(), started: now, deadline };
+        self.flights.join(
+            key,
+            plan,
+            self.policy.max_waiters,
+            |began| !self.history.is_cleared(began),
+            |overdue| self.time_out(overdue),
+        )
+    }
+
+    /// Hands a flight over to a worker or a runtime. On an error the flight is vacated.
+    pub(crate) fn run_behind(
+        self: &Arc<Self>,
+        leader: Leader<K, V>,
+        loader: Detached<K, V>,
+        permit: Option<Permit>,
+    ) -> Result<(), SpawnError> {
+        let accepted = Arc::new(AtomicBool::new(false));
+        let behind = Behind {
+            engine: Arc::clone(self),
+            flight: Arc::clone(leader.flight()),
+            leader: Some(leader),
+            _permit: permit,
+            _running: self.background.begin(),
+            accepted: Arc::clone(&accepted),
+        };
+        let Detached { wants_previous, work } = loader;
+        #[cfg(feature = "tracing")]
+        let span = crate::trace::background_span();
+        let taken = match work {
+            Work::Blocking(load) => self.pool.spawner().spawn_job(Box::new(move || {
+                #[cfg(feature = "tracing")]
+                let _inside = span.entered();
+                behind.run_blocking(|behind| load(&behind.flight.key, behind.previous(wants_previous)));
+            })),
+            Work::Async(load) => {
+                let work = async move { behind.run_async(wants_previous, load).await };
+                #[cfg(feature = "tracing")]
+                let work = tracing::Instrument::instrument(work, span);
+                self.pool.spawner().spawn_task(Box::pin(work))
+            }
+        };
+        if taken.is_ok() {
+            accepted.store(true, Ordering::Release);
+            self.told_unavailable.store(false, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Ends a flight that nobody will run: nothing was tried, and the next reader may try again.
+    pub(crate) fn give_up(&self, leader: Leader<K, V>) {
+        let flight = Arc::clone(leader.flight());
+        flight.note_ending(Ending::Abandoned);
+        leader.vacate(|good| {
+            if good && let Some(entry) = self.store.peek(flight.hash, &flight.key) {
+                let attempt = entry.attempt();
+                if attempt.running {
+                    entry.set_attempt(Attempt::failed(attempt.failures, entry.loaded_at));
+                }
+            }
+        });
+    }
+
+    /// Whether background work may be tried at all now.
+    pub(crate) fn may_start(&self, now: Moment) -> bool {
+        !self.closed.load(Ordering::Acquire) && now.nanos() >= self.unavailable_until.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_unavailable(&self, now: Moment, error: &SpawnError) {
+        self.unavailable_until.store(now.after(UNAVAILABLE_PAUSE).nanos(), Ordering::Relaxed);
+        if !self.told_unavailable.swap(true, Ordering::Relaxed) {
+            self.listeners.tell(&Event::RefreshUnavailable { reason: &error.to_string() });
+        }
+    }
+
+    /// Whether a fresh value is to be refreshed already: past `refresh_ahead` of its life, or by the lot of XFetch (Vattani,
+    /// Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, VLDB 2015).
+    pub(crate) fn wants_early_refresh(&self, entry: &Entry<K, V>, stage: Stage, now: Moment) -> bool {
+        if stage.fresh_until == Moment::NEVER {
+            return false;
+        }
+        let left = stage.fresh_until.since(now).as_secs_f64();
+        let ahead = self.policy.refresh_ahead.is_some_and(|fraction| {
+            let life = stage.fresh_until.since(entry.loaded_at).as_secs_f64();
+            left <= life * (1.0 - fraction)
+        });
+        ahead
+            || self.policy.early_refresh.is_some_and(|beta| {
+                let took = entry.extra.as_ref().map_or(0, |extra| extra.load_took) as f64 / 1e9;
+                // 1 - f64() is in (0, 1]: its logarithm is finite.
+                -took * beta * (1.0 - fastrand::f64()).ln() >= left
+            })
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
+    fn previous(&self, wanted: bool) -> Option<Previous<V>> {
+        if wanted { self.engine.previous(self.flight.hash, &self.flight.key) } else { None }
+    }
+
+    fn run_blocking(mut self, load: impl FnOnce(&Self) -> Made<V, Failure>) {
+        let flight = Arc::clone(&self.flight);
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            let (made, origin) = drive(self.engine.make_by(&flight, async { load(&self) }));
+            self.finish(made, origin);
+        }));
+        if attempt.is_err() {
+            self.panicked();
+        }
+    }
+
+    async fn run_async(mut self, wants_previous: bool, load: AsyncWork<K, V>) {
+        let (engine, flight) = (Arc::clone(&self.engine), Arc::clone(&self.flight));
+        let work = Unpanicking(Box::pin({
+            let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));
+            async move {
+                let later = async {
+                    let previous = if wants_previous { engine.previous(flight.hash, &flight.key) } else { None };
+                    load(&flight.key, previous).await
+                };
+                engine.make_by(&flight, later).await
+            }
+        }));
+        match first_of(work, engine.clock.sleep_until(flight.deadline)).await {
+            Some(Ok((made, origin))) => {
+                if catch_unwind(AssertUnwindSafe(|| self.finish(made, origin))).is_err() {
+                    self.panicked();
+                }
+            }
+            Some(Err(Panicked)) => self.panicked(),
+            None => {
+                engine.time_out(&flight);
+                drop(self.leader.take());
+            }
+        }
+    }
+
+    fn finish(&mut self, made: Made<V, Failure>, origin: Origin) {
+        if let Some(leader) = self.leader.take() {
+            self.engine.land(leader, made, origin);
+        }
+    }
+
+    fn panicked(&mut self) {
+        // None: it had landed already, and then a drop of the user's panicked.
+        if let Some(leader) = self.leader.take() {
+            self.engine.land_panic(leader);
+        }
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Drop for Behind<K, V, S> {
+    /// Dropped before its end: by a spawner that could not run it, or a runtime that shut down.
+    fn drop(&mut self) {
+        let Some(leader) = self.leader.take() else { return };
+        self.engine.give_up(leader);
+        // What was never accepted is its starter's to tell.
+        if self.accepted.load(Ordering::Acquire) {
+            let now = self.engine.clock.now();
+            self.engine.report(&self.flight, Ending::Abandoned, now);
+            self.engine.note_unavailable(now, &SpawnError::new("the work was dropped before its end"));
+        }
+    }
+}
+
+pub(crate) struct Panicked;
+
+/// Turns a panic of a future into a value.
+pub(crate) struct Unpanicking<T>(pub(crate) Pin<Box<dyn Future<Output = T> + Send>>);
+
+impl<T> Future for Unpanicking<T> {
+    type Output = Result<T, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, Panicked>> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_panic) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}
+
+/// The result of `work`, or `None` if `limit` completes first.
+pub(crate) async fn first_of<T>(work: impl Future<Output = T>, limit: impl Future<Output = ()>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut limit = pin!(limit);
+    std::future::poll_fn(move |cx| match work.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => limit.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Waits for a flight, but not beyond `until`, and ends it when its own deadline passes.
+pub(crate) async fn wait_until<K: Key, V: Value, S: Hasher>(
+    engine: &Engine<K, V, S>,
+    mut wait: Wait<K, V>,
+    until: Moment,
+) -> Option<Waited<V>> {
+    let deadline = wait.flight().deadline;
+    let first = until.min(deadline);
+    if first == Moment::NEVER {
+        return Some((&mut wait).await);
+    }
+    if let Some(waited) = first_of(&mut wait, engine.clock.sleep_until(first)).await {
+        return Some(waited);
+    }
+    if deadline > until {
+        return None;
+    }
+    engine.time_out(wait.flight());
+    Some(wait.await)
+}

@@ -1,0 +1,113 @@
+//! Loading keys before anybody asks: once, or again and again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::engine::{Hasher, Key, Value};
+use crate::drive::drive;
+use crate::event::RefreshStatus;
+use crate::handle::Refreshing;
+use crate::housekeeper;
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Refreshes keys on a schedule until it is dropped.
+#[must_use = "dropping a schedule ends it; keep it, or call `forever`"]
+pub struct Schedule {
+    ended: Option<Arc<AtomicBool>>,
+}
+
+impl Schedule {
+    /// Goes on for as long as the cache lives.
+    pub fn forever(mut self) {
+        self.ended = None;
+    }
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        if let Some(ended) = &self.ended {
+            ended.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schedule").finish_non_exhaustive()
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
+    /// Loads, with the cache's own loader and in the background, those of the keys that have no fresh value; as many at once
+    /// as may be refreshed at once, and returns when all have ended (contract R7).
+    ///
+    /// Returns how many of the keys have a value that may be served afterwards. It blocks; in a task use
+    /// [`warm_async`](Cache::warm_async).
+    pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> usize {
+        drive(self.warm_async(keys))
+    }
+
+    /// As [`warm`](Cache::warm) in a task.
+    pub async fn warm_async(&self, keys: impl IntoIterator<Item = K>) -> usize {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let wanted = keys.iter().filter(|key| self.lookup(*key).max_stale(Duration::ZERO).peek().is_none());
+        self.renew(wanted).await;
+        keys.iter().filter(|key| self.contains(*key)).count()
+    }
+
+    /// Refreshes the keys with the cache's own loader now and then again after each `interval`, used or not, until the
+    /// schedule is dropped (contract R7). All go through the pool of refreshes; a round that takes longer than the interval
+    /// delays the next. An interval below a millisecond counts as one.
+    pub fn refresh_every(&self, interval: Duration, keys: impl IntoIterator<Item = K>) -> Schedule {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let engine = Arc::downgrade(&self.engine);
+        housekeeper::take_on(Box::pin(async move {
+            loop {
+                let (began, clock) = {
+                    let Some(engine) = engine.upgrade() else { return };
+                    if seen.load(Ordering::Acquire) || engine.closed.load(Ordering::Acquire) {
+                        return;
+                    }
+                    let (began, clock) = (engine.clock.now(), engine.clock.clone());
+                    Cache { engine }.renew(keys.iter()).await;
+                    (began, clock)
+                };
+                clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL))).await;
+            }
+        }));
+        Schedule { ended: Some(ended) }
+    }
+
+    /// Refreshes all of the keys, waiting for a place in the pool where there is none.
+    async fn renew<'k>(&self, keys: impl Iterator<Item = &'k K>)
+    where
+        K: 'k,
+    {
+        let mut running: Vec<Refreshing<K, V, S>> = Vec::new();
+        for key in keys {
+            loop {
+                let refreshing = self.refresh(key);
+                match refreshing.status() {
+                    // The pool is full of ours: when one has ended there is room.
+                    RefreshStatus::Saturated if !running.is_empty() => {
+                        running.remove(0).await;
+                    }
+                    RefreshStatus::Started | RefreshStatus::AlreadyRunning => {
+                        running.push(refreshing);
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        for refreshing in running {
+            refreshing.await;
+        }
+    }
+}

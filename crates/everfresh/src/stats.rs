@@ -1,0 +1,324 @@
+//! Counters that cost a hit next to nothing, and the snapshot that users read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
+
+use crate::event::{Cause, Ending, NotStored, Outcome, RefreshStatus};
+use crate::thread::current_thread;
+
+const OUTCOMES: usize = Outcome::ALL.len();
+const CAUSES: usize = Cause::ALL.len();
+const STATUSES: usize = 7;
+const HOT: usize = OUTCOMES + CAUSES + STATUSES;
+
+/// What many threads count at once, a line for each of them.
+#[repr(align(128))]
+#[derive(Default)]
+struct Stripe {
+    counts: [AtomicU64; HOT],
+}
+
+/// The counters of one cache.
+pub(crate) struct Counters {
+    /// One for each of the first threads; the last is shared by all others.
+    stripes: Box<[Stripe]>,
+    loads: Endings,
+    refreshes: Endings,
+    not_stored: [AtomicU64; 5],
+    level_failures: AtomicU64,
+}
+
+#[derive(Default)]
+struct Endings {
+    stored: AtomicU64,
+    not_modified: AtomicU64,
+    absent: AtomicU64,
+    discarded: AtomicU64,
+    failed: AtomicU64,
+    panicked: AtomicU64,
+    timed_out: AtomicU64,
+    abandoned: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Counters {
+        let threads = available_parallelism().map_or(4, usize::from).clamp(2, 64);
+        Counters {
+            stripes: (0..2 * threads + 1).map(|_| Stripe::default()).collect(),
+            loads: Endings::default(),
+            refreshes: Endings::default(),
+            not_stored: Default::default(),
+            level_failures: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn outcome(&self, outcome: Outcome) {
+        self.count_hot(outcome as usize);
+    }
+
+    #[inline]
+    pub(crate) fn left(&self, cause: Cause) {
+        self.count_hot(OUTCOMES + cause as usize);
+    }
+
+    pub(crate) fn refresh_status(&self, status: RefreshStatus) {
+        self.count_hot(OUTCOMES + CAUSES + status as usize);
+    }
+
+    #[inline]
+    fn count_hot(&self, index: usize) {
+        let own = current_thread();
+        let shared = self.stripes.len() - 1;
+        if own < shared {
+            // Only this thread writes this stripe, so no other write comes between.
+            let count = &self.stripes[own].counts[index];
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        } else {
+            self.stripes[shared].counts[index].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn load_ended(&self, ending: Ending) {
+        self.loads.count(ending);
+    }
+
+    pub(crate) fn refresh_ended(&self, ending: Ending) {
+        self.refreshes.count(ending);
+    }
+
+    pub(crate) fn not_stored(&self, why: NotStored) {
+        self.not_stored[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn level_failed(&self) {
+        self.level_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self, index: usize) -> u64 {
+        self.stripes.iter().map(|stripe| stripe.counts[index].load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn snapshot(&self, entries: usize, weight: u64, capacity: Option<u64>) -> Stats {
+        let outcome = |outcome: Outcome| self.sum(outcome as usize);
+        let cause = |cause: Cause| self.sum(OUTCOMES + cause as usize);
+        let status = |status: RefreshStatus| self.sum(OUTCOMES + CAUSES + status as usize);
+        let not_stored = |why: NotStored| self.not_stored[why as usize].load(Ordering::Relaxed);
+        Stats {
+            hits: outcome(Outcome::Hit),
+            stale: outcome(Outcome::Stale),
+            loaded: outcome(Outcome::Loaded),
+            coalesced: outcome(Outcome::Coalesced),
+            revalidated: outcome(Outcome::Revalidated),
+            fallback: outcome(Outcome::Fallback),
+            bypass: outcome(Outcome::Bypass),
+            second_level: outcome(Outcome::SecondLevel),
+            negative: outcome(Outcome::Negative),
+            misses: outcome(Outcome::Miss),
+            failed: outcome(Outcome::Failed),
+            loads: self.loads.snapshot(),
+            refreshes: self.refreshes.snapshot(),
+            refreshes_started: status(RefreshStatus::Started),
+            refreshes_skipped: Skipped {
+                already_running: status(RefreshStatus::AlreadyRunning),
+                backing_off: status(RefreshStatus::BackingOff),
+                saturated: status(RefreshStatus::Saturated),
+                unavailable: status(RefreshStatus::Unavailable),
+                no_loader: status(RefreshStatus::NoLoader),
+            },
+            left: Left {
+                evicted: cause(Cause::Evicted),
+                expired: cause(Cause::Expired),
+                replaced: cause(Cause::Replaced),
+                removed: cause(Cause::Removed),
+                invalidated: cause(Cause::Invalidated),
+            },
+            not_stored: Unstored {
+                overtaken: not_stored(NotStored::Overtaken),
+                entry_gone: not_stored(NotStored::EntryGone),
+                too_heavy: not_stored(NotStored::TooHeavy),
+                rejected: not_stored(NotStored::Rejected),
+                not_servable: not_stored(NotStored::NotServable),
+            },
+            level_failures: self.level_failures.load(Ordering::Relaxed),
+            entries,
+            weight,
+            capacity,
+        }
+    }
+}
+
+impl Endings {
+    fn count(&self, ending: Ending) {
+        let counter = match ending {
+            Ending::Stored => &self.stored,
+            Ending::NotModified => &self.not_modified,
+            Ending::Absent => &self.absent,
+            Ending::Discarded(_) => &self.discarded,
+            Ending::Failed => &self.failed,
+            Ending::Panicked => &self.panicked,
+            Ending::TimedOut => &self.timed_out,
+            Ending::Abandoned => &self.abandoned,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn snapshot(&self) -> Ended {
+        Ended {
+            stored: self.stored.load(Ordering::Relaxed),
+            not_modified: self.not_modified.load(Ordering::Relaxed),
+            absent: self.absent.load(Ordering::Relaxed),
+            discarded: self.discarded.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            panicked: self.panicked.load(Ordering::Relaxed),
+            timed_out: self.timed_out.load(Ordering::Relaxed),
+            abandoned: self.abandoned.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A snapshot of a cache's counters. Each counts from the birth of the cache.
+///
+/// Counters of different threads are read one after the other, so a snapshot taken while others work may be off by what
+/// they do meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Lookups that were [`Outcome::Hit`].
+    pub hits: u64,
+    /// Lookups that were [`Outcome::Stale`].
+    pub stale: u64,
+    /// Lookups that were [`Outcome::Loaded`].
+    pub loaded: u64,
+    /// Lookups that were [`Outcome::Coalesced`].
+    pub coalesced: u64,
+    /// Lookups that were [`Outcome::Revalidated`].
+    pub revalidated: u64,
+    /// Lookups that were [`Outcome::Fallback`].
+    pub fallback: u64,
+    /// Lookups that were [`Outcome::Bypass`].
+    pub bypass: u64,
+    /// Lookups that were [`Outcome::SecondLevel`].
+    pub second_level: u64,
+    /// Lookups that were [`Outcome::Negative`].
+    pub negative: u64,
+    /// Lookups that were [`Outcome::Miss`].
+    pub misses: u64,
+    /// Lookups that were [`Outcome::Failed`].
+    pub failed: u64,
+    /// How loads in the foreground ended.
+    pub loads: Ended,
+    /// How refreshes ended.
+    pub refreshes: Ended,
+    /// Refreshes that were started.
+    pub refreshes_started: u64,
+    /// Refreshes that were wished for and not started, by reason.
+    pub refreshes_skipped: Skipped,
+    /// Entries that left, by cause.
+    pub left: Left,
+    /// Values that were made and not stored, by reason.
+    pub not_stored: Unstored,
+    /// Calls of the second level that failed.
+    pub level_failures: u64,
+    /// Entries held now, expired ones that are not reclaimed yet among them.
+    pub entries: usize,
+    /// The sum of their weights; without a weigher each weighs 1.
+    pub weight: u64,
+    /// The bound on entries or weight; `None` if there is none.
+    pub capacity: Option<u64>,
+}
+
+impl Stats {
+    /// All lookups: the sum over the outcomes.
+    pub fn lookups(&self) -> u64 {
+        self.hits
+            + self.stale
+            + self.loaded
+            + self.coalesced
+            + self.revalidated
+            + self.fallback
+            + self.bypass
+            + self.second_level
+            + self.negative
+            + self.misses
+            + self.failed
+    }
+
+    /// The fraction of lookups that were served from memory at once, fresh or stale; 0 before the first lookup.
+    pub fn hit_rate(&self) -> f64 {
+        match self.lookups() {
+            0 => 0.0,
+            lookups => (self.hits + self.stale) as f64 / lookups as f64,
+        }
+    }
+}
+
+/// How loads, or refreshes, ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Ended {
+    /// With a value that was stored.
+    pub stored: u64,
+    /// With the word that the old value still holds.
+    pub not_modified: u64,
+    /// With the word that there is no value.
+    pub absent: u64,
+    /// With a result that was not stored: neither a success nor a failure.
+    pub discarded: u64,
+    /// With the loader's error.
+    pub failed: u64,
+    /// With a panic.
+    pub panicked: u64,
+    /// By their deadline.
+    pub timed_out: u64,
+    /// By being dropped.
+    pub abandoned: u64,
+}
+
+/// Why refreshes were not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// The key was being loaded already.
+    pub already_running: u64,
+    /// The last attempt had failed a short while ago.
+    pub backing_off: u64,
+    /// `max_refreshes` others were running.
+    pub saturated: u64,
+    /// No worker or runtime could be had, or the cache was closed.
+    pub unavailable: u64,
+    /// Nobody had said how to load the key.
+    pub no_loader: u64,
+}
+
+/// Why entries left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Left {
+    /// [`Cause::Evicted`].
+    pub evicted: u64,
+    /// [`Cause::Expired`].
+    pub expired: u64,
+    /// [`Cause::Replaced`].
+    pub replaced: u64,
+    /// [`Cause::Removed`].
+    pub removed: u64,
+    /// [`Cause::Invalidated`].
+    pub invalidated: u64,
+}
+
+/// Why values were not stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Unstored {
+    /// [`NotStored::Overtaken`].
+    pub overtaken: u64,
+    /// [`NotStored::EntryGone`].
+    pub entry_gone: u64,
+    /// [`NotStored::TooHeavy`].
+    pub too_heavy: u64,
+    /// [`NotStored::Rejected`].
+    pub rejected: u64,
+    /// [`NotStored::NotServable`].
+    pub not_servable: u64,
+}

@@ -1,0 +1,170 @@
+//! What the store hands out: entries that stay where they are for as long as somebody looks at them.
+#![allow(unsafe_code, reason = "a guard is a pointer with the reason why it may be read")]
+
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr;
+
+use crate::entry::Entry;
+use crate::store::hazard::Hazard;
+use crate::store::shard::Shard;
+use crate::store::slab::Node;
+
+/// An entry that was found. It may live while the user's code runs and calls the same cache; it stays on its thread.
+pub(crate) struct Ref<'s, K, V> {
+    node: Node<K, V>,
+    hazard: ManuallyDrop<Hazard>,
+    shard: &'s Shard<K, V>,
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+impl<'s, K, V> Ref<'s, K, V> {
+    #[inline]
+    pub(super) fn new(node: Node<K, V>, hazard: Hazard, shard: &'s Shard<K, V>) -> Ref<'s, K, V> {
+        Ref { node, hazard: ManuallyDrop::new(hazard), shard, _stays_on_its_thread: PhantomData }
+    }
+
+    /// The number of this thread, as [`crate::thread::current_thread`] has it, from what is at hand.
+    #[inline]
+    #[allow(dead_code)]
+    pub(crate) fn thread(&self) -> usize {
+        self.hazard.thread()
+    }
+
+    #[inline]
+    pub(super) fn node(&self) -> Node<K, V> {
+        self.node
+    }
+
+    #[inline]
+    pub(super) fn shard(&self) -> &'s Shard<K, V> {
+        self.shard
+    }
+}
+
+impl<K, V> Deref for Ref<'_, K, V> {
+    type Target = Entry<K, V>;
+
+    #[inline]
+    fn deref(&self) -> &Entry<K, V> {
+        // SAFETY: the hazard has guarded the entry since it was found.
+        unsafe { self.node.entry() }
+    }
+}
+
+impl<K, V> Drop for Ref<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: taken here only, and not used afterwards.
+        let hazard = unsafe { ManuallyDrop::take(&mut self.hazard) };
+        self.shard.let_go(hazard);
+    }
+}
+
+/// An entry that this caller took out of the store. Others may still read it; it is dropped after the last of them.
+pub(crate) struct Removed<'s, K, V> {
+    node: Node<K, V>,
+    /// With a hazard, the entry is among the garbage already and this guards it; else dropping this puts it there.
+    hazard: Option<Hazard>,
+    shard: &'s Shard<K, V>,
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+impl<'s, K, V> Removed<'s, K, V> {
+    pub(super) fn new(node: Node<K, V>, hazard: Option<Hazard>, shard: &'s Shard<K, V>) -> Removed<'s, K, V> {
+        Removed { node, hazard, shard, _stays_on_its_thread: PhantomData }
+    }
+}
+
+impl<K, V> Deref for Removed<'_, K, V> {
+    type Target = Entry<K, V>;
+
+    #[inline]
+    fn deref(&self) -> &Entry<K, V> {
+        // SAFETY: the hazard guards it, or it is not retired before this is dropped.
+        unsafe { self.node.entry() }
+    }
+}
+
+impl<K, V> Drop for Removed<'_, K, V> {
+    fn drop(&mut self) {
+        match self.hazard.take() {
+            Some(hazard) => self.shard.let_go(hazard),
+            None => self.shard.retire(self.node),
+        }
+    }
+}
+
+/// Why the policy put an entry out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PushedOut {
+    Evicted,
+    Expired,
+}
+
+/// What [`sweep`](super::Store::sweep) shall do with an entry.
+pub(crate) enum Judgement {
+    Keep,
+    /// Keep it, and note this as its deadline.
+    KeepUntil(crate::moment::Moment),
+    Remove,
+}
+
+/// What an insertion did besides.
+pub(crate) struct Insertion<'s, K, V> {
+    /// What was there under that key.
+    pub(crate) replaced: Option<Removed<'s, K, V>>,
+    /// What had to make room, in this order.
+    pub(crate) pushed_out: Departures<'s, K, V>,
+    /// The entry that was to be inserted, if it is heavier than the bound.
+    pub(crate) refused: Option<Entry<K, V>>,
+}
+
+/// Entries that had to go; no allocation for one.
+pub(crate) struct Departures<'s, K, V> {
+    first: Option<(Removed<'s, K, V>, PushedOut)>,
+    further: Vec<(Removed<'s, K, V>, PushedOut)>,
+}
+
+impl<'s, K, V> Departures<'s, K, V> {
+    pub(super) fn none() -> Departures<'s, K, V> {
+        Departures { first: None, further: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(super) fn push(&mut self, removed: Removed<'s, K, V>, why: PushedOut) {
+        match self.first {
+            None => self.first = Some((removed, why)),
+            Some(_) => self.further.push((removed, why)),
+        }
+    }
+
+    #[allow(dead_code)]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.further.len()
+    }
+}
+
+impl<'s, K, V> IntoIterator for Departures<'s, K, V> {
+    type Item = (Removed<'s, K, V>, PushedOut);
+    type IntoIter = std::iter::Chain<
+        std::option::IntoIter<(Removed<'s, K, V>, PushedOut)>,
+        std::vec::IntoIter<(Removed<'s, K, V>, PushedOut)>,
+    >;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.further)
+    }
+}
+
+impl<K, V> Ref<'_, K, V> {
+    /// Whether both are the very same entry, not only equal ones.
+    #[allow(dead_code)]
+    pub(crate) fn is_same(&self, other: &Entry<K, V>) -> bool {
+        ptr::eq(self.node.as_raw(), other)
+    }
+}

@@ -1,0 +1,384 @@
+//! Who is reading what: so that nobody frees what somebody still reads.
+//!
+//! Each thread has a record with a few slots. A search first puts the *address of its shard* into a slot: from then on
+//! nothing that can be reached in that shard is freed. When it has a candidate it narrows the slot to that one entry,
+//! before any code of the user runs, and the rest of the shard is free to go. One ordered store thus guards the table and
+//! the entry, and there is nothing to look at again afterwards.
+//!
+//! Why it holds. A reader stores the guard (1), then loads a pointer (2). A writer overwrites the pointer (3), then looks
+//! at all slots (4). All four are `SeqCst`, so one order of all four exists: either (1) comes before (4), and the writer
+//! sees the guard, or (4) and so (3) come before (2), and the reader does not get the pointer. Narrowing is a `Release`
+//! store to the same slot: a writer sees the wide guard, the narrow one, or a later value, which the reader stores only
+//! when it is done.
+#![allow(unsafe_code, reason = "records live for ever and are reached through raw pointers")]
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, plain_thread_local};
+use crate::thread::{SHARED, current_thread};
+
+/// Slots in the record itself; a thread that holds more at once gets further ones.
+const INLINE: usize = 4;
+const FURTHER: usize = 16;
+
+const FREE: usize = 0;
+const OWNED: usize = 1;
+/// Claimed for one search by a thread that is past the end of its thread-locals.
+const BORROWED: usize = 2;
+
+/// One thing that is guarded, by address; zero is nothing. Only the thread that took the slot writes it.
+struct Slot {
+    guarded: AtomicUsize,
+    /// A table that is guarded as well, while the key of an entry in it is compared.
+    table: AtomicUsize,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot { guarded: AtomicUsize::new(0), table: AtomicUsize::new(0) }
+    }
+
+    /// Whether the owner of the record may take it.
+    #[inline]
+    fn is_free(&self) -> bool {
+        // Acquire: pairs with the Release of an earlier owner that let go late.
+        self.guarded.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The slots of one thread. Records are never freed: an ended thread's record goes to the next new thread.
+#[repr(align(128))]
+struct Record {
+    slots: [Slot; INLINE],
+    state: AtomicUsize,
+    thread: AtomicUsize,
+    further: AtomicPtr<Chunk>,
+    next: AtomicPtr<Record>,
+}
+
+struct Chunk {
+    slots: [Slot; FURTHER],
+    next: AtomicPtr<Chunk>,
+}
+
+impl Record {
+    fn new(state: usize) -> Record {
+        Record {
+            slots: std::array::from_fn(|_| Slot::new()),
+            state: AtomicUsize::new(state),
+            thread: AtomicUsize::new(SHARED),
+            further: AtomicPtr::new(ptr::null_mut()),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    #[inline]
+    fn free_slot(&'static self) -> &'static Slot {
+        if self.slots[0].is_free() {
+            return &self.slots[0];
+        }
+        self.other_free_slot()
+    }
+
+    fn other_free_slot(&'static self) -> &'static Slot {
+        if let Some(slot) = self.slots[1..].iter().find(|slot| slot.is_free()) {
+            return slot;
+        }
+        let mut end = &self.further;
+        loop {
+            // SAFETY: chunks are leaked when they are linked, so what is linked lives for ever.
+            let chunk: Option<&'static Chunk> = unsafe { end.load(Ordering::Acquire).as_ref() };
+            let Some(chunk) = chunk else { break };
+            if let Some(slot) = chunk.slots.iter().find(|slot| slot.is_free()) {
+                return slot;
+            }
+            end = &chunk.next;
+        }
+        let chunk: &'static Chunk = Box::leak(Box::new(Chunk {
+            slots: std::array::from_fn(|_| Slot::new()),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }));
+        // Release: pairs with the Acquire of those who look at all slots. SeqCst, because that look must not miss the
+        // chunk if it does not come before the guard that will be stored in it.
+        end.store(ptr::from_ref(chunk).cast_mut(), Ordering::SeqCst);
+        &chunk.slots[0]
+    }
+
+    fn for_each(&self, look: &mut impl FnMut(&Slot)) {
+        self.slots.iter().for_each(&mut *look);
+        let mut next = self.further.load(Ordering::SeqCst);
+        // SAFETY: as in `other_free_slot`.
+        while let Some(chunk) = unsafe { next.as_ref() } {
+            chunk.slots.iter().for_each(&mut *look);
+            next = chunk.next.load(Ordering::SeqCst);
+        }
+    }
+}
+
+/// All records.
+pub(super) struct Domain {
+    first: AtomicPtr<Record>,
+}
+
+impl Domain {
+    #[cfg(not(everfresh_loom))]
+    const fn new() -> Domain {
+        Domain { first: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    #[cfg(everfresh_loom)]
+    fn new() -> Domain {
+        Domain { first: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// The first free record, or a new one at the end.
+    fn claim(&self, state: usize) -> &'static Record {
+        let mut end = &self.first;
+        let mut fresh: *mut Record = ptr::null_mut();
+        loop {
+            let mut here = end.load(Ordering::SeqCst);
+            if here.is_null() {
+                if fresh.is_null() {
+                    fresh = Box::into_raw(Box::new(Record::new(state)));
+                }
+                // SeqCst: as with chunks, a look at all slots must not miss it.
+                match end.compare_exchange(ptr::null_mut(), fresh, Ordering::SeqCst, Ordering::SeqCst) {
+                    // SAFETY: just made, and never freed from here on.
+                    Ok(_) => return unsafe { &*fresh },
+                    Err(other) => here = other,
+                }
+            }
+            // SAFETY: linked records are never freed.
+            let record: &'static Record = unsafe { &*here };
+            // Acquire: pairs with the Release in `give_back`.
+            if record.state.load(Ordering::Relaxed) == FREE
+                && record.state.compare_exchange(FREE, state, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                if !fresh.is_null() {
+                    // SAFETY: made above and never shared.
+                    drop(unsafe { Box::from_raw(fresh) });
+                }
+                return record;
+            }
+            end = &record.next;
+        }
+    }
+
+    /// Notes all that is guarded now.
+    pub(super) fn look(&self, guarded: &mut Guarded) {
+        guarded.clear();
+        // SeqCst fence and loads: (4) in the text above. The pointers in question were overwritten before the call.
+        #[cfg(everfresh_loom)]
+        crate::sync::fence(Ordering::SeqCst);
+        let mut next = self.first.load(Ordering::SeqCst);
+        // SAFETY: linked records are never freed.
+        while let Some(record) = unsafe { next.as_ref() } {
+            record.for_each(&mut |slot| {
+                let address = slot.guarded.load(Ordering::SeqCst);
+                if address != 0 {
+                    guarded.add(address);
+                    // After the slot itself: whoever narrowed it had guarded the table before.
+                    let table = slot.table.load(Ordering::SeqCst);
+                    if table != 0 {
+                        guarded.add(table);
+                    }
+                }
+            });
+            next = record.next.load(Ordering::SeqCst);
+        }
+        guarded.sort();
+    }
+}
+
+/// Addresses that were guarded at some moment of a look.
+#[derive(Default)]
+pub(super) struct Guarded {
+    addresses: Vec<usize>,
+}
+
+impl Guarded {
+    fn clear(&mut self) {
+        self.addresses.clear();
+    }
+
+    fn add(&mut self, address: usize) {
+        self.addresses.push(address);
+    }
+
+    fn sort(&mut self) {
+        self.addresses.sort_unstable();
+    }
+
+    #[inline]
+    pub(super) fn has(&self, address: usize) -> bool {
+        if self.addresses.len() <= 8 {
+            return self.addresses.contains(&address);
+        }
+        self.addresses.binary_search(&address).is_ok()
+    }
+}
+
+#[cfg(not(everfresh_loom))]
+static DOMAIN: Domain = Domain::new();
+#[cfg(everfresh_loom)]
+loom::lazy_static! {
+    static ref DOMAIN: Domain = Domain::new();
+}
+
+/// The domain of all stores: addresses do not collide, and one record per thread is enough.
+pub(super) fn domain() -> &'static Domain {
+    #[cfg(not(everfresh_loom))]
+    return &DOMAIN;
+    #[cfg(everfresh_loom)]
+    return &*DOMAIN;
+}
+
+plain_thread_local! {
+    static RECORD: Cell<Option<&'static Record>> = Cell::new(None)
+}
+plain_thread_local! {
+    static ENDED: Cell<bool> = Cell::new(false)
+}
+
+#[cfg(not(any(everfresh_loom, everfresh_shuttle)))]
+std::thread_local! {
+    static LEASE: Lease = Lease::take();
+}
+#[cfg(everfresh_loom)]
+loom::thread_local! {
+    static LEASE: Lease = Lease::take();
+}
+#[cfg(all(everfresh_shuttle, not(everfresh_loom)))]
+shuttle::thread_local! {
+    static LEASE: Lease = Lease::take();
+}
+
+/// Gives the record of a thread back at its end.
+struct Lease(&'static Record);
+
+impl Lease {
+    fn take() -> Lease {
+        let record = domain().claim(OWNED);
+        record.thread.store(current_thread(), Ordering::Relaxed);
+        Lease(record)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        #[cfg(not(any(everfresh_loom, everfresh_shuttle)))]
+        {
+            RECORD.with(|record| record.set(None));
+            ENDED.with(|ended| ended.set(true));
+        }
+        give_back(self.0);
+    }
+}
+
+/// A slot that is still taken (by a guard in another thread-local) stays taken: the next owner sees that and leaves it.
+fn give_back(record: &'static Record) {
+    record.thread.store(SHARED, Ordering::Relaxed);
+    // Release: pairs with the Acquire in `claim`.
+    record.state.store(FREE, Ordering::Release);
+}
+
+#[inline]
+fn own_record() -> &'static Record {
+    match RECORD.with(Cell::get) {
+        Some(record) => record,
+        None => first_use(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn first_use() -> &'static Record {
+    if !ENDED.with(Cell::get)
+        && let Ok(record) = LEASE.try_with(|lease| lease.0)
+    {
+        RECORD.with(|own| own.set(Some(record)));
+        return record;
+    }
+    domain().claim(BORROWED)
+}
+
+/// A slot of the calling thread that guards something; empties it when dropped. Stays on its thread.
+pub(super) struct Hazard {
+    slot: &'static Slot,
+    record: &'static Record,
+}
+
+impl Hazard {
+    /// Guards everything that can be reached from what `address` stands for, as of now.
+    #[inline]
+    pub(super) fn guard_all(address: usize) -> Hazard {
+        let record = own_record();
+        let hazard = Hazard { slot: record.free_slot(), record };
+        hazard.widen(address);
+        hazard
+    }
+
+    /// Guards an entry that cannot be freed right now, because the caller holds the lock of its shard.
+    #[inline]
+    pub(super) fn guard_locked(address: usize) -> Hazard {
+        let record = own_record();
+        let slot = record.free_slot();
+        // Release is enough: whoever frees looks at the slots later, under the same lock.
+        slot.guarded.store(address, Ordering::Release);
+        Hazard { slot, record }
+    }
+
+    /// Back from one entry to all of the shard. Tables may have changed in between.
+    #[inline]
+    pub(super) fn widen(&self, address: usize) {
+        debug_assert_ne!(address, 0);
+        // SeqCst: (1) in the text above.
+        self.slot.guarded.store(address, Ordering::SeqCst);
+        #[cfg(everfresh_loom)]
+        crate::sync::fence(Ordering::SeqCst);
+    }
+
+    /// From all of the shard to one entry and the table in which it was found.
+    #[inline]
+    pub(super) fn narrow(&self, entry: usize, table: usize) {
+        debug_assert_ne!(entry, 0);
+        self.slot.table.store(table, Ordering::Relaxed);
+        // Release: whoever sees the narrow guard sees the table, too.
+        self.slot.guarded.store(entry, Ordering::Release);
+    }
+
+    /// The table is no longer needed.
+    #[inline]
+    pub(super) fn leave_table(&self) {
+        // Release: pairs with the look; all use of the table came before.
+        self.slot.table.store(0, Ordering::Release);
+    }
+
+    /// The number of the calling thread.
+    #[inline]
+    pub(super) fn thread(&self) -> usize {
+        self.record.thread.load(Ordering::Relaxed)
+    }
+
+    /// As drop, but ordered before what the caller loads next.
+    #[inline]
+    pub(super) fn release_ordered(self) {
+        self.slot.table.store(0, Ordering::Release);
+        self.slot.guarded.store(0, Ordering::SeqCst);
+        #[cfg(everfresh_loom)]
+        crate::sync::fence(Ordering::SeqCst);
+    }
+}
+
+impl Drop for Hazard {
+    #[inline]
+    fn drop(&mut self) {
+        self.slot.table.store(0, Ordering::Release);
+        // Release: pairs with the look; all use of the entry came before.
+        self.slot.guarded.store(0, Ordering::Release);
+        if self.record.state.load(Ordering::Relaxed) == BORROWED {
+            give_back(self.record);
+        }
+    }
+}

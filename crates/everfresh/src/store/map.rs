@@ -1,0 +1,267 @@
+//! The store: shards, and the one bound over them all.
+
+use std::hash::{BuildHasher, Hash};
+
+use crate::entry::Entry;
+use crate::key::AsKey;
+use crate::moment::Moment;
+use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
+use crate::store::guard::{Departures, Insertion, PushedOut, Ref, Removed};
+use crate::store::shard::Shard;
+use crate::store::state::State;
+use crate::store::table::Place;
+use crate::store::writer::{Evicted, Sizing, Terms};
+use crate::sync::{MutexGuard, Ordering, yield_now};
+
+/// Up to here the store is one shard, so that its order of eviction is that of the whole.
+const ONE_SHARD: u64 = 1024;
+const MOST_SHARDS: usize = 64;
+
+pub(crate) struct Store<K, V, S> {
+    pub(super) shards: Box<[Shard<K, V>]>,
+    pub(super) account: Account,
+    sizing: Sizing,
+    hasher: S,
+}
+
+impl<K, V, S> Store<K, V, S> {
+    pub(crate) fn new(settings: Settings, hasher: S) -> Store<K, V, S> {
+        let account = Account::new(settings.bound);
+        let exact_order = settings.eviction == Eviction::Lru;
+        let shards = match settings.bound {
+            _ if exact_order => 1,
+            _ if account.limit() <= ONE_SHARD => 1,
+            Bound::Entries(entries) => (entries / 1024).next_power_of_two().clamp(2, MOST_SHARDS),
+            Bound::Weight(_) | Bound::Unbounded => MOST_SHARDS,
+        };
+        let sizing = match settings.bound {
+            Bound::Entries(entries) => Sizing::for_entries(entries.div_ceil(shards)),
+            Bound::Weight(_) | Bound::Unbounded => Sizing::unknown(),
+        };
+        let bounded = settings.bound != Bound::Unbounded;
+        let shard = |index: usize| {
+            let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let state = State::new(account.is_weighted(), exact_order, seed);
+            Shard::new(state, settings.prompt_drop, bounded, exact_order)
+        };
+        Store { shards: (0..shards).map(shard).collect(), account, sizing, hasher }
+    }
+
+    /// Entries, those included that are just being put.
+    pub(crate) fn len(&self) -> usize {
+        match self.account.bound() {
+            Bound::Entries(_) => usize::try_from(self.account.taken()).unwrap_or(usize::MAX),
+            Bound::Weight(_) | Bound::Unbounded => {
+                self.shards.iter().map(|shard| shard.len.load(Ordering::Relaxed)).sum()
+            }
+        }
+    }
+
+    /// The weight of all entries; one for each where weights do not count.
+    pub(crate) fn weight(&self) -> u64 {
+        if self.account.is_weighted() { self.account.taken() } else { self.len() as u64 }
+    }
+
+    pub(crate) fn bound(&self) -> Bound {
+        self.account.bound()
+    }
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
+    /// The hash that all other methods want. Spread, so that a weak hasher costs no more than it must.
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15_u128;
+        (product >> 64) as u64 ^ product as u64
+    }
+
+    #[inline]
+    pub(super) fn index(&self, hash: u64) -> usize {
+        (hash >> 52) as usize & (self.shards.len() - 1)
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Shard<K, V> {
+        &self.shards[self.index(hash)]
+    }
+
+    /// The lock-free read. Counts as a use.
+    #[inline]
+    pub(crate) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Ref<'_, K, V>> {
+        self.shard(hash).find(hash, key, true)
+    }
+
+    /// As [`Store::find`], but no use is counted.
+    #[inline]
+    pub(crate) fn peek<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Ref<'_, K, V>> {
+        self.shard(hash).find(hash, key, false)
+    }
+
+    /// Puts or replaces. After `deadline` the entry may be thrown out before others.
+    pub(crate) fn insert(
+        &self,
+        hash: u64,
+        entry: Entry<K, V>,
+        weight: u64,
+        deadline: Moment,
+        now: Moment,
+    ) -> Insertion<'_, K, V> {
+        match self.insert_if(hash, entry, weight, deadline, now, |_| true) {
+            Ok(insertion) => insertion,
+            Err(entry) => Insertion { replaced: None, pushed_out: Departures::none(), refused: Some(entry) },
+        }
+    }
+
+    /// As [`Store::insert`], if `admit` agrees to what is there under the key now; else the entry comes back. `admit` is
+    /// asked with the shard's lock held; again, if the lock had to be given up for want of room.
+    pub(crate) fn insert_if(
+        &self,
+        hash: u64,
+        entry: Entry<K, V>,
+        weight: u64,
+        deadline: Moment,
+        now: Moment,
+        mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
+    ) -> Result<Insertion<'_, K, V>, Entry<K, V>> {
+        let terms = Terms { weight, cost: self.account.cost(weight), deadline };
+        let shard = self.shard(hash);
+        let hash_of = |key: &K| self.hash(key);
+        let mut pushed_out = Departures::none();
+        let mut permit = Permit::empty(&self.account);
+        loop {
+            let mut state = shard.lock();
+            let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
+            if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
+                shard.unlock(state);
+                if pushed_out.is_empty() {
+                    return Err(entry);
+                }
+                // Somebody else was first while this thread looked for room elsewhere; what went must be told.
+                return Ok(Insertion { replaced: None, pushed_out, refused: Some(entry) });
+            }
+            if terms.cost > self.account.limit() {
+                let replaced = found.and_then(|place| self.take(shard, &mut state, place));
+                shard.unlock(state);
+                return Ok(Insertion { replaced, pushed_out, refused: Some(entry) });
+            }
+            let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
+            let need = terms.cost.saturating_sub(old_cost);
+            while !permit.reaches(need) {
+                let Some((from, evicted)) = self.evict_one(shard, &mut state, hash, found, now) else { break };
+                permit.add(evicted.1);
+                pushed_out.push(evicted.0, from);
+            }
+            if !permit.reaches(need) {
+                // All room is in the hands of other writers. What this one holds goes back, so that one of them gets on.
+                permit = Permit::empty(&self.account);
+                shard.unlock(state);
+                yield_now();
+                continue;
+            }
+            let replaced = match found {
+                Some(place) => {
+                    let old = shard.replace(&mut state, place, entry, terms, old_cost);
+                    permit.spend(need);
+                    permit.add(old_cost.saturating_sub(terms.cost));
+                    old.map(|node| shard.hand_out(&mut state, node))
+                }
+                None => {
+                    shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of);
+                    permit.spend(need);
+                    None
+                }
+            };
+            shard.unlock(state);
+            return Ok(Insertion { replaced, pushed_out, refused: None });
+        }
+    }
+
+    /// Removes the entry of this key.
+    pub(crate) fn remove<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Removed<'_, K, V>> {
+        let shard = self.shard(hash);
+        let mut state = shard.lock();
+        let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key));
+        let removed = place.and_then(|place| self.take(shard, &mut state, place));
+        shard.unlock(state);
+        removed
+    }
+
+    /// Removes the entry if it is still that very one, not only one of the same key.
+    pub(crate) fn remove_exact(&self, found: &Ref<'_, K, V>) -> Option<Removed<'_, K, V>> {
+        let hash = self.hash(&found.key);
+        let shard = self.shard(hash);
+        let mut state = shard.lock();
+        let place = shard.locate(&state.reach, hash, |entry| found.is_same(entry));
+        let removed = place.and_then(|place| self.take(shard, &mut state, place));
+        shard.unlock(state);
+        removed
+    }
+
+    /// Takes an entry out and gives back what it cost.
+    pub(super) fn take<'s>(
+        &self,
+        shard: &'s Shard<K, V>,
+        state: &mut MutexGuard<'_, State<K, V>>,
+        place: Place,
+    ) -> Option<Removed<'s, K, V>> {
+        let cost = shard.cost_at(state, place);
+        let node = shard.take_out(state, place, cost, &|key| self.hash(key))?;
+        self.account.give_back(cost);
+        Some(shard.hand_out(state, node))
+    }
+
+    /// Makes room: in the shard whose lock is held if it has its share of the cache, else in another one.
+    fn evict_one<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut MutexGuard<'_, State<K, V>>,
+        hash: u64,
+        spared: Option<Place>,
+        now: Moment,
+    ) -> Option<(PushedOut, (Removed<'s, K, V>, u64))> {
+        let share = self.account.limit() / self.shards.len() as u64;
+        let poor = self.shards.len() > 1 && state.held < share - share / 4;
+        if poor && let Some(evicted) = self.evict_elsewhere(shard, state, now) {
+            return Some(evicted);
+        }
+        if let Some(evicted) = shard.evict(state, hash, spared, now, &|key| self.hash(key)) {
+            return Some(self.hand_out(shard, state, evicted));
+        }
+        if poor { None } else { self.evict_elsewhere(shard, state, now) }
+    }
+
+    fn hand_out<'s>(
+        &self,
+        shard: &'s Shard<K, V>,
+        state: &mut MutexGuard<'_, State<K, V>>,
+        evicted: Evicted<K, V>,
+    ) -> (PushedOut, (Removed<'s, K, V>, u64)) {
+        (evicted.why, (shard.hand_out(state, evicted.node), evicted.cost))
+    }
+
+    /// Makes room in a shard other than `own`, whose lock is held: so this one never waits for another lock.
+    fn evict_elsewhere<'s>(
+        &'s self,
+        own: &'s Shard<K, V>,
+        own_state: &mut MutexGuard<'_, State<K, V>>,
+        now: Moment,
+    ) -> Option<(PushedOut, (Removed<'s, K, V>, u64))> {
+        let count = self.shards.len();
+        let (one, two) = (own_state.clock.below(count), own_state.clock.below(count));
+        let len = |index: usize| self.shards[index].len.load(Ordering::Relaxed);
+        let first = if len(one) < len(two) { two } else { one };
+        for step in 0..count {
+            let shard = &self.shards[(first + step) % count];
+            if std::ptr::eq(shard, own) || shard.len.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let Some(mut state) = shard.try_lock() else { continue };
+            let hash = (own_state.clock.below(1 << 31) as u64) << 17;
+            if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
+                // The garbage is left to that shard's next writer: nothing of the user's may run under our own lock.
+                return Some(self.hand_out(shard, &mut state, evicted));
+            }
+        }
+        None
+    }
+}

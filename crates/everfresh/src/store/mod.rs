@@ -1,0 +1,25 @@
+//! The bounded concurrent map of entries: knows no loader, no future, no network.
+
+mod bound;
+mod guard;
+mod hazard;
+mod lru;
+mod map;
+mod retire;
+mod s3;
+mod shard;
+mod slab;
+mod state;
+mod table;
+mod tags;
+mod validate;
+mod walk;
+mod writer;
+
+#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+mod tests;
+
+pub use bound::Eviction;
+pub(crate) use bound::{Bound, Settings};
+pub(crate) use guard::{Insertion, Judgement, PushedOut, Ref, Removed};
+pub(crate) use map::Store;

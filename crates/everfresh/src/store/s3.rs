@@ -1,0 +1,168 @@
+//! S3-FIFO within the buckets: which entry goes when room is needed.
+//!
+//! New entries are in the small part, and move to the main part at their second use; what falls out of the small part
+//! leaves a print of its hash behind (a ghost), and goes straight to the main part when it comes again. The main part is
+//! a queue whose head gets another round for each use. Instead of two lists there are ages and marks in the buckets, and
+//! the candidates are the entries of the bucket that needs room and of one other.
+
+use crate::store::table::{Mark, Place, Table};
+use crate::store::tags::WAYS;
+
+/// Prints kept for each bucket: about as many as it holds entries.
+const GHOSTS: usize = 15;
+/// Where a line of ghosts keeps the place of its oldest.
+const CURSOR: usize = 15;
+/// Uses that lead from the small part to the main one.
+const PROMOTE_AT: u8 = 2;
+
+/// Ages, ghosts and chance of a shard.
+pub(super) struct Clock {
+    arrivals: u64,
+    /// Arrivals per unit of age, as a power of two: so that ages reach back over several generations of entries.
+    shift: u32,
+    ghosts: Vec<[u16; 16]>,
+    chance: u64,
+}
+
+impl Clock {
+    pub(super) fn new(seed: u64) -> Clock {
+        Clock { arrivals: 0, shift: 0, ghosts: Vec::new(), chance: seed | 1 }
+    }
+
+    /// The clock for a table of this many buckets, and by how much ages in the old units are to be shifted.
+    pub(super) fn for_buckets(&self, buckets: usize) -> (Clock, u32) {
+        let shift = (buckets * WAYS / 4096).checked_ilog2().unwrap_or(0).max(self.shift);
+        let clock = Clock { arrivals: self.arrivals, shift, ghosts: vec![[0; 16]; buckets], chance: self.chance };
+        (clock, shift - self.shift)
+    }
+
+    pub(super) fn now(&self) -> u16 {
+        (self.arrivals >> self.shift) as u16
+    }
+
+    /// Counts an arrival. Returns its age stamp.
+    pub(super) fn arrive(&mut self) -> u16 {
+        self.arrivals += 1;
+        self.now()
+    }
+
+    /// Some number below `end`.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        // xorshift64*, Vigna 2016.
+        self.chance ^= self.chance >> 12;
+        self.chance ^= self.chance << 25;
+        self.chance ^= self.chance >> 27;
+        let number = self.chance.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
+        ((number * end as u64) >> 32) as usize
+    }
+
+    /// Whether a key with this print left the small part of this bucket not long ago; then it is forgotten.
+    pub(super) fn recall(&mut self, bucket: usize, print: u16) -> bool {
+        let Some(line) = self.ghosts.get_mut(bucket) else { return false };
+        match line[..GHOSTS].iter_mut().find(|ghost| **ghost == print) {
+            Some(ghost) => {
+                *ghost = 0;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn remember(&mut self, bucket: usize, print: u16) {
+        if let Some(line) = self.ghosts.get_mut(bucket) {
+            let cursor = usize::from(line[CURSOR]) % GHOSTS;
+            line[cursor] = print;
+            line[CURSOR] = ((cursor + 1) % GHOSTS) as u16;
+        }
+    }
+
+    /// The entry to go: of `own` and `other`, but not `spared`. `None` if they hold nothing else.
+    pub(super) fn victim<K, V>(
+        &mut self,
+        table: &Table<K, V>,
+        own: usize,
+        other: usize,
+        spared: Option<Place>,
+    ) -> Option<Place> {
+        let mut candidates = Candidates::of(table, own, other, spared, self.now());
+        // Readers may count uses meanwhile; this many rounds are more than all uses that were there at the beginning.
+        for _ in 0..4 * candidates.count + 1 {
+            let next = if candidates.small_is_over() { candidates.oldest(false) } else { candidates.oldest(true) };
+            let index = next.or_else(|| candidates.oldest(false))?;
+            let candidate = &mut candidates.list[index];
+            let (bucket, slot) = (candidate.place.bucket(), candidate.place.slot());
+            let head = table.head(bucket);
+            let mark = head.mark(slot);
+            let uses = mark.uses();
+            if !candidate.main && uses >= PROMOTE_AT {
+                head.set_mark(slot, mark.promoted());
+                candidate.main = true;
+                candidates.small -= 1;
+            } else if candidate.main && uses > 0 {
+                head.set_mark(slot, mark.with_uses(uses - 1));
+            } else {
+                return Some(candidate.place);
+            }
+            candidate.age = 0;
+            head.set_age(slot, self.now());
+        }
+        candidates.oldest(true).or_else(|| candidates.oldest(false)).map(|index| candidates.list[index].place)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Candidate {
+    place: Place,
+    main: bool,
+    age: u16,
+}
+
+struct Candidates {
+    list: [Candidate; 2 * WAYS],
+    count: usize,
+    small: usize,
+}
+
+impl Candidates {
+    fn of<K, V>(table: &Table<K, V>, own: usize, other: usize, spared: Option<Place>, now: u16) -> Candidates {
+        let none = Candidate { place: Place::new(0, 0), main: false, age: 0 };
+        let mut found = Candidates { list: [none; 2 * WAYS], count: 0, small: 0 };
+        for bucket in [own, other] {
+            let head = table.head(bucket);
+            for place in table.taken_in(bucket) {
+                if spared == Some(place) {
+                    continue;
+                }
+                let main = head.mark(place.slot()).is_main();
+                let age = now.wrapping_sub(head.age(place.slot()));
+                found.list[found.count] = Candidate { place, main, age };
+                found.count += 1;
+                found.small += usize::from(!main);
+            }
+            if own == other {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Whether the small part has more than its share, about a tenth.
+    fn small_is_over(&self) -> bool {
+        self.small * 10 > self.count
+    }
+
+    fn oldest(&self, main: bool) -> Option<usize> {
+        let mut oldest: Option<usize> = None;
+        for (index, candidate) in self.list[..self.count].iter().enumerate() {
+            if candidate.main == main && oldest.is_none_or(|oldest| candidate.age > self.list[oldest].age) {
+                oldest = Some(index);
+            }
+        }
+        oldest
+    }
+}
+
+/// The mark of an entry that comes now.
+pub(super) fn first_mark(hash: u64, recalled: bool) -> Mark {
+    Mark::new(hash, recalled)
+}

@@ -1,0 +1,235 @@
+//! The memory of a shard's entries: taken in blocks, used again entry by entry, returned with the store.
+#![allow(unsafe_code, reason = "entries are written, read and dropped in place, outside of any lock")]
+
+use std::mem::{MaybeUninit, size_of};
+use std::ptr::{self, NonNull};
+
+use crate::entry::Entry;
+use crate::sync::{AtomicPtr, Ordering};
+
+/// The size at which blocks stop growing, in bytes.
+const BLOCK: usize = 16 << 10;
+const FIRST: usize = 8;
+
+/// The place of an entry in a slab. Who may look at the entry is the caller's to know.
+pub(super) struct Node<K, V>(NonNull<Entry<K, V>>);
+
+impl<K, V> Clone for Node<K, V> {
+    #[inline]
+    fn clone(&self) -> Node<K, V> {
+        *self
+    }
+}
+
+impl<K, V> Copy for Node<K, V> {}
+
+impl<K, V> PartialEq for Node<K, V> {
+    #[inline]
+    fn eq(&self, other: &Node<K, V>) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<K, V> Node<K, V> {
+    #[inline]
+    pub(super) fn from_raw(pointer: *mut Entry<K, V>) -> Option<Node<K, V>> {
+        NonNull::new(pointer).map(Node)
+    }
+
+    #[inline]
+    pub(super) fn as_raw(self) -> *mut Entry<K, V> {
+        self.0.as_ptr()
+    }
+
+    #[inline]
+    pub(super) fn address(self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
+    /// # Safety
+    /// The node holds an entry, and that entry is not dropped within `'a`: a hazard guards it, or the lock of its shard
+    /// is held, or it was taken out and not retired yet.
+    #[inline]
+    pub(super) unsafe fn entry<'a>(self) -> &'a Entry<K, V> {
+        // SAFETY: by the contract above.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// The blocks of a shard; lives behind its lock.
+pub(super) struct Slab<K, V> {
+    blocks: Vec<(NonNull<MaybeUninit<Entry<K, V>>>, usize)>,
+    /// How many nodes of the last block have been handed out.
+    used: usize,
+    /// Nodes taken from the pool, linked through their memory.
+    spare: Option<Node<K, V>>,
+}
+
+/// Emptied nodes on their way back; anyone may put, only the holder of the shard's lock takes.
+pub(super) struct Pool<K, V> {
+    first: AtomicPtr<Entry<K, V>>,
+}
+
+impl<K, V> Pool<K, V> {
+    pub(super) fn new() -> Pool<K, V> {
+        Pool { first: AtomicPtr::new(ptr::null_mut()) }
+    }
+}
+
+impl<K, V> Slab<K, V> {
+    pub(super) fn new() -> Slab<K, V> {
+        Slab { blocks: Vec::new(), used: 0, spare: None }
+    }
+
+    /// Puts the entry into a free node.
+    pub(super) fn fill(&mut self, pool: &Pool<K, V>, entry: Entry<K, V>) -> Node<K, V> {
+        let node = match self.spare {
+            Some(node) => node,
+            None => {
+                // Acquire: pairs with the Release in `Emptied::drop`. All at once, so no node comes back in between.
+                match Node::from_raw(pool.first.swap(ptr::null_mut(), Ordering::Acquire)) {
+                    Some(node) => node,
+                    None => return self.fill_new(entry),
+                }
+            }
+        };
+        // SAFETY: an emptied node holds nothing but the link, written when it was emptied, and belongs to us alone.
+        unsafe {
+            self.spare = Node::from_raw(node.as_raw().cast::<*mut Entry<K, V>>().read());
+            node.as_raw().write(entry);
+        }
+        node
+    }
+
+    fn fill_new(&mut self, entry: Entry<K, V>) -> Node<K, V> {
+        if self.blocks.last().is_none_or(|&(_, nodes)| self.used == nodes) {
+            let most = (BLOCK / size_of::<Entry<K, V>>()).max(1);
+            let nodes = self.blocks.last().map_or(FIRST, |&(_, nodes)| nodes * 2).min(most);
+            let mut block = Vec::<MaybeUninit<Entry<K, V>>>::with_capacity(nodes);
+            self.blocks.reserve(1);
+            let start = NonNull::new(block.as_mut_ptr()).unwrap_or(NonNull::dangling());
+            std::mem::forget(block);
+            self.blocks.push((start, nodes));
+            self.used = 0;
+        }
+        let (start, nodes) = self.blocks[self.blocks.len() - 1];
+        debug_assert!(self.used < nodes);
+        // SAFETY: within the last block, and never handed out before.
+        let place = unsafe { start.as_ptr().add(self.used).cast::<Entry<K, V>>() };
+        self.used += 1;
+        // SAFETY: as above; blocks are allocated for entries, so it is aligned, and it is not null.
+        unsafe {
+            place.write(entry);
+            Node(NonNull::new_unchecked(place))
+        }
+    }
+
+    /// The bytes that the blocks take.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        self.blocks.iter().map(|&(_, nodes)| nodes).sum()
+    }
+}
+
+impl<K, V> Drop for Slab<K, V> {
+    fn drop(&mut self) {
+        for &(start, nodes) in &self.blocks {
+            // SAFETY: the parts of the vector that `fill_new` forgot. What the nodes held was dropped before.
+            drop(unsafe { Vec::from_raw_parts(start.as_ptr(), 0, nodes) });
+        }
+    }
+}
+
+/// How many nodes are emptied at a time.
+pub(super) const BATCH: usize = 32;
+
+/// Nodes that nobody can reach any more. Dropping it drops their entries, then returns the nodes to the pool: to be done
+/// with no lock held, for it runs the user's code.
+pub(super) struct Unreachable<'s, K, V> {
+    nodes: [Option<Node<K, V>>; BATCH],
+    count: usize,
+    pool: &'s Pool<K, V>,
+}
+
+impl<'s, K, V> Unreachable<'s, K, V> {
+    pub(super) fn none(pool: &'s Pool<K, V>) -> Unreachable<'s, K, V> {
+        Unreachable { nodes: [None; BATCH], count: 0, pool }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
+    /// # Safety
+    /// The node holds an entry, no slot of a table that is in use names it, no hazard guards it, and it is put here once.
+    pub(super) unsafe fn add(&mut self, node: Node<K, V>) {
+        debug_assert!(!self.is_full());
+        self.nodes[self.count] = Some(node);
+        self.count += 1;
+    }
+}
+
+impl<K, V> Drop for Unreachable<'_, K, V> {
+    fn drop(&mut self) {
+        if self.count == 0 {
+            return;
+        }
+        let mut emptied = Emptied { first: ptr::null_mut(), last: ptr::null_mut(), pool: self.pool };
+        while self.count > 0 {
+            self.count -= 1;
+            let Some(node) = self.nodes[self.count].take() else { continue };
+            // If a destructor of the user panics, this goes on with the others.
+            let rest = Rest(self);
+            // SAFETY: by the contract of `add` we alone know the node, and it holds an entry.
+            unsafe { ptr::drop_in_place(node.as_raw()) };
+            std::mem::forget(rest);
+            emptied.add(node);
+        }
+    }
+}
+
+struct Rest<'r, 's, K, V>(&'r mut Unreachable<'s, K, V>);
+
+impl<K, V> Drop for Rest<'_, '_, K, V> {
+    fn drop(&mut self) {
+        let rest = Unreachable { nodes: self.0.nodes, count: self.0.count, pool: self.0.pool };
+        self.0.count = 0;
+        drop(rest);
+    }
+}
+
+/// A chain of emptied nodes; returns them to the pool when dropped.
+struct Emptied<'s, K, V> {
+    first: *mut Entry<K, V>,
+    last: *mut Entry<K, V>,
+    pool: &'s Pool<K, V>,
+}
+
+impl<K, V> Emptied<'_, K, V> {
+    fn add(&mut self, node: Node<K, V>) {
+        // SAFETY: the node is ours and empty; an entry has room for a pointer, and is aligned for one.
+        unsafe { node.as_raw().cast::<*mut Entry<K, V>>().write(self.first) };
+        self.first = node.as_raw();
+        if self.last.is_null() {
+            self.last = node.as_raw();
+        }
+    }
+}
+
+impl<K, V> Drop for Emptied<'_, K, V> {
+    fn drop(&mut self) {
+        if self.last.is_null() {
+            return;
+        }
+        let mut head = self.pool.first.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the last node of our own chain.
+            unsafe { self.last.cast::<*mut Entry<K, V>>().write(head) };
+            // Release: pairs with the Acquire in `fill`; what was in the nodes is gone before they are used again.
+            match self.pool.first.compare_exchange_weak(head, self.first, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What the holder of a shard's lock knows: all that readers do not need.
+
+use crate::moment::Moment;
+use crate::store::hazard::Guarded;
+use crate::store::lru::Order;
+use crate::store::s3::Clock;
+use crate::store::slab::{Node, Slab};
+use crate::store::table::{Place, Table};
+use crate::store::tags::WAYS;
+
+pub(super) struct State<K, V> {
+    pub(super) reach: Reach<K, V>,
+    pub(super) slab: Slab<K, V>,
+    pub(super) lines: Lines,
+    pub(super) clock: Clock,
+    /// The exact order of uses, if it is kept.
+    pub(super) order: Option<Order>,
+    /// The costs of all entries here.
+    pub(super) held: u64,
+    pub(super) len: usize,
+}
+
+/// What readers may still reach although it was taken out. The table and its entries are borrowed from this, so that
+/// nothing is freed while the holder of the lock looks at it.
+pub(super) struct Reach<K, V> {
+    /// Removed entries that are not dropped yet.
+    pub(super) garbage: Vec<Node<K, V>>,
+    pub(super) old_tables: Vec<*mut Table<K, V>>,
+    pub(super) guarded: Guarded,
+    /// How much garbage may lie around before somebody looks again.
+    pub(super) collect_at: usize,
+}
+
+impl<K, V> State<K, V> {
+    pub(super) fn new(weighted: bool, exact_order: bool, seed: u64) -> State<K, V> {
+        State {
+            reach: Reach { garbage: Vec::new(), old_tables: Vec::new(), guarded: Guarded::default(), collect_at: 0 },
+            slab: Slab::new(),
+            lines: Lines::new(weighted),
+            clock: Clock::new(seed),
+            order: exact_order.then(Order::default),
+            held: 0,
+            len: 0,
+        }
+    }
+}
+
+/// What is noted for each slot of the table, a line for each bucket and kind.
+#[derive(Default)]
+pub(super) struct Lines {
+    /// Empty until the first entry with a deadline comes.
+    deadlines: Vec<[u32; 16]>,
+    /// Empty unless the bound is a weight.
+    weights: Vec<[u64; WAYS]>,
+    weighted: bool,
+}
+
+/// No deadline.
+const NEVER: u32 = u32::MAX;
+/// Deadlines are kept in units of 2^28 ns, a quarter of a second, for 36 years.
+const UNIT: u32 = 28;
+/// The place of a line's earliest deadline, or of an earlier time.
+const SOONEST: usize = 15;
+
+/// A deadline as it is kept: rounded up, so that nothing is called over too early.
+fn coarse(deadline: Moment) -> u32 {
+    let units = deadline.nanos().div_ceil(1 << UNIT);
+    u32::try_from(units).unwrap_or(NEVER)
+}
+
+/// The units that have passed.
+fn passed(now: Moment) -> u32 {
+    // One less than `NEVER`, so that a deadline that will not come is not met at the end of time.
+    u32::try_from(now.nanos() >> UNIT).unwrap_or(NEVER).min(NEVER - 1)
+}
+
+fn moment(units: u32) -> Moment {
+    if units == NEVER { Moment::NEVER } else { Moment::from_nanos(u64::from(units) << UNIT) }
+}
+
+impl Lines {
+    pub(super) fn new(weighted: bool) -> Lines {
+        Lines { weighted, ..Lines::default() }
+    }
+
+    pub(super) fn deadline(&self, place: Place) -> Moment {
+        self.deadlines.get(place.bucket()).map_or(Moment::NEVER, |line| moment(line[place.slot()]))
+    }
+
+    pub(super) fn weight(&self, place: Place) -> u64 {
+        self.weights.get(place.bucket()).map_or(1, |line| line[place.slot()])
+    }
+
+    pub(super) fn set_weight(&mut self, place: Place, weight: u64) {
+        if self.weighted {
+            self.weights[place.bucket()][place.slot()] = weight;
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, buckets: usize, place: Place, deadline: Moment) {
+        let deadline = coarse(deadline);
+        if self.deadlines.is_empty() {
+            if deadline == NEVER {
+                return;
+            }
+            self.deadlines = vec![[NEVER; 16]; buckets];
+        }
+        let line = &mut self.deadlines[place.bucket()];
+        line[place.slot()] = deadline;
+        line[SOONEST] = line[SOONEST].min(deadline);
+    }
+
+    /// The slots of a bucket whose deadline has come.
+    #[inline]
+    pub(super) fn due(&mut self, bucket: usize, now: Moment) -> u16 {
+        self.due_in_units(bucket, passed(now))
+    }
+
+    /// As [`Lines::due`], with those of the next quarter of a second: none is missed.
+    pub(super) fn nearly_due(&mut self, bucket: usize, now: Moment) -> u16 {
+        self.due_in_units(bucket, coarse(now).min(NEVER - 1))
+    }
+
+    #[inline]
+    fn due_in_units(&mut self, bucket: usize, now: u32) -> u16 {
+        let Some(line) = self.deadlines.get_mut(bucket) else { return 0 };
+        if line[SOONEST] > now {
+            return 0;
+        }
+        line[SOONEST] = line[..WAYS].iter().copied().min().unwrap_or(NEVER);
+        (0..WAYS).filter(|&slot| line[slot] <= now).fold(0, |due, slot| due | 1 << slot)
+    }
+
+    /// Nothing is noted of a slot that became empty.
+    pub(super) fn forget(&mut self, place: Place) {
+        if let Some(line) = self.deadlines.get_mut(place.bucket()) {
+            line[place.slot()] = NEVER;
+        }
+        if let Some(line) = self.weights.get_mut(place.bucket()) {
+            line[place.slot()] = 0;
+        }
+    }
+
+    /// Lines of the same kinds for a table of another size.
+    pub(super) fn resized(&self, buckets: usize) -> Lines {
+        let deadlines = if self.deadlines.is_empty() { 0 } else { buckets };
+        let weights = if self.weighted { buckets } else { 0 };
+        Lines {
+            deadlines: vec![[NEVER; 16]; deadlines],
+            weights: vec![[0; WAYS]; weights],
+            weighted: self.weighted,
+        }
+    }
+
+    /// Takes over what `other` notes of its place.
+    pub(super) fn adopt(&mut self, place: Place, other: &Lines, others_place: Place) {
+        if let Some(line) = other.deadlines.get(others_place.bucket()) {
+            let deadline = line[others_place.slot()];
+            let own = &mut self.deadlines[place.bucket()];
+            own[place.slot()] = deadline;
+            own[SOONEST] = own[SOONEST].min(deadline);
+        }
+        if self.weighted {
+            self.weights[place.bucket()][place.slot()] = other.weight(others_place);
+        }
+    }
+
+    /// Panics if a line does not fit what the table holds.
+    pub(super) fn validate(&self, buckets: usize, taken: impl Fn(Place) -> bool) {
+        assert!(self.deadlines.is_empty() || self.deadlines.len() == buckets, "a deadline line for each bucket");
+        assert!(!self.weighted || self.weights.len() == buckets, "a weight line for each bucket");
+        for (bucket, line) in self.deadlines.iter().enumerate() {
+            for slot in 0..WAYS {
+                assert!(line[SOONEST] <= line[slot], "bucket {bucket} has an earlier deadline than its soonest");
+                assert!(line[slot] == NEVER || taken(Place::new(bucket, slot)), "a free slot has a deadline");
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_deadline_is_never_kept_as_an_earlier_one() {
+        for millis in [0, 1, 268, 269, 1_000, 86_400_000, 1 << 40] {
+            let kept = moment(coarse(at(millis)));
+            assert!(kept >= at(millis));
+            assert!(kept == Moment::NEVER || kept.since(at(millis)) < Duration::from_millis(269));
+        }
+        assert_eq!(moment(coarse(Moment::NEVER)), Moment::NEVER);
+    }
+
+    #[test]
+    fn only_slots_whose_deadline_has_passed_are_due() {
+        let mut lines = Lines::new(false);
+        lines.set_deadline(2, Place::new(1, 3), Moment::NEVER);
+        assert!(lines.deadlines.is_empty(), "no deadline needs no line");
+        lines.set_deadline(2, Place::new(1, 3), at(5_000));
+        lines.set_deadline(2, Place::new(1, 7), at(1_000));
+        assert_eq!(lines.due(1, at(999)), 0);
+        assert_eq!(lines.due(1, at(1_300)), 1 << 7);
+        assert_eq!(lines.due(1, at(5_300)), 1 << 7 | 1 << 3);
+        lines.forget(Place::new(1, 7));
+        assert_eq!(lines.due(1, at(5_300)), 1 << 3);
+        assert_eq!(lines.due(0, Moment::NEVER), 0);
+    }
+}

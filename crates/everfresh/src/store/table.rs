@@ -1,0 +1,259 @@
+//! The index of a shard: buckets of fifteen slots, read without a lock, written under one.
+
+use crate::entry::Entry;
+use crate::store::slab::Node;
+use crate::store::tags::{Tags, WAYS};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
+
+/// Uses that are counted of an entry, at most.
+pub(super) const MOST_USES: u8 = 3;
+const USES: u8 = 0b11;
+const MAIN: u8 = 0b100;
+const HASH_SHIFT: u32 = 3;
+
+/// What a search looks at first, in one cache line.
+#[repr(C, align(64))]
+pub(super) struct Head {
+    pub(super) tags: Tags,
+    /// Uses (2 bits), part of the cache (1 bit), and five more bits of the hash. Readers count uses here without a lock,
+    /// so a mark may be lost or may strike the slot's next entry: it is advice to the policy and nothing else.
+    marks: [AtomicU8; 16],
+    /// When the entry came to its part of the cache; written under the lock.
+    ages: [AtomicU16; 16],
+}
+
+/// Where the entries are: the next two lines.
+#[repr(C, align(64))]
+struct Places<K, V> {
+    nodes: [AtomicPtr<Entry<K, V>>; WAYS],
+    /// Which slots hold entries whose home is another bucket; written and read under the lock.
+    foreign: AtomicU16,
+}
+
+/// One slot of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) bucket: u32,
+    pub(super) slot: u8,
+}
+
+impl Place {
+    #[inline]
+    pub(super) fn new(bucket: usize, slot: usize) -> Place {
+        Place { bucket: bucket as u32, slot: slot as u8 }
+    }
+
+    #[inline]
+    pub(super) fn bucket(self) -> usize {
+        self.bucket as usize
+    }
+
+    #[inline]
+    pub(super) fn slot(self) -> usize {
+        usize::from(self.slot)
+    }
+}
+
+pub(super) struct Table<K, V> {
+    heads: Box<[Head]>,
+    places: Box<[Places<K, V>]>,
+    /// The last use of each entry; empty unless the order of uses is kept exactly.
+    stamps: Box<[[AtomicU64; WAYS]]>,
+}
+
+impl Head {
+    fn new() -> Head {
+        Head {
+            tags: Tags::new(),
+            marks: std::array::from_fn(|_| AtomicU8::new(0)),
+            ages: std::array::from_fn(|_| AtomicU16::new(0)),
+        }
+    }
+
+    /// Counts a use; writes nothing when there is nothing left to count.
+    // Relaxed: see `marks`.
+    #[inline]
+    pub(super) fn touch(&self, slot: usize) {
+        let mark = self.marks[slot].load(Ordering::Relaxed);
+        if mark & USES < MOST_USES {
+            self.marks[slot].store(mark + 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn mark(&self, slot: usize) -> Mark {
+        Mark(self.marks[slot].load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_mark(&self, slot: usize, mark: Mark) {
+        self.marks[slot].store(mark.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn age(&self, slot: usize) -> u16 {
+        self.ages[slot].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_age(&self, slot: usize, age: u16) {
+        self.ages[slot].store(age, Ordering::Relaxed);
+    }
+}
+
+/// What the policy knows of one entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(u8);
+
+impl Mark {
+    #[inline]
+    pub(super) fn new(hash: u64, main: bool) -> Mark {
+        let rest = (hash >> 8) as u8 & 0b1_1111;
+        Mark(rest << HASH_SHIFT | if main { MAIN } else { 0 })
+    }
+
+    #[inline]
+    pub(super) fn uses(self) -> u8 {
+        self.0 & USES
+    }
+
+    #[inline]
+    pub(super) fn is_main(self) -> bool {
+        self.0 & MAIN != 0
+    }
+
+    #[inline]
+    pub(super) fn with_uses(self, uses: u8) -> Mark {
+        debug_assert!(uses <= MOST_USES);
+        Mark(self.0 & !USES | uses)
+    }
+
+    #[inline]
+    pub(super) fn promoted(self) -> Mark {
+        Mark(self.0 & !USES | MAIN)
+    }
+
+    /// Thirteen bits of the hash, with those of the tag; never zero.
+    #[inline]
+    pub(super) fn print(self, tag: u8) -> u16 {
+        u16::from(self.0 >> HASH_SHIFT) << 8 | u16::from(tag)
+    }
+}
+
+impl<K, V> Table<K, V> {
+    pub(super) fn new(buckets: usize, stamped: bool) -> Table<K, V> {
+        let places = || Places {
+            nodes: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
+            foreign: AtomicU16::new(0),
+        };
+        let stamped = if stamped { buckets } else { 0 };
+        Table {
+            heads: (0..buckets).map(|_| Head::new()).collect(),
+            places: (0..buckets).map(|_| places()).collect(),
+            stamps: (0..stamped).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn buckets(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// The bucket that a key belongs to; monotone in the hash's bits 16 to 47, for any number of buckets.
+    #[inline]
+    pub(super) fn home(&self, hash: u64) -> usize {
+        let position = u64::from((hash >> 16) as u32);
+        ((position * self.heads.len() as u64) >> 32) as usize
+    }
+
+    /// Where an entry goes for which `bucket` has no room.
+    #[inline]
+    pub(super) fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.heads.len() { 0 } else { bucket + 1 }
+    }
+
+    #[inline]
+    pub(super) fn head(&self, bucket: usize) -> &Head {
+        &self.heads[bucket]
+    }
+
+    #[inline]
+    pub(super) fn is_stamped(&self) -> bool {
+        !self.stamps.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn stamp(&self, place: Place) -> &AtomicU64 {
+        &self.stamps[place.bucket()][place.slot()]
+    }
+
+    // SeqCst: (2) in the domain's reasoning.
+    #[inline]
+    pub(super) fn node(&self, place: Place) -> Option<Node<K, V>> {
+        Node::from_raw(self.places[place.bucket()].nodes[place.slot()].load(Ordering::SeqCst))
+    }
+
+    /// Puts a node, or nothing, and returns what was there. Only under the lock.
+    pub(super) fn set_node(&self, place: Place, node: Option<Node<K, V>>) -> Option<Node<K, V>> {
+        let slot = &self.places[place.bucket()].nodes[place.slot()];
+        let raw = node.map_or(std::ptr::null_mut(), Node::as_raw);
+        let before = slot.load(Ordering::Relaxed);
+        // SeqCst: (3) in the domain's reasoning.
+        slot.store(raw, Ordering::SeqCst);
+        Node::from_raw(before)
+    }
+
+    pub(super) fn is_foreign(&self, place: Place) -> bool {
+        self.places[place.bucket()].foreign.load(Ordering::Relaxed) >> place.slot & 1 != 0
+    }
+
+    pub(super) fn set_foreign(&self, place: Place, foreign: bool) {
+        let mask = &self.places[place.bucket()].foreign;
+        let bit = 1 << place.slot;
+        let others = mask.load(Ordering::Relaxed) & !bit;
+        mask.store(others | if foreign { bit } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The first free slot on the way that starts at `home`.
+    pub(super) fn free_place(&self, home: usize) -> Option<Place> {
+        let mut bucket = home;
+        for _ in 0..self.buckets() {
+            if let Some(slot) = self.head(bucket).tags.seen().free().next() {
+                return Some(Place::new(bucket, slot));
+            }
+            bucket = self.after(bucket);
+        }
+        None
+    }
+
+    /// Takes a free place into use. The pointer first, then the tag by which it is found.
+    pub(super) fn fill(&self, place: Place, home: usize, tag: u8, node: Node<K, V>) {
+        let mut bucket = home;
+        while bucket != place.bucket() {
+            self.head(bucket).tags.pass_by();
+            bucket = self.after(bucket);
+        }
+        self.set_foreign(place, home != place.bucket());
+        let before = self.set_node(place, Some(node));
+        debug_assert!(before.is_none(), "a free slot held a node");
+        self.head(place.bucket()).tags.set(place.slot(), tag);
+    }
+
+    /// Empties a place. `home` is the bucket where its key belongs.
+    pub(super) fn empty(&self, place: Place, home: usize) -> Option<Node<K, V>> {
+        let node = self.set_node(place, None);
+        self.head(place.bucket()).tags.set(place.slot(), 0);
+        let mut bucket = home;
+        while bucket != place.bucket() {
+            self.head(bucket).tags.come_back();
+            bucket = self.after(bucket);
+        }
+        self.set_foreign(place, false);
+        node
+    }
+
+    /// All places that hold an entry. Only under the lock.
+    pub(super) fn taken(&self) -> impl Iterator<Item = Place> + '_ {
+        (0..self.buckets()).flat_map(move |bucket| self.taken_in(bucket))
+    }
+
+    pub(super) fn taken_in(&self, bucket: usize) -> impl Iterator<Item = Place> + use<K, V> {
+        self.head(bucket).tags.seen().taken().map(move |slot| Place::new(bucket, slot))
+    }
+}

@@ -1,0 +1,174 @@
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::thread;
+
+use super::*;
+
+/// Counts how many of its kind live; says so if one dies twice.
+#[derive(Debug)]
+struct Counted {
+    alive: Arc<AtomicIsize>,
+    here: Box<u64>,
+}
+
+impl Counted {
+    fn new(alive: &Arc<AtomicIsize>, number: u64) -> Counted {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Counted { alive: alive.clone(), here: Box::new(number) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        assert_ne!(*self.here, u64::MAX, "dropped twice");
+        *self.here = u64::MAX;
+        assert!(self.alive.fetch_sub(1, Ordering::Relaxed) > 0);
+    }
+}
+
+fn filled(settings: Settings, alive: &Arc<AtomicIsize>, keys: u64) -> Store<u64, Counted, RandomState> {
+    let store = Store::new(settings, RandomState::new());
+    for key in 0..keys {
+        store.insert(store.hash(&key), entry(key, Counted::new(alive, key)), 1, Moment::NEVER, START);
+    }
+    store
+}
+
+#[test]
+fn every_value_is_dropped_exactly_once() {
+    let keys = if cfg!(miri) { 60 } else { 5_000 };
+    for bound in [Bound::Unbounded, Bound::Entries(50), Bound::Weight(2_000)] {
+        for prompt_drop in [false, true] {
+            let alive = Arc::new(AtomicIsize::new(0));
+            let store = filled(Settings { bound, eviction: Eviction::S3Fifo, prompt_drop }, &alive, keys);
+            for key in 0..keys / 3 {
+                store.remove(store.hash(&key), &key);
+            }
+            assert!(alive.load(Ordering::Relaxed) >= store.len() as isize);
+            drop(store);
+            assert_eq!(alive.load(Ordering::Relaxed), 0);
+        }
+    }
+}
+
+#[test]
+fn with_prompt_drops_nothing_outlives_its_removal_but_what_is_read() {
+    let alive = Arc::new(AtomicIsize::new(0));
+    let settings = Settings { bound: Bound::Entries(10), eviction: Eviction::S3Fifo, prompt_drop: true };
+    let store = filled(settings, &alive, 30);
+    assert_eq!(alive.load(Ordering::Relaxed), 10);
+    let held: Vec<_> = store.iter().take(3).collect();
+    for found in &held {
+        drop(store.remove_exact(found));
+    }
+    assert_eq!(alive.load(Ordering::Relaxed), 10);
+    assert_eq!(store.len(), 7);
+    let values: Vec<_> = held.iter().map(|found| *found.value.here).collect();
+    assert!(values.iter().all(|&value| value < 30));
+    for (left, found) in held.into_iter().enumerate() {
+        drop(found);
+        assert_eq!(alive.load(Ordering::Relaxed), 9 - left as isize);
+    }
+}
+
+#[test]
+fn garbage_stays_below_its_bound_and_a_sweep_drops_it() {
+    let alive = Arc::new(AtomicIsize::new(0));
+    let settings = settings(Bound::Entries(100), Eviction::S3Fifo);
+    let store = filled(settings, &alive, if cfg!(miri) { 300 } else { 10_000 });
+    assert!(alive.load(Ordering::Relaxed) <= 132);
+    store.sweep(START, |_| unreachable!("nothing is due"), |_| {});
+    assert_eq!(alive.load(Ordering::Relaxed), 100);
+}
+
+#[test]
+fn a_destructor_may_call_the_same_store() {
+    struct Meddler {
+        store: std::sync::Weak<Store<u64, Meddler, RandomState>>,
+    }
+    impl Drop for Meddler {
+        fn drop(&mut self) {
+            if let Some(store) = self.store.upgrade() {
+                let own = store.find(store.hash(&1_u64), &1_u64);
+                drop(store.remove(store.hash(&2_u64), &2_u64));
+                drop(own);
+            }
+        }
+    }
+    for prompt_drop in [false, true] {
+        let settings = Settings { bound: Bound::Entries(8), eviction: Eviction::S3Fifo, prompt_drop };
+        let store = Arc::new(Store::new(settings, RandomState::new()));
+        for key in 0..if cfg!(miri) { 40_u64 } else { 400 } {
+            let meddler = Meddler { store: Arc::downgrade(&store) };
+            store.insert(store.hash(&(key % 20)), entry(key % 20, meddler), 1, Moment::NEVER, START);
+        }
+        store.validate();
+    }
+}
+
+#[test]
+fn a_destructor_that_panics_takes_no_other_value_with_it() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    struct Fragile(Counted, bool);
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            assert!(!self.1, "broken");
+            let _ = &self.0;
+        }
+    }
+    let alive = Arc::new(AtomicIsize::new(0));
+    let store = Store::new(settings(Bound::Entries(50), Eviction::S3Fifo), RandomState::new());
+    let mut panics = 0;
+    for key in 0..200_u64 {
+        let value = Fragile(Counted::new(&alive, key), key == 30);
+        let hash = store.hash(&key);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            store.insert(hash, entry(key, value), 1, Moment::NEVER, START);
+        }));
+        panics += u32::from(result.is_err());
+        store.validate();
+    }
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(store)));
+    assert_eq!(panics + u32::from(dropped.is_err()), 1);
+    assert_eq!(alive.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn threads_that_read_write_and_remove_drop_every_value_once() {
+    let rounds = if cfg!(miri) { 40 } else { 20_000 };
+    for prompt_drop in [false, true] {
+        let alive = Arc::new(AtomicIsize::new(0));
+        let settings = Settings { bound: Bound::Entries(64), eviction: Eviction::S3Fifo, prompt_drop };
+        let store = Store::<u64, Counted, _>::new(settings, RandomState::new());
+        thread::scope(|scope| {
+            for seed in 0..4 {
+                let (store, alive) = (&store, &alive);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed + 7);
+                    for _ in 0..rounds {
+                        let key = dice.below(150);
+                        let hash = store.hash(&key);
+                        match dice.below(4) {
+                            0 => drop(store.remove(hash, &key)),
+                            1 => drop(store.insert(hash, entry(key, Counted::new(alive, key)), 1, Moment::NEVER, START)),
+                            _ => {
+                                if let Some(found) = store.find(hash, &key) {
+                                    assert_eq!((found.key, *found.value.here), (key, key));
+                                }
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        store.validate();
+        if prompt_drop {
+            // What the last readers left behind goes with the next writer.
+            store.insert(store.hash(&0_u64), entry(0, Counted::new(&alive, 0)), 1, Moment::NEVER, START);
+            assert_eq!(alive.load(Ordering::Relaxed), store.len() as isize);
+        }
+        drop(store);
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,303 @@
+//! What is done to a shard with its lock held: put, replace, take out, make room, grow.
+
+use crate::entry::Entry;
+use crate::moment::Moment;
+use crate::store::guard::{PushedOut, Removed};
+use crate::store::hazard::Hazard;
+use crate::store::s3::first_mark;
+use crate::store::shard::Shard;
+use crate::store::slab::Node;
+use crate::store::state::{Reach, State};
+use crate::store::table::{Mark, Place, Table};
+use crate::store::tags::{WAYS, tag};
+use crate::sync::Ordering;
+
+/// How large the tables of a store's shards become.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizing {
+    /// Buckets that a full shard needs, if that is known.
+    pub(super) target: usize,
+}
+
+impl Sizing {
+    /// For a shard that will hold `entries`, with a seventh of the slots to spare.
+    pub(super) fn for_entries(entries: usize) -> Sizing {
+        Sizing { target: entries.saturating_mul(8).div_ceil(7 * WAYS).max(1) }
+    }
+
+    pub(super) fn unknown() -> Sizing {
+        Sizing { target: usize::MAX }
+    }
+
+    /// The entries that a table may hold before it must grow. A table of the final size is filled further, for it is
+    /// only by chance that a shard needs more than its share.
+    fn room(self, buckets: usize) -> usize {
+        let slots = buckets * WAYS;
+        if buckets < self.target { slots * 7 / 8 } else { slots * 31 / 32 }
+    }
+
+    fn next(self, buckets: usize) -> usize {
+        if buckets >= self.target {
+            buckets + buckets / 8 + 1
+        } else if buckets < 8 {
+            (buckets * 2).clamp(1, self.target)
+        } else {
+            (buckets + buckets / 2).min(self.target)
+        }
+    }
+}
+
+/// What is to be noted of an entry besides.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) weight: u64,
+    pub(super) cost: u64,
+    pub(super) deadline: Moment,
+}
+
+/// An entry that was taken out to make room, and the units that this freed.
+pub(super) struct Evicted<K, V> {
+    pub(super) node: Node<K, V>,
+    pub(super) cost: u64,
+    pub(super) why: PushedOut,
+}
+
+impl<K, V> Shard<K, V> {
+    /// Where the key is; runs the user's `Eq`.
+    pub(super) fn locate(&self, reach: &Reach<K, V>, hash: u64, is: impl Fn(&Entry<K, V>) -> bool) -> Option<Place> {
+        let table = self.table(reach)?;
+        let wanted = tag(hash);
+        let mut bucket = table.home(hash);
+        for _ in 0..table.buckets() {
+            let seen = table.head(bucket).tags.seen();
+            for slot in seen.matching(wanted) {
+                let place = Place::new(bucket, slot);
+                if self.entry(reach, place).is_some_and(&is) {
+                    return Some(place);
+                }
+            }
+            if seen.passed_by() == 0 {
+                return None;
+            }
+            bucket = table.after(bucket);
+        }
+        None
+    }
+
+    /// Puts an entry whose key is not there yet. May run the user's `Hash`, before anything is changed.
+    pub(super) fn put(
+        &self,
+        state: &mut State<K, V>,
+        hash: u64,
+        entry: Entry<K, V>,
+        terms: Terms,
+        sizing: Sizing,
+        hash_of: &impl Fn(&K) -> u64,
+    ) {
+        let buckets = self.table(&state.reach).map_or(0, Table::buckets);
+        if state.len >= sizing.room(buckets) {
+            self.grow(state, sizing.next(buckets), hash_of);
+        }
+        let Some(table) = self.table(&state.reach) else { return };
+        let home = table.home(hash);
+        let Some(place) = table.free_place(home) else { return };
+        let node = state.slab.fill(&self.pool, entry);
+        let tag = tag(hash);
+        let recalled = state.order.is_none() && state.clock.recall(home, Mark::new(hash, false).print(tag));
+        let head = table.head(place.bucket());
+        head.set_mark(place.slot(), first_mark(hash, recalled));
+        head.set_age(place.slot(), state.clock.arrive());
+        state.lines.set_weight(place, terms.weight);
+        state.lines.set_deadline(table.buckets(), place, terms.deadline);
+        state.len += 1;
+        state.held += terms.cost;
+        if let (Some(order), Some(uses)) = (&mut state.order, &self.uses) {
+            let stamp = uses.next();
+            table.stamp(place).store(stamp, Ordering::Relaxed);
+            order.add(place, stamp, state.len);
+        }
+        table.fill(place, home, tag, node);
+        self.len.store(state.len, Ordering::Relaxed);
+    }
+
+    /// Puts an entry in the place of an older one of the same key, and returns that one's node, not yet discarded.
+    pub(super) fn replace(
+        &self,
+        state: &mut State<K, V>,
+        place: Place,
+        entry: Entry<K, V>,
+        terms: Terms,
+        old_cost: u64,
+    ) -> Option<Node<K, V>> {
+        let table = self.table(&state.reach)?;
+        let node = state.slab.fill(&self.pool, entry);
+        match &self.uses {
+            None => table.head(place.bucket()).touch(place.slot()),
+            Some(uses) => table.stamp(place).store(uses.next(), Ordering::Relaxed),
+        }
+        state.lines.set_weight(place, terms.weight);
+        state.lines.set_deadline(table.buckets(), place, terms.deadline);
+        state.held = state.held - old_cost + terms.cost;
+        table.set_node(place, Some(node))
+    }
+
+    /// Takes an entry out; returns its node, not yet discarded. May run the user's `Hash`, before anything is changed.
+    pub(super) fn take_out(
+        &self,
+        state: &mut State<K, V>,
+        place: Place,
+        cost: u64,
+        hash_of: &impl Fn(&K) -> u64,
+    ) -> Option<Node<K, V>> {
+        let home = self.home_of(&state.reach, place, hash_of)?;
+        let table = self.table(&state.reach)?;
+        let node = table.empty(place, home);
+        state.lines.forget(place);
+        if let Some(order) = &mut state.order {
+            order.forget(place);
+        }
+        state.len -= 1;
+        state.held -= cost;
+        self.len.store(state.len, Ordering::Relaxed);
+        node
+    }
+
+    pub(super) fn home_of(
+        &self,
+        reach: &Reach<K, V>,
+        place: Place,
+        hash_of: &impl Fn(&K) -> u64,
+    ) -> Option<usize> {
+        let table = self.table(reach)?;
+        if !table.is_foreign(place) {
+            return Some(place.bucket());
+        }
+        let entry = self.entry(reach, place)?;
+        Some(table.home(hash_of(&entry.key)))
+    }
+
+    /// Takes out what the policy gives up first, for the sake of a key with this hash; `spared` stays.
+    pub(super) fn evict(
+        &self,
+        state: &mut State<K, V>,
+        hash: u64,
+        spared: Option<Place>,
+        now: Moment,
+        hash_of: &impl Fn(&K) -> u64,
+    ) -> Option<Evicted<K, V>> {
+        let table = self.table(&state.reach)?;
+        if state.len == usize::from(spared.is_some()) {
+            return None;
+        }
+        let own = table.home(hash);
+        let other = state.clock.below(table.buckets());
+        if let Some(place) = self.expired(state, [own, other], spared, now) {
+            return self.put_out(state, place, PushedOut::Expired, hash_of);
+        }
+        let table = self.table(&state.reach)?;
+        let place = match &mut state.order {
+            Some(order) => order.oldest(table, spared)?,
+            None => {
+                let mut other = other;
+                loop {
+                    match state.clock.victim(table, own, other, spared) {
+                        Some(place) => break place,
+                        // Both are empty; some other bucket is not.
+                        None => other = table.after(other),
+                    }
+                }
+            }
+        };
+        if state.order.is_none() {
+            let head = table.head(place.bucket());
+            let mark = head.mark(place.slot());
+            if !mark.is_main() {
+                let print = mark.print(head.tags.seen().at(place.slot()));
+                let home = self.home_of(&state.reach, place, hash_of)?;
+                state.clock.remember(home, print);
+            }
+        }
+        self.put_out(state, place, PushedOut::Evicted, hash_of)
+    }
+
+    fn put_out(
+        &self,
+        state: &mut State<K, V>,
+        place: Place,
+        why: PushedOut,
+        hash_of: &impl Fn(&K) -> u64,
+    ) -> Option<Evicted<K, V>> {
+        let cost = self.cost_at(state, place);
+        let node = self.take_out(state, place, cost, hash_of)?;
+        Some(Evicted { node, cost, why })
+    }
+
+    /// What the entry in this place costs.
+    pub(super) fn cost_at(&self, state: &State<K, V>, place: Place) -> u64 {
+        state.lines.weight(place) * u64::from(self.bounded)
+    }
+
+    /// An entry of these buckets that is over; of all buckets if there are only a few.
+    fn expired(
+        &self,
+        state: &mut State<K, V>,
+        buckets: [usize; 2],
+        spared: Option<Place>,
+        now: Moment,
+    ) -> Option<Place> {
+        let table = self.table(&state.reach)?;
+        let all = if table.buckets() <= 8 { table.buckets() } else { 0 };
+        for bucket in buckets.into_iter().chain(0..all) {
+            let mut due = state.lines.due(bucket, now);
+            while due != 0 {
+                let place = Place::new(bucket, due.trailing_zeros() as usize);
+                due &= due - 1;
+                if spared != Some(place)
+                    && let Some(entry) = self.entry(&state.reach, place)
+                    && entry.is_over(state.lines.deadline(place), now)
+                {
+                    return Some(place);
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes the table larger. Readers go on in the old one until the new one is complete.
+    fn grow(&self, state: &mut State<K, V>, buckets: usize, hash_of: &impl Fn(&K) -> u64) {
+        let table = Box::new(Table::new(buckets, self.uses.is_some()));
+        let mut lines = state.lines.resized(buckets);
+        let (clock, shift) = state.clock.for_buckets(buckets);
+        if let Some(old) = self.table(&state.reach) {
+            for from in old.taken() {
+                let (Some(node), Some(entry)) = (old.node(from), self.entry(&state.reach, from)) else { continue };
+                let hash = hash_of(&entry.key);
+                let home = table.home(hash);
+                let Some(to) = table.free_place(home) else { return };
+                let (old_head, head) = (old.head(from.bucket()), table.head(to.bucket()));
+                head.set_mark(to.slot(), old_head.mark(from.slot()));
+                let age = state.clock.now().wrapping_sub(old_head.age(from.slot())) >> shift;
+                head.set_age(to.slot(), clock.now().wrapping_sub(age));
+                lines.adopt(to, &state.lines, from);
+                if table.is_stamped() {
+                    let stamp = old.stamp(from).load(Ordering::Relaxed);
+                    table.stamp(to).store(stamp, Ordering::Relaxed);
+                }
+                table.fill(to, home, tag(hash), node);
+            }
+        }
+        state.lines = lines;
+        state.clock = clock;
+        if let Some(order) = &mut state.order {
+            order.rebuild(&table);
+        }
+        self.publish(&mut state.reach, table);
+    }
+
+    /// Hands out a node that was taken out: as garbage that a hazard of the caller guards.
+    pub(super) fn hand_out(&self, state: &mut State<K, V>, node: Node<K, V>) -> Removed<'_, K, V> {
+        let hazard = Hazard::guard_locked(node.address());
+        self.discard(state, node);
+        Removed::new(node, Some(hazard), self)
+    }
+}

@@ -1,0 +1,61 @@
+//! The atomics, locks and thread-locals of the standard library, or those of the model checker under test.
+
+#[cfg(everfresh_loom)]
+pub(crate) use loom::{
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Mutex, MutexGuard},
+    thread::yield_now,
+};
+
+#[cfg(not(everfresh_loom))]
+pub(crate) use std::{
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Mutex, MutexGuard},
+    thread::yield_now,
+};
+
+/// A thread-local whose first value is a constant, so that reading it needs no look at whether it is there.
+macro_rules! plain_thread_local {
+    ($(#[$meta:meta])* static $name:ident: $kind:ty = $first:expr) => {
+        #[cfg(everfresh_loom)]
+        loom::thread_local! { $(#[$meta])* static $name: $kind = $first; }
+        #[cfg(not(everfresh_loom))]
+        std::thread_local! { $(#[$meta])* static $name: $kind = const { $first }; }
+    };
+}
+pub(crate) use plain_thread_local;
+
+/// The guard of a lock, also of one whose holder panicked: what it guards is valid between any two steps.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// As [`lock`], but `None` where it would wait.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(std::sync::TryLockError::WouldBlock) => None,
+    }
+}
+
+/// What the flights are made of, which a second model checker drives; the store keeps its own, as its statics outlive a round.
+pub(crate) mod raced {
+    #[cfg(everfresh_shuttle)]
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    #[cfg(everfresh_shuttle)]
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+    #[cfg(everfresh_shuttle)]
+    pub(crate) use shuttle::thread_local;
+    #[cfg(not(everfresh_shuttle))]
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    #[cfg(not(everfresh_shuttle))]
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+    #[cfg(not(everfresh_shuttle))]
+    pub(crate) use std::thread_local;
+
+    /// As [`lock`](super::lock).
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

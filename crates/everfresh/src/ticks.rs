@@ -1,0 +1,251 @@
+//! A cheap estimate of the system's time, good far from a deadline; near one the exact clock decides.
+//!
+//! `Instant::now` costs more than the rest of a hit. The processor's tick counter costs a fraction of it, but must not be
+//! trusted for long: it is anchored against `Instant` at least once a second, every anchoring checks it, and the first
+//! check that fails turns it off for good. Whoever asks [`surely_before`] gets `true` only when the deadline is further
+//! away than [`GUARD`], many times what the estimate can be wrong by between two anchorings.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A deadline nearer than this is left to the exact clock.
+pub(crate) const GUARD: Duration = Duration::from_millis(10);
+
+/// How long the first stretch is from which the length of a tick is measured.
+const CALIBRATION: u64 = 20_000_000;
+
+/// Nanoseconds after which the estimate has to be anchored anew.
+const ANCHOR_EVERY: u64 = 1_000_000_000;
+
+/// The estimate may be off by this much at an anchoring before it is given up.
+const TOLERANCE: u64 = 2_000_000;
+
+static TICKS: LazyLock<Ticks> = LazyLock::new(Ticks::new);
+
+/// Nanoseconds since the first use of this function, read from the exact clock.
+pub(crate) fn exact_nanos() -> u64 {
+    TICKS.exact()
+}
+
+/// Whether `nanos` is certainly not reached yet; `false` means that only the exact clock can tell.
+#[inline]
+pub(crate) fn surely_before(nanos: u64) -> bool {
+    match TICKS.estimate() {
+        Some(now) => now.saturating_add(GUARD.as_nanos() as u64) < nanos,
+        None => TICKS.exact() < nanos,
+    }
+}
+
+/// Aligned away from its neighbours: readers share the line, an anchoring writes it about once a second.
+#[repr(align(128))]
+struct Ticks {
+    /// Ticks after an anchoring in which the estimate holds; zero while there is none.
+    trusted_for: AtomicU64,
+    anchored_at: AtomicU64,
+    /// Nanoseconds at tick zero, wrapping.
+    offset: AtomicU64,
+    /// Nanoseconds a tick, with 32 binary places.
+    scale: AtomicU64,
+    origin: Instant,
+    first_tick: u64,
+}
+
+impl Ticks {
+    fn new() -> Ticks {
+        let ticks = Ticks {
+            trusted_for: AtomicU64::new(0),
+            anchored_at: AtomicU64::new(0),
+            offset: AtomicU64::new(0),
+            scale: AtomicU64::new(0),
+            origin: Instant::now(),
+            first_tick: counter::read().unwrap_or(0),
+        };
+        if !counter::is_steady() {
+            ticks.scale.store(GIVEN_UP, Ordering::Relaxed);
+        }
+        ticks
+    }
+
+    #[inline]
+    fn estimate(&self) -> Option<u64> {
+        let tick = counter::read()?;
+        // Acquire: pairs with the Release in `anchor`, so that the offset below is at least as new as this anchoring.
+        let anchored_at = self.anchored_at.load(Ordering::Acquire);
+        if tick.wrapping_sub(anchored_at) >= self.trusted_for.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(scaled(tick, self.scale.load(Ordering::Relaxed)).wrapping_add(self.offset.load(Ordering::Relaxed)))
+    }
+
+    fn exact(&self) -> u64 {
+        let before = counter::read();
+        let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(before) = before {
+            let since = before.wrapping_sub(self.anchored_at.load(Ordering::Relaxed));
+            // A quarter of the trusted stretch, so that a busy process never runs out of it.
+            if since >= self.trusted_for.load(Ordering::Relaxed) / 4 {
+                self.anchor(before, now);
+            }
+        }
+        now
+    }
+
+    #[cold]
+    fn anchor(&self, before: u64, now: u64) {
+        let scale = self.scale.load(Ordering::Relaxed);
+        if scale == GIVEN_UP {
+            return;
+        }
+        if scale == 0 {
+            self.calibrate(before, now);
+            return;
+        }
+        // A thread that was put aside between the two readings knows neither time; the next caller does better.
+        let Some(after) = counter::read() else { return };
+        if scaled(after.wrapping_sub(before), scale) > 20_000 {
+            return;
+        }
+        let estimate = scaled(before, scale).wrapping_add(self.offset.load(Ordering::Relaxed));
+        if estimate.abs_diff(now) > TOLERANCE {
+            self.trusted_for.store(0, Ordering::Relaxed);
+            self.scale.store(GIVEN_UP, Ordering::Relaxed);
+            return;
+        }
+        self.offset.store(now.wrapping_sub(scaled(before, scale)), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `estimate`.
+        self.anchored_at.store(before, Ordering::Release);
+    }
+
+    fn calibrate(&self, tick: u64, now: u64) {
+        let ticks = tick.wrapping_sub(self.first_tick);
+        if now < CALIBRATION || ticks == 0 {
+            return;
+        }
+        let scale = ((u128::from(now) << 32) / u128::from(ticks)) as u64;
+        // Only one thread may set the three words that belong together.
+        if scale == 0 || self.scale.compare_exchange(0, scale, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        self.offset.store(now.wrapping_sub(scaled(tick, scale)), Ordering::Relaxed);
+        self.anchored_at.store(tick, Ordering::Release);
+        let trusted_for = (u128::from(ANCHOR_EVERY) << 32) / u128::from(scale);
+        self.trusted_for.store(trusted_for as u64, Ordering::Release);
+    }
+}
+
+const GIVEN_UP: u64 = u64::MAX;
+
+#[inline]
+fn scaled(ticks: u64, scale: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(scale)) >> 32) as u64
+}
+
+/// The processor's tick counter, where it is known to run evenly.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod counter {
+    #![allow(unsafe_code)]
+
+    #[inline]
+    pub(super) fn read() -> Option<u64> {
+        // SAFETY: every x86-64 processor has the instruction; an operating system that forbids it is not one we run on.
+        Some(unsafe { core::arch::x86_64::_rdtsc() })
+    }
+
+    /// Whether the counter runs at one speed in all power states, and the system itself tells its time by it.
+    pub(super) fn is_steady() -> bool {
+        #[allow(unused_unsafe)]
+        // SAFETY: leaf 0x8000_0000 exists on every x86-64 processor and says which further leaves do.
+        let invariant = unsafe {
+            core::arch::x86_64::__cpuid(0x8000_0000).eax >= 0x8000_0007
+                && core::arch::x86_64::__cpuid(0x8000_0007).edx & (1 << 8) != 0
+        };
+        invariant && chosen_by_the_system()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn chosen_by_the_system() -> bool {
+        std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+            .is_ok_and(|source| source.trim() == "tsc")
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn chosen_by_the_system() -> bool {
+        true
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+mod counter {
+    #[inline]
+    pub(super) fn read() -> Option<u64> {
+        None
+    }
+
+    pub(super) fn is_steady() -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_hand(scale: u64) -> Ticks {
+        Ticks {
+            trusted_for: AtomicU64::new(0),
+            anchored_at: AtomicU64::new(0),
+            offset: AtomicU64::new(0),
+            scale: AtomicU64::new(scale),
+            origin: Instant::now(),
+            first_tick: 1_000,
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_tick_comes_from_the_first_stretch_that_is_long_enough() {
+        let ticks = by_hand(0);
+        ticks.calibrate(1_000 + 25_000, 10_000_000);
+        assert_eq!(ticks.scale.load(Ordering::Relaxed), 0, "10 ms are too short a stretch");
+        ticks.calibrate(1_000 + 50_000_000, 20_000_000);
+        let scale = ticks.scale.load(Ordering::Relaxed);
+        assert_eq!(scaled(2_500_000, scale), 1_000_000 - 1, "2.5 ticks a nanosecond, rounded down");
+    }
+
+    #[test]
+    fn an_estimate_that_went_wrong_is_given_up_for_good() {
+        let ticks = by_hand(0);
+        ticks.calibrate(1_000 + 50_000_000, 20_000_000);
+        let Some(tick) = counter::read() else { return };
+        ticks.anchor(tick, 21_000_000);
+        if ticks.scale.load(Ordering::Relaxed) == GIVEN_UP {
+            assert_eq!(ticks.trusted_for.load(Ordering::Relaxed), 0);
+            assert_eq!(ticks.estimate(), None);
+        }
+        assert!(ticks.exact() < 60_000_000_000);
+    }
+
+    #[test]
+    fn the_estimate_stays_within_the_guard_of_the_exact_time() {
+        while exact_nanos() < 2 * CALIBRATION {
+            std::hint::spin_loop();
+        }
+        for _ in 0..10_000 {
+            let before = exact_nanos();
+            let Some(estimate) = TICKS.estimate() else { continue };
+            let after = exact_nanos();
+            let guard = GUARD.as_nanos() as u64;
+            assert!(before.saturating_sub(guard) < estimate && estimate < after + guard);
+        }
+    }
+
+    #[test]
+    fn a_deadline_inside_the_guard_is_left_to_the_exact_clock() {
+        while exact_nanos() < 2 * CALIBRATION {
+            std::hint::spin_loop();
+        }
+        let now = exact_nanos();
+        assert!(!surely_before(now));
+        assert!(surely_before(now + 3_600_000_000_000));
+    }
+}

@@ -1,0 +1,133 @@
+//! What can be checked without running the product: form, lints, docs, features, floors, and where unsafe stands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::run::{self, Step};
+
+/// The only files in which `unsafe` may stand; each says at its top why, DESIGN.md says what it pays.
+const MAY_BE_UNSAFE: &[&str] = &["crates/everfresh/src/store/", "crates/everfresh/src/ticks.rs", "crates/everfresh/tests/"];
+
+/// Every set of features that a user may choose, once.
+const FEATURES: &[&str] = &["", "tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics"];
+
+pub(crate) fn all() -> bool {
+    let mut steps = vec![
+        Step::cargo("format", &["fmt", "--all", "--check"]),
+        Step::cargo("clippy", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]),
+        Step::cargo("docs", &["doc", "--workspace", "--no-deps", "--all-features"]).with("RUSTDOCFLAGS", "-D warnings"),
+    ];
+    for features in FEATURES {
+        let arguments = ["check", "--package", "everfresh", "--no-default-features", "--features", features];
+        steps.push(Step::cargo(&format!("features [{features}]"), &arguments).with("RUSTFLAGS", "-D warnings"));
+    }
+    let commands = run::all(&steps);
+    let houses = [unsafe_stands_where_it_may(), floors_hold(), minimal_version_is_stated()];
+    commands && houses.iter().all(|&holds| holds)
+}
+
+fn unsafe_stands_where_it_may() -> bool {
+    let mut astray = Vec::new();
+    for file in sources(&run::root()) {
+        let shown = shown(&file);
+        if MAY_BE_UNSAFE.iter().any(|place| shown.starts_with(place)) || shown.starts_with("xtask/") {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let uses = |line: &&str| {
+            let code = line.split("//").next().unwrap_or_default();
+            ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "allow(unsafe_code)"].iter().any(|word| code.contains(word))
+        };
+        astray.extend(text.lines().filter(uses).map(|line| format!("{shown}: {}", line.trim())));
+    }
+    told("unsafe stands only where it may", &astray)
+}
+
+/// The floors of the core crate, lowest first; a file may import only from files before its own line, or of its own line
+/// where the line says so.
+const FLOORS: &[&[&str]] = &[
+    &["sync", "moment", "key", "thread"],
+    &["ticks", "error", "drive"],
+    &["clock", "lifetime", "event", "spawn", "housekeeper"],
+    &["history", "stats", "load"],
+    &["entry", "loader", "flight"],
+    &["store", "level", "pool", "trace", "measure"],
+    &["engine"],
+    &["landing"],
+    &["beneath"],
+    &["refresh", "reclaim"],
+    &["obtain", "handle"],
+    &["cache"],
+    &["lookup", "many"],
+    &["schedule"],
+    &["builder"],
+    &["lib"],
+];
+
+fn floors_hold() -> bool {
+    let floor = |name: &str| FLOORS.iter().position(|names| names.contains(&name));
+    let home = run::root().join("crates/everfresh/src");
+    let mut wrong = Vec::new();
+    for file in sources(&home) {
+        let Ok(inside) = file.strip_prefix(&home) else { continue };
+        let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+        let Some(name) = first.map(|name| name.trim_end_matches(".rs").to_owned()) else { continue };
+        let Some(own) = floor(&name) else {
+            wrong.push(format!("{} stands on no floor; give it one in xtask/src/check.rs and ARCHITECTURE.md", shown(&file)));
+            continue;
+        };
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        for line in text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")) {
+            let Some(after) = line.trim_start().strip_prefix("use crate::") else { continue };
+            let imported: String = after.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect();
+            match floor(&imported) {
+                _ if imported == name => {}
+                Some(other) if other < own => {}
+                Some(_) => wrong.push(format!("{} imports {imported}, which is not on a lower floor", shown(&file))),
+                None => wrong.push(format!("{} imports through the face: {}", shown(&file), line.trim())),
+            }
+        }
+    }
+    told("imports run downward only", &wrong)
+}
+
+fn minimal_version_is_stated() -> bool {
+    let text = |name: &str| fs::read_to_string(run::root().join(name)).unwrap_or_default();
+    let manifest = text("Cargo.toml");
+    let stated = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"'));
+    let wrong = match stated {
+        Some(version) if text("README.md").contains(&format!("Rust {version}")) => vec![],
+        Some(version) => vec![format!("README.md does not say Rust {version}")],
+        None => vec!["Cargo.toml states no rust-version".to_owned()],
+    };
+    told("the minimal Rust version is stated", &wrong)
+}
+
+fn told(what: &str, wrong: &[String]) -> bool {
+    println!("── {what}: {}", if wrong.is_empty() { "passed" } else { "FAILED" });
+    wrong.iter().for_each(|line| println!("   {line}"));
+    wrong.is_empty()
+}
+
+fn shown(file: &Path) -> String {
+    file.strip_prefix(run::root()).unwrap_or(file).to_string_lossy().replace('\\', "/")
+}
+
+/// All Rust files below a folder that are ours.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            if path.is_dir() && name != "target" && name != ".git" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}

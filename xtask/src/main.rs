@@ -1,0 +1,45 @@
+//! `cargo xtask …`: what CI says can be said at home, with nothing to install first.
+#![allow(clippy::print_stdout, reason = "a command-line tool")]
+
+mod check;
+mod run;
+mod safety;
+
+use std::process::ExitCode;
+
+use run::Step;
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  check        format, clippy with warnings denied, docs, feature combinations, minimal Rust version, where unsafe may stand
+  test         all tests and doc tests of the workspace
+  safety       the heavy proofs: address and thread sanitizer, model checkers, miri, fuzzing, millions of model cases
+  safety short the same in a few minutes, as CI runs it
+  bench [..]   the measuring stand in bench/ with the given arguments; `all` without any
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let done = match arguments.first().map(String::as_str) {
+        Some("check") => check::all(),
+        Some("test") => run::all(&[Step::cargo("tests", &["test", "--workspace", "--all-features"])]),
+        Some("safety") => safety::all(rest.first().is_some_and(|word| word == "short")),
+        Some("bench") => bench(rest),
+        _ => {
+            print!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn bench(arguments: &[String]) -> bool {
+    let mut step = vec!["run", "--release", "--manifest-path", "bench/Cargo.toml", "--"];
+    if arguments.is_empty() {
+        step.push("all");
+    }
+    step.extend(arguments.iter().map(String::as_str));
+    run::all(&[Step::cargo("bench", &step)])
+}

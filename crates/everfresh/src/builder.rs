@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::event::Listeners;
 use crate::flight::Flights;
 use crate::history::History;
+use crate::housekeeper::Purpose;
 use crate::level::SecondLevel;
 use crate::lifetime::Lifetime;
 use crate::load::{IntoLoad, Previous};
@@ -375,6 +376,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
                 told_unavailable: AtomicBool::new(false),
                 struck: AtomicBool::new(false),
                 reclaiming: AtomicBool::new(false),
+                purpose: Purpose::default(),
             }),
         })
     }

@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
 use crate::flight::Flights;
 use crate::history::{Began, History, Standing, Tag};
+use crate::housekeeper::Purpose;
 use crate::level::SecondLevel;
 use crate::lifetime::{Freshness, Lifetime, Windows};
 use crate::load::{Previous, Traits};
@@ -82,6 +83,8 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) struck: AtomicBool,
     /// Somebody reclaims expired entries already.
     pub(crate) reclaiming: AtomicBool,
+    /// Why chores are done for this cache.
+    pub(crate) purpose: Purpose,
 }
 
 /// What is still to be served of an entry.

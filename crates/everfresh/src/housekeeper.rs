@@ -5,14 +5,69 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use futures_util::stream::{FuturesUnordered, Stream};
 
+use crate::clock::Sleep;
+
 /// Something that is done again and again, sleeping in between.
 pub(crate) type Chore = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Belongs to what chores are done for; dropping it ends their sleep, so that none outlives its purpose.
+#[derive(Default)]
+pub(crate) struct Purpose {
+    shared: Arc<Mutex<Served>>,
+}
+
+#[derive(Default)]
+struct Served {
+    over: bool,
+    sleeping: Vec<Waker>,
+}
+
+impl Purpose {
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Purpose {
+    fn drop(&mut self) {
+        let sleeping = {
+            let mut served = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            served.over = true;
+            std::mem::take(&mut served.sleeping)
+        };
+        sleeping.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What a chore sees of its purpose.
+pub(crate) struct Watch {
+    shared: Arc<Mutex<Served>>,
+}
+
+impl Watch {
+    /// Sleeps; `false` if the purpose is over.
+    pub(crate) async fn sleep(&self, mut sleep: Sleep) -> bool {
+        poll_fn(|cx| {
+            {
+                let mut served = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if served.over {
+                    return Poll::Ready(false);
+                }
+                if !served.sleeping.iter().any(|other| other.will_wake(cx.waker())) {
+                    served.sleeping.push(cx.waker().clone());
+                }
+            }
+            sleep.as_mut().poll(cx).map(|()| true)
+        })
+        .await
+    }
+}
 
 struct Desk {
     new: Vec<Chore>,

@@ -11,6 +11,9 @@ mod entry;
 mod error;
 mod event;
 mod flight;
+#[cfg(everfresh_fuzz)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod history;
 mod housekeeper;

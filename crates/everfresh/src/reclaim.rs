@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::engine::{Engine, Hasher, Key, Negative, Value};
 use crate::entry::Entry;
 use crate::event::Cause;
-use crate::housekeeper;
+use crate::housekeeper::{self, Watch};
 use crate::lifetime::Freshness;
 use crate::moment::Moment;
 use crate::store::Judgement;
@@ -64,7 +64,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return;
         }
         let engine = Arc::downgrade(self);
-        if !housekeeper::take_on(Box::pin(reclaim(engine))) {
+        if !housekeeper::take_on(Box::pin(reclaim(engine, self.purpose.watch()))) {
             self.reclaiming.store(false, Ordering::Release);
         }
     }
@@ -81,7 +81,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
-async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>) {
+async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>, watch: Watch) {
     loop {
         let sleep = {
             let Some(engine) = engine.upgrade() else { return };
@@ -96,6 +96,8 @@ async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>) {
             }
             engine.clock.sleep_until(now.after(engine.reclaim_period()))
         };
-        sleep.await;
+        if !watch.sleep(sleep).await {
+            return;
+        }
     }
 }

@@ -67,6 +67,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
         let engine = Arc::downgrade(&self.engine);
+        let watch = self.engine.purpose.watch();
         housekeeper::take_on(Box::pin(async move {
             loop {
                 let (began, clock) = {
@@ -78,7 +79,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                     Cache { engine }.renew(keys.iter()).await;
                     (began, clock)
                 };
-                clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL))).await;
+                if !watch.sleep(clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL)))).await {
+                    return;
+                }
             }
         }));
         Schedule { ended: Some(ended) }

@@ -79,6 +79,7 @@ impl Order {
         oldest
     }
 
+    #[cfg(any(test, everfresh_fuzz))]
     /// Panics unless every entry is known exactly once.
     pub(super) fn validate<K, V>(&self, table: &Table<K, V>) {
         let mut valid = 0;

@@ -7,6 +7,10 @@ use crate::key::AsKey;
 use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::guard::{Departures, Insertion, PushedOut, Ref, Removed};
+use crate::store::frequency::Frequency;
+use crate::store::lru::Order;
+use crate::store::policy::Policy;
+use crate::store::s3::Ghosts;
 use crate::store::shard::Shard;
 use crate::store::state::State;
 use crate::store::table::Place;
@@ -16,6 +20,9 @@ use crate::sync::{MutexGuard, Ordering, yield_now};
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
 const MOST_SHARDS: usize = 64;
+/// Up to here it is remembered how often keys came: loops over a little more than fits are common in front of small
+/// caches, and what a count costs does not matter yet. In larger ones it gains nothing, and more is in flux.
+const MOST_COUNTED: usize = 16 << 10;
 
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
@@ -41,7 +48,14 @@ impl<K, V, S> Store<K, V, S> {
         let bounded = settings.bound != Bound::Unbounded;
         let shard = |index: usize| {
             let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let state = State::new(account.is_weighted(), exact_order, seed);
+            let policy = match settings.bound {
+                _ if exact_order => Policy::Lru(Order::default()),
+                Bound::Entries(entries) if entries <= MOST_COUNTED => {
+                    Policy::Frequency(Frequency::new(entries.div_ceil(shards)))
+                }
+                _ => Policy::S3Fifo(Ghosts::new(0)),
+            };
+            let state = State::new(account.is_weighted(), policy, seed);
             Shard::new(state, settings.prompt_drop, bounded, exact_order)
         };
         Store { shards: (0..shards).map(shard).collect(), account, sizing, hasher }
@@ -205,7 +219,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         place: Place,
     ) -> Option<Removed<'s, K, V>> {
         let cost = shard.cost_at(state, place);
-        let node = shard.take_out(state, place, cost, &|key| self.hash(key))?;
+        let node = shard.take_out(state, place, cost, false, &|key| self.hash(key))?;
         self.account.give_back(cost);
         Some(shard.hand_out(state, node))
     }

@@ -1,10 +1,13 @@
 //! The bounded concurrent map of entries: knows no loader, no future, no network.
 
 mod bound;
+mod clock;
+mod frequency;
 mod guard;
 mod hazard;
 mod lru;
 mod map;
+mod policy;
 mod retire;
 mod s3;
 mod shard;

@@ -5,7 +5,8 @@
 //! a queue whose head gets another round for each use. Instead of two lists there are ages and marks in the buckets, and
 //! the candidates are the entries of the bucket that needs room and of one other.
 
-use crate::store::table::{Mark, Place, Table};
+use crate::store::clock::Clock;
+use crate::store::table::{Place, Table};
 use crate::store::tags::WAYS;
 
 /// Prints kept for each bucket: about as many as it holds entries.
@@ -15,50 +16,17 @@ const CURSOR: usize = 15;
 /// Uses that lead from the small part to the main one.
 const PROMOTE_AT: u8 = 2;
 
-/// Ages, ghosts and chance of a shard.
-pub(super) struct Clock {
-    arrivals: u64,
-    /// Arrivals per unit of age, as a power of two: so that ages reach back over several generations of entries.
-    shift: u32,
-    ghosts: Vec<[u16; 16]>,
-    chance: u64,
-}
+/// What left the small part of each bucket lately.
+pub(super) struct Ghosts(Vec<[u16; 16]>);
 
-impl Clock {
-    pub(super) fn new(seed: u64) -> Clock {
-        Clock { arrivals: 0, shift: 0, ghosts: Vec::new(), chance: seed | 1 }
-    }
-
-    /// The clock for a table of this many buckets, and by how much ages in the old units are to be shifted.
-    pub(super) fn for_buckets(&self, buckets: usize) -> (Clock, u32) {
-        let shift = (buckets * WAYS / 4096).checked_ilog2().unwrap_or(0).max(self.shift);
-        let clock = Clock { arrivals: self.arrivals, shift, ghosts: vec![[0; 16]; buckets], chance: self.chance };
-        (clock, shift - self.shift)
-    }
-
-    pub(super) fn now(&self) -> u16 {
-        (self.arrivals >> self.shift) as u16
-    }
-
-    /// Counts an arrival. Returns its age stamp.
-    pub(super) fn arrive(&mut self) -> u16 {
-        self.arrivals += 1;
-        self.now()
-    }
-
-    /// Some number below `end`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        // xorshift64*, Vigna 2016.
-        self.chance ^= self.chance >> 12;
-        self.chance ^= self.chance << 25;
-        self.chance ^= self.chance >> 27;
-        let number = self.chance.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        ((number * end as u64) >> 32) as usize
+impl Ghosts {
+    pub(super) fn new(buckets: usize) -> Ghosts {
+        Ghosts(vec![[0; 16]; buckets])
     }
 
     /// Whether a key with this print left the small part of this bucket not long ago; then it is forgotten.
     pub(super) fn recall(&mut self, bucket: usize, print: u16) -> bool {
-        let Some(line) = self.ghosts.get_mut(bucket) else { return false };
+        let Some(line) = self.0.get_mut(bucket) else { return false };
         match line[..GHOSTS].iter_mut().find(|ghost| **ghost == print) {
             Some(ghost) => {
                 *ghost = 0;
@@ -69,22 +37,22 @@ impl Clock {
     }
 
     pub(super) fn remember(&mut self, bucket: usize, print: u16) {
-        if let Some(line) = self.ghosts.get_mut(bucket) {
+        if let Some(line) = self.0.get_mut(bucket) {
             let cursor = usize::from(line[CURSOR]) % GHOSTS;
             line[cursor] = print;
             line[CURSOR] = ((cursor + 1) % GHOSTS) as u16;
         }
     }
 
-    /// The entry to go: of `own` and `other`, but not `spared`. `None` if they hold nothing else.
+    /// The entry to go: of these two buckets, but not `spared`. `None` if they hold nothing else.
     pub(super) fn victim<K, V>(
         &mut self,
+        clock: &Clock,
         table: &Table<K, V>,
-        own: usize,
-        other: usize,
+        buckets: [usize; 2],
         spared: Option<Place>,
     ) -> Option<Place> {
-        let mut candidates = Candidates::of(table, own, other, spared, self.now());
+        let mut candidates = Candidates::of(table, buckets, spared, clock.now());
         // Readers may count uses meanwhile; this many rounds are more than all uses that were there at the beginning.
         for _ in 0..4 * candidates.count + 1 {
             let next = if candidates.small_is_over() { candidates.oldest(false) } else { candidates.oldest(true) };
@@ -104,7 +72,7 @@ impl Clock {
                 return Some(candidate.place);
             }
             candidate.age = 0;
-            head.set_age(slot, self.now());
+            head.set_age(slot, clock.now());
         }
         candidates.oldest(true).or_else(|| candidates.oldest(false)).map(|index| candidates.list[index].place)
     }
@@ -124,7 +92,7 @@ struct Candidates {
 }
 
 impl Candidates {
-    fn of<K, V>(table: &Table<K, V>, own: usize, other: usize, spared: Option<Place>, now: u16) -> Candidates {
+    fn of<K, V>(table: &Table<K, V>, [own, other]: [usize; 2], spared: Option<Place>, now: u16) -> Candidates {
         let none = Candidate { place: Place::new(0, 0), main: false, age: 0 };
         let mut found = Candidates { list: [none; 2 * WAYS], count: 0, small: 0 };
         for bucket in [own, other] {
@@ -160,9 +128,4 @@ impl Candidates {
         }
         oldest
     }
-}
-
-/// The mark of an entry that comes now.
-pub(super) fn first_mark(hash: u64, recalled: bool) -> Mark {
-    Mark::new(hash, recalled)
 }

@@ -1,9 +1,9 @@
 //! What the holder of a shard's lock knows: all that readers do not need.
 
 use crate::moment::Moment;
+use crate::store::clock::Clock;
 use crate::store::hazard::Guarded;
-use crate::store::lru::Order;
-use crate::store::s3::Clock;
+use crate::store::policy::Policy;
 use crate::store::slab::{Node, Slab};
 use crate::store::table::{Place, Table};
 use crate::store::tags::WAYS;
@@ -13,8 +13,7 @@ pub(super) struct State<K, V> {
     pub(super) slab: Slab<K, V>,
     pub(super) lines: Lines,
     pub(super) clock: Clock,
-    /// The exact order of uses, if it is kept.
-    pub(super) order: Option<Order>,
+    pub(super) policy: Policy,
     /// The costs of all entries here.
     pub(super) held: u64,
     pub(super) len: usize,
@@ -32,13 +31,13 @@ pub(super) struct Reach<K, V> {
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new(weighted: bool, exact_order: bool, seed: u64) -> State<K, V> {
+    pub(super) fn new(weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
         State {
             reach: Reach { garbage: Vec::new(), old_tables: Vec::new(), guarded: Guarded::default(), collect_at: 0 },
             slab: Slab::new(),
             lines: Lines::new(weighted),
             clock: Clock::new(seed),
-            order: exact_order.then(Order::default),
+            policy,
             held: 0,
             len: 0,
         }

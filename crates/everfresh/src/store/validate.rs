@@ -67,8 +67,6 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         assert_eq!(table.taken().count(), state.len, "the length is the number of entries");
         assert_eq!(held, state.held, "what a shard holds is the sum of its costs");
         state.lines.validate(table.buckets(), |place| table.node(place).is_some());
-        if let Some(order) = &state.order {
-            order.validate(table);
-        }
+        state.policy.validate(table);
     }
 }

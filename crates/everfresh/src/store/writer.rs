@@ -4,11 +4,11 @@ use crate::entry::Entry;
 use crate::moment::Moment;
 use crate::store::guard::{PushedOut, Removed};
 use crate::store::hazard::Hazard;
-use crate::store::s3::first_mark;
+use crate::store::policy::Need;
 use crate::store::shard::Shard;
 use crate::store::slab::Node;
 use crate::store::state::{Reach, State};
-use crate::store::table::{Mark, Place, Table};
+use crate::store::table::{Place, Table};
 use crate::store::tags::{WAYS, tag};
 use crate::sync::Ordering;
 
@@ -102,21 +102,13 @@ impl<K, V> Shard<K, V> {
         let home = table.home(hash);
         let Some(place) = table.free_place(home) else { return };
         let node = state.slab.fill(&self.pool, entry);
-        let tag = tag(hash);
-        let recalled = state.order.is_none() && state.clock.recall(home, Mark::new(hash, false).print(tag));
-        let head = table.head(place.bucket());
-        head.set_mark(place.slot(), first_mark(hash, recalled));
-        head.set_age(place.slot(), state.clock.arrive());
         state.lines.set_weight(place, terms.weight);
         state.lines.set_deadline(table.buckets(), place, terms.deadline);
         state.len += 1;
         state.held += terms.cost;
-        if let (Some(order), Some(uses)) = (&mut state.order, &self.uses) {
-            let stamp = uses.next();
-            table.stamp(place).store(stamp, Ordering::Relaxed);
-            order.add(place, stamp, state.len);
-        }
-        table.fill(place, home, tag, node);
+        let stamp = self.uses.as_ref().map_or(0, |uses| uses.next());
+        state.policy.arrive(&mut state.clock, table, (place, home), hash, stamp, state.len);
+        table.fill(place, home, tag(hash), node);
         self.len.store(state.len, Ordering::Relaxed);
     }
 
@@ -147,15 +139,14 @@ impl<K, V> Shard<K, V> {
         state: &mut State<K, V>,
         place: Place,
         cost: u64,
+        evicted: bool,
         hash_of: &impl Fn(&K) -> u64,
     ) -> Option<Node<K, V>> {
         let home = self.home_of(&state.reach, place, hash_of)?;
         let table = self.table(&state.reach)?;
+        state.policy.leave(table, place, home, evicted);
         let node = table.empty(place, home);
         state.lines.forget(place);
-        if let Some(order) = &mut state.order {
-            order.forget(place);
-        }
         state.len -= 1;
         state.held -= cost;
         self.len.store(state.len, Ordering::Relaxed);
@@ -195,28 +186,8 @@ impl<K, V> Shard<K, V> {
             return self.put_out(state, place, PushedOut::Expired, hash_of);
         }
         let table = self.table(&state.reach)?;
-        let place = match &mut state.order {
-            Some(order) => order.oldest(table, spared)?,
-            None => {
-                let mut other = other;
-                loop {
-                    match state.clock.victim(table, own, other, spared) {
-                        Some(place) => break place,
-                        // Both are empty; some other bucket is not.
-                        None => other = table.after(other),
-                    }
-                }
-            }
-        };
-        if state.order.is_none() {
-            let head = table.head(place.bucket());
-            let mark = head.mark(place.slot());
-            if !mark.is_main() {
-                let print = mark.print(head.tags.seen().at(place.slot()));
-                let home = self.home_of(&state.reach, place, hash_of)?;
-                state.clock.remember(home, print);
-            }
-        }
+        let need = Need { home: own, spared, len: state.len };
+        let place = state.policy.victim(&mut state.clock, table, need)?;
         self.put_out(state, place, PushedOut::Evicted, hash_of)
     }
 
@@ -228,7 +199,7 @@ impl<K, V> Shard<K, V> {
         hash_of: &impl Fn(&K) -> u64,
     ) -> Option<Evicted<K, V>> {
         let cost = self.cost_at(state, place);
-        let node = self.take_out(state, place, cost, hash_of)?;
+        let node = self.take_out(state, place, cost, why == PushedOut::Evicted, hash_of)?;
         Some(Evicted { node, cost, why })
     }
 
@@ -268,6 +239,7 @@ impl<K, V> Shard<K, V> {
         let table = Box::new(Table::new(buckets, self.uses.is_some()));
         let mut lines = state.lines.resized(buckets);
         let (clock, shift) = state.clock.for_buckets(buckets);
+        let mut policy = state.policy.for_buckets(buckets);
         if let Some(old) = self.table(&state.reach) {
             for from in old.taken() {
                 let (Some(node), Some(entry)) = (old.node(from), self.entry(&state.reach, from)) else { continue };
@@ -279,6 +251,7 @@ impl<K, V> Shard<K, V> {
                 let age = state.clock.now().wrapping_sub(old_head.age(from.slot())) >> shift;
                 head.set_age(to.slot(), clock.now().wrapping_sub(age));
                 lines.adopt(to, &state.lines, from);
+                policy.adopt(to, &state.policy, from);
                 if table.is_stamped() {
                     let stamp = old.stamp(from).load(Ordering::Relaxed);
                     table.stamp(to).store(stamp, Ordering::Relaxed);
@@ -288,9 +261,8 @@ impl<K, V> Shard<K, V> {
         }
         state.lines = lines;
         state.clock = clock;
-        if let Some(order) = &mut state.order {
-            order.rebuild(&table);
-        }
+        policy.grown(&table);
+        state.policy = policy;
         self.publish(&mut state.reach, table);
     }
 

@@ -1,0 +1,119 @@
+//! Which entry goes when room is needed: one of three ways, told apart here and nowhere else.
+
+use crate::store::clock::Clock;
+use crate::store::frequency::Frequency;
+use crate::store::lru::Order;
+use crate::store::s3::Ghosts;
+use crate::store::table::{Mark, Place, Table};
+use crate::store::tags::tag;
+use crate::sync::Ordering;
+
+pub(super) enum Policy {
+    S3Fifo(Ghosts),
+    /// The same for caches that are small enough to remember how often keys came.
+    Frequency(Frequency),
+    Lru(Order),
+}
+
+/// Where somebody needs room.
+#[derive(Clone, Copy)]
+pub(super) struct Need {
+    pub(super) home: usize,
+    /// Must stay: it is being replaced.
+    pub(super) spared: Option<Place>,
+    /// The entries of the shard.
+    pub(super) len: usize,
+}
+
+impl Policy {
+    /// Notes an entry that is being put. `stamp` is its use, where exact uses are kept; `len` counts it already.
+    pub(super) fn arrive<K, V>(
+        &mut self,
+        clock: &mut Clock,
+        table: &Table<K, V>,
+        (place, home): (Place, usize),
+        hash: u64,
+        stamp: u64,
+        len: usize,
+    ) {
+        let head = table.head(place.bucket());
+        let fresh = Mark::new(hash, false);
+        let print = fresh.print(tag(hash));
+        head.set_age(place.slot(), clock.arrive());
+        let mark = match self {
+            Policy::S3Fifo(ghosts) => Mark::new(hash, ghosts.recall(home, print)),
+            Policy::Frequency(frequency) => {
+                frequency.arrive(place, home, print, len);
+                fresh
+            }
+            Policy::Lru(order) => {
+                table.stamp(place).store(stamp, Ordering::Relaxed);
+                order.add(place, stamp, len);
+                fresh
+            }
+        };
+        head.set_mark(place.slot(), mark);
+    }
+
+    /// Forgets the entry in a slot that is about to become empty; remembers its key if it had to make room.
+    pub(super) fn leave<K, V>(&mut self, table: &Table<K, V>, place: Place, home: usize, evicted: bool) {
+        let head = table.head(place.bucket());
+        let mark = head.mark(place.slot());
+        let print = mark.print(head.tags.seen().at(place.slot()));
+        match self {
+            Policy::S3Fifo(ghosts) if evicted && !mark.is_main() => ghosts.remember(home, print),
+            Policy::S3Fifo(_) => {}
+            Policy::Frequency(frequency) => frequency.leave(place, home, print, mark.uses(), evicted),
+            Policy::Lru(order) => order.forget(place),
+        }
+    }
+
+    pub(super) fn victim<K, V>(&mut self, clock: &mut Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
+        match self {
+            Policy::Lru(order) => order.oldest(table, need.spared),
+            Policy::S3Fifo(ghosts) => {
+                let mut other = clock.below(table.buckets());
+                // Both may be empty; some other bucket is not.
+                (0..table.buckets()).find_map(|_| {
+                    let victim = ghosts.victim(clock, table, [need.home, other], need.spared);
+                    other = table.after(other);
+                    victim
+                })
+            }
+            Policy::Frequency(frequency) => frequency.victim(clock, table, need),
+        }
+    }
+
+    /// The same for a table of another size, still without its entries.
+    pub(super) fn for_buckets(&self, buckets: usize) -> Policy {
+        match self {
+            Policy::S3Fifo(_) => Policy::S3Fifo(Ghosts::new(buckets)),
+            Policy::Frequency(frequency) => Policy::Frequency(frequency.for_buckets(buckets)),
+            Policy::Lru(_) => Policy::Lru(Order::default()),
+        }
+    }
+
+    /// Takes over what `before` knows of an entry.
+    pub(super) fn adopt(&mut self, place: Place, before: &Policy, place_before: Place) {
+        if let (Policy::Frequency(frequency), Policy::Frequency(before)) = (self, before) {
+            frequency.adopt(place, before, place_before);
+        }
+    }
+
+    /// All entries are in the new table.
+    pub(super) fn grown<K, V>(&mut self, table: &Table<K, V>) {
+        if let Policy::Lru(order) = self {
+            order.rebuild(table);
+        }
+    }
+
+    /// Panics with what is wrong.
+    #[cfg(any(test, everfresh_fuzz))]
+    pub(super) fn validate<K, V>(&self, table: &Table<K, V>) {
+        match self {
+            Policy::S3Fifo(_) => {}
+            Policy::Frequency(frequency) => frequency.validate(table),
+            Policy::Lru(order) => order.validate(table),
+        }
+    }
+}

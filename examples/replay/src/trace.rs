@@ -1,0 +1,234 @@
+//! The requests: which key is asked for when. Read from a file, or a day made up.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+/// Requests in the order of their time.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Trace {
+    /// When, since the start, in nanoseconds; as many as there are keys.
+    pub(crate) at: Vec<u64>,
+    pub(crate) keys: Vec<u64>,
+}
+
+impl Trace {
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (Duration, u64)> {
+        self.at.iter().map(|&nanos| Duration::from_nanos(nanos)).zip(self.keys.iter().copied())
+    }
+
+    pub(crate) fn distinct_keys(&self) -> usize {
+        let mut keys = self.keys.clone();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len()
+    }
+}
+
+/// Reads the keys of a trace: little-endian 64-bit numbers, or text with one key a line. `-` is the standard input.
+pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
+    let shown = path.display();
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(path)
+    };
+    let bytes = bytes.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no file {shown}; check --trace, or leave it out for a made-up day"),
+        io::ErrorKind::IsADirectory => format!("{shown} is a folder; give --trace one file of it"),
+        _ => format!("{shown} cannot be read ({error}); make it readable, or give another --trace"),
+    })?;
+    parse(&bytes).map_err(|wrong| format!("{shown} {wrong}"))
+}
+
+/// The keys in the bytes of a trace. What is wrong reads on after the name of the file.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<u64>, String> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return Err("is compressed; unpack it first: gunzip -k FILE".into());
+    }
+    // Numbers below 2^56 have a zero among their bytes; text has none.
+    let keys = match std::str::from_utf8(bytes) {
+        Ok(text) if !bytes.contains(&0) => text_keys(text),
+        _ => binary_keys(bytes)?,
+    };
+    if keys.is_empty() {
+        return Err("holds no requests; give 64-bit little-endian keys, or text with one key a line".into());
+    }
+    Ok(keys)
+}
+
+fn binary_keys(bytes: &[u8]) -> Result<Vec<u64>, String> {
+    let (keys, rest) = bytes.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(format!(
+            "is truncated: {} bytes are {} keys of 8 bytes and {} bytes of another; get it again, or cut it: truncate -s {} FILE",
+            bytes.len(),
+            keys.len(),
+            rest.len(),
+            8 * keys.len()
+        ));
+    }
+    Ok(keys.iter().map(|key| u64::from_le_bytes(*key)).collect())
+}
+
+/// Blank lines and what follows a `#` at the start of a line are not requests. A key is a number, or any other text.
+fn text_keys(text: &str) -> Vec<u64> {
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(key_of).collect()
+}
+
+fn key_of(text: &str) -> u64 {
+    // FNV-1a, for keys that are names: the same on every machine.
+    text.parse().unwrap_or_else(|_| {
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    })
+}
+
+/// How lively a time of the day is, on average 1: quiet at four in the morning, busy at four in the afternoon.
+fn liveliness(time_of_day: f64) -> f64 {
+    1.0 - 0.6 * (std::f64::consts::TAU * (time_of_day - 1.0 / 6.0)).cos()
+}
+
+/// When the requests of a file come: at random, equally likely at any time of the span.
+pub(crate) fn steadily(keys: Vec<u64>, span: Duration, seed: u64) -> Trace {
+    let at = arrivals(keys.len(), span, seed, |_| 1.0);
+    Trace { at, keys }
+}
+
+/// The shape of a made-up day.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Day {
+    pub(crate) requests: usize,
+    pub(crate) keys: usize,
+    /// The exponent of Zipf's law: the larger, the more of the requests go to the most popular keys.
+    pub(crate) exponent: f64,
+    pub(crate) span: Duration,
+    pub(crate) seed: u64,
+}
+
+impl Day {
+    /// Zipf's law over a hot set that moves on: a key rises, is the most asked for, and is forgotten.
+    pub(crate) fn make(self) -> Trace {
+        let at = arrivals(self.requests, self.span, self.seed, liveliness);
+        let mut chance = fastrand::Rng::with_seed(self.seed ^ 0x0064_6179);
+        let mut upto: Vec<f64> = Vec::with_capacity(self.keys);
+        let mut sum = 0.0;
+        for rank in 1..=self.keys {
+            sum += (rank as f64).powf(-self.exponent);
+            upto.push(sum);
+        }
+        let span = self.span.as_nanos() as f64;
+        let keys = at.iter().map(|&at| {
+            let drawn = chance.f64() * sum;
+            let rank = upto.partition_point(|&upto| upto <= drawn).min(self.keys - 1);
+            // The centre crosses a tenth of the keys in a span; ranks lie left and right of it by turns.
+            let centre = (at as f64 / span * self.keys as f64 / 10.0) as usize;
+            let away = rank.div_ceil(2);
+            let place = if rank % 2 == 0 { centre + away } else { centre + self.keys - away };
+            (place % self.keys) as u64
+        });
+        Trace { keys: keys.collect(), at }
+    }
+}
+
+/// A Poisson process under the condition of its count: uniform times in order, bent by how lively the day is.
+fn arrivals(count: usize, span: Duration, seed: u64, lively: impl Fn(f64) -> f64) -> Vec<u64> {
+    const STEPS: usize = 1440;
+    let mut upto = vec![0.0];
+    for step in 0..STEPS {
+        upto.push(upto[step] + lively((step as f64 + 0.5) / STEPS as f64));
+    }
+    let whole = upto[STEPS];
+    let mut chance = fastrand::Rng::with_seed(seed ^ 0x7469_6d65);
+    let mut gaps = Vec::with_capacity(count);
+    let mut sum = 0.0;
+    for _ in 0..count {
+        sum -= (1.0 - chance.f64()).ln();
+        gaps.push(sum);
+    }
+    sum -= (1.0 - chance.f64()).ln();
+    let span = span.as_nanos() as f64;
+    let mut step = 0;
+    let bent = gaps.into_iter().map(|gap| {
+        let lived = gap / sum * whole;
+        while step + 1 < STEPS && upto[step + 1] <= lived {
+            step += 1;
+        }
+        let within = (lived - upto[step]) / (upto[step + 1] - upto[step]);
+        ((step as f64 + within.min(1.0)) / STEPS as f64 * span) as u64
+    });
+    bent.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn day(seed: u64) -> Trace {
+        Day { requests: 20_000, keys: 1_000, exponent: 0.99, span: DAY, seed }.make()
+    }
+
+    #[test]
+    fn binary_keys_are_little_endian() {
+        assert_eq!(parse(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), Ok(vec![1, 256]));
+    }
+
+    #[test]
+    fn a_truncated_trace_is_refused_with_the_cure() {
+        let wrong = parse(&[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0]).unwrap_err();
+        assert!(wrong.contains("truncated") && wrong.contains("truncate -s 8"), "{wrong}");
+    }
+
+    #[test]
+    fn text_has_one_key_a_line_and_room_for_remarks() {
+        assert_eq!(parse(b"# a trace\r\n7\r\n\r\n  8 \n#9\n7"), Ok(vec![7, 8, 7]));
+        assert_eq!(parse("\u{feff}7\n8\n".as_bytes()), Ok(vec![7, 8]));
+    }
+
+    #[test]
+    fn names_are_keys_too_and_differ() {
+        let keys = parse(b"/cart\n/home\n/cart\n-3\n").unwrap();
+        assert_eq!(keys[0], keys[2]);
+        assert!(keys[0] != keys[1] && keys[1] != keys[3]);
+    }
+
+    #[test]
+    fn a_trace_without_requests_is_refused() {
+        for empty in [&b""[..], b"\n\n", b"# nothing\n"] {
+            assert!(parse(empty).unwrap_err().contains("no requests"));
+        }
+        assert!(parse(&[0x1f, 0x8b, 8, 0]).unwrap_err().contains("gunzip"));
+    }
+
+    #[test]
+    fn a_made_up_day_is_the_same_for_the_same_seed_and_stays_within_its_span() {
+        let trace = day(1);
+        assert_eq!(trace, day(1));
+        assert_ne!(trace, day(2));
+        assert_eq!(trace.len(), 20_000);
+        assert!(trace.at.is_sorted() && trace.at.last().is_some_and(|&last| u128::from(last) < DAY.as_nanos()));
+        assert!(trace.keys.iter().all(|&key| key < 1_000));
+    }
+
+    #[test]
+    fn the_hot_set_moves_and_the_afternoon_is_busier_than_the_night() {
+        let trace = day(1);
+        let favourite = |keys: &[u64]| {
+            let mut counts = vec![0; 1_000];
+            keys.iter().for_each(|&key| counts[key as usize] += 1);
+            counts.iter().enumerate().max_by_key(|(_, count)| **count).map(|(key, _)| key)
+        };
+        assert_ne!(favourite(&trace.keys[..2_000]), favourite(&trace.keys[18_000..]));
+        let hour = 3_600_000_000_000;
+        let between = |from: u64, to: u64| trace.at.iter().filter(|&&at| at >= from * hour && at < to * hour).count();
+        assert!(between(15, 17) > 3 * between(3, 5));
+    }
+}

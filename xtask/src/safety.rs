@@ -1,0 +1,98 @@
+//! The heavy proofs, long or in the short form that CI runs.
+
+use std::process::Command;
+
+use crate::run::{self, Step};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What libFuzzer needs to see which code an input reaches; the same that `cargo fuzz` passes.
+const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Ccodegen-units=1";
+
+pub(crate) fn all(short: bool) -> bool {
+    let mut steps = models(short);
+    if run::answers("cargo", &["+nightly", "--version"]) {
+        steps.extend(sanitizers(short));
+        steps.extend(fuzzing(short));
+    } else {
+        println!("── no nightly toolchain: sanitizers, miri and fuzzing are left out; get one with `rustup toolchain install nightly`");
+    }
+    run::all(&steps)
+}
+
+fn models(short: bool) -> Vec<Step> {
+    let rounds = if short { "2000" } else { "200000" };
+    let cases = if short { "2000" } else { "1000000" };
+    let shuttle = ["test", "--release", "--package", "everfresh", "--test", "races", "--target-dir", "target/shuttle"];
+    let loom = ["test", "--release", "--package", "everfresh", "--lib", "loom", "--target-dir", "target/loom"];
+    let model = ["test", "--release", "--package", "everfresh", "--test", "it", "model"];
+    vec![
+        Step::cargo("races of loads, refreshes and invalidations (shuttle)", &shuttle)
+            .with("RUSTFLAGS", "--cfg everfresh_shuttle")
+            .with("EVERFRESH_ROUNDS", rounds),
+        Step::cargo("who is reading what (loom)", &loom).with("RUSTFLAGS", "--cfg everfresh_loom"),
+        Step::cargo("random operations against a small model", &model).with("EVERFRESH_CASES", cases),
+    ]
+}
+
+fn sanitizers(short: bool) -> Vec<Step> {
+    let store = ["test", "--package", "everfresh", "--lib", "--target", TARGET, "store"];
+    let with_std = |arguments: &[&'static str], folder: &'static str| {
+        let mut all = arguments.to_vec();
+        all.splice(1..1, ["-Zbuild-std", "--target-dir", folder]);
+        all
+    };
+    let mut steps = vec![
+        Step::nightly("the store under the address sanitizer", &with_std(&store, "target/asan"))
+            .with("RUSTFLAGS", "-Zsanitizer=address"),
+        Step::nightly("the store under the thread sanitizer", &with_std(&store, "target/tsan"))
+            .with("RUSTFLAGS", "-Zsanitizer=thread"),
+    ];
+    if !run::answers("cargo", &["+nightly", "miri", "--version"]) {
+        println!("── no miri: left out; get it with `rustup +nightly component add miri`");
+    } else {
+        let seeds = if short { "-Zmiri-ignore-leaks" } else { "-Zmiri-ignore-leaks -Zmiri-many-seeds=0..32" };
+        let filter = if short { "store::hazard" } else { "store" };
+        let miri = ["miri", "test", "--package", "everfresh", "--lib", "--target-dir", "target/miri", filter];
+        steps.push(Step::nightly("the store under miri", &miri).with("MIRIFLAGS", seeds));
+    }
+    if !short {
+        let it = ["test", "--package", "everfresh", "--test", "it", "--target", TARGET];
+        steps.push(
+            Step::nightly("all promises under the thread sanitizer", &with_std(&it, "target/tsan"))
+                .with("RUSTFLAGS", "-Zsanitizer=thread"),
+        );
+    }
+    steps
+}
+
+fn fuzzing(short: bool) -> Vec<Step> {
+    let seconds = if short { "-max_total_time=30" } else { "-max_total_time=1200" };
+    let flags = format!("{COVERAGE} --cfg everfresh_fuzz --cfg fuzzing");
+    ["store", "cache"]
+        .map(|target| {
+            let corpus = run::root().join("target/corpus").join(target);
+            let _ = Command::new("mkdir").arg("-p").arg(&corpus).status();
+            let corpus = corpus.to_string_lossy().into_owned();
+            let arguments = [
+                "run",
+                "--release",
+                "--manifest-path",
+                "fuzz/Cargo.toml",
+                "--target-dir",
+                "target/fuzz",
+                "--target",
+                TARGET,
+                "--bin",
+                target,
+                "--",
+                seconds,
+                "-verbosity=0",
+                corpus.as_str(),
+            ];
+            Step::nightly(&format!("fuzzing: {target}"), &arguments).with("RUSTFLAGS", flags.clone())
+        })
+        .into()
+}

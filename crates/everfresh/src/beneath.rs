@@ -18,18 +18,18 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: impl Future<Output = Made<V, E>>,
     ) -> (Made<V, E>, Origin) {
         if flight.purpose == Purpose::Load
-            && let Some(found) = self.from_second_level(&flight.key).await
+            && let Some(found) = self.ask_second_level(&flight.key).await
         {
             return (Ok(found), Origin::SecondLevel);
         }
         let made = leading(flight, loader).await;
         if let Ok(load) = &made {
-            self.to_second_level(&flight.key, load).await;
+            self.tell_second_level(&flight.key, load).await;
         }
         (made, Origin::Loader)
     }
 
-    async fn from_second_level(&self, key: &K) -> Option<Load<V>> {
+    async fn ask_second_level(&self, key: &K) -> Option<Load<V>> {
         let level = self.second_level.as_ref()?;
         match level.get(key).await {
             Ok(found) => found.map(Load::Loaded),
@@ -40,7 +40,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    async fn to_second_level(&self, key: &K, load: &Load<V>) {
+    async fn tell_second_level(&self, key: &K, load: &Load<V>) {
         let Some(level) = &self.second_level else { return };
         let told = match load {
             Load::Loaded(loaded) => level.put(key, loaded).await,

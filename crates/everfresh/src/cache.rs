@@ -18,7 +18,7 @@ use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
 use crate::obtain::{Answer, Bounds};
 use crate::stats::Stats;
-use crate::store::{Bound, Judgement};
+use crate::store::{Bound, Judgement, Ref};
 
 /// A bounded concurrent cache in which no reader waits for a refresh.
 ///
@@ -229,8 +229,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     #[inline]
-    fn count_hit(&self, found: &crate::entry::Entry<K, V>) {
-        self.engine.counters.outcome(Outcome::Hit);
+    fn count_hit(&self, found: &Ref<'_, K, V>) {
+        self.engine.counters.outcome_on(found.thread(), Outcome::Hit);
         if self.engine.listeners.any() {
             self.tell_hit(found);
         }

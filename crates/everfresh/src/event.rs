@@ -311,11 +311,14 @@ impl fmt::Debug for Subscription {
     }
 }
 
+/// A listener and the number by which its subscription ends it.
+type Numbered<K, V> = (u64, Arc<Listener<K, V>>);
+
 /// Everybody who listens to one cache.
 pub(crate) struct Listeners<K, V> {
     any: AtomicBool,
     next_id: AtomicU64,
-    list: RwLock<Arc<[(u64, Arc<Listener<K, V>>)]>>,
+    list: RwLock<Arc<[Numbered<K, V>]>>,
 }
 
 impl<K: 'static, V: 'static> Listeners<K, V> {
@@ -353,7 +356,7 @@ impl<K: 'static, V: 'static> Listeners<K, V> {
         }
     }
 
-    fn change(&self, edit: impl FnOnce(&mut Vec<(u64, Arc<Listener<K, V>>)>)) {
+    fn change(&self, edit: impl FnOnce(&mut Vec<Numbered<K, V>>)) {
         let before = {
             let mut current = self.list.write().unwrap_or_else(PoisonError::into_inner);
             let mut list = current.to_vec();

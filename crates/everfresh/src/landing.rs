@@ -137,7 +137,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         weight: u64,
         now: Moment,
     ) -> Result<Insertion<'_, K, V>, (Entry<K, V>, NotStored)> {
-        if !good || self.history.is_cleared(flight.began) {
+        if !good || self.stage(&entry, now).gone {
             return Err((entry, NotStored::Overtaken));
         }
         if flight.expired_at().is_some() {
@@ -152,7 +152,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
         self.store
-            .insert_if(flight.hash, entry, weight, deadline, now, |current| current.is_some())
+            .insert_if(flight.hash, entry, weight, deadline, now, |current| {
+                current.is_some_and(|current| !self.stage(current, now).gone)
+            })
             .map_err(|entry| (entry, NotStored::EntryGone))
     }
 

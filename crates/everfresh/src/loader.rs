@@ -38,10 +38,11 @@ pub(crate) struct Detached<K, V> {
 }
 
 pub(crate) enum Work<K, V> {
-    Blocking(Box<dyn FnOnce(&K, Option<Previous<V>>) -> Made<V, Failure> + Send>),
+    Blocking(BlockingWork<K, V>),
     Async(AsyncWork<K, V>),
 }
 
+type BlockingWork<K, V> = Box<dyn FnOnce(&K, Option<Previous<V>>) -> Made<V, Failure> + Send>;
 pub(crate) type AsyncWork<K, V> = Box<dyn FnOnce(&K, Option<Previous<V>>) -> MadeLater<V, Failure> + Send>;
 
 /// A closure that blocks. `PREVIOUS` says whether it looks at what there was.

@@ -66,9 +66,18 @@ impl Counters {
         self.count_hot(OUTCOMES + CAUSES + status as usize);
     }
 
+    /// As [`outcome`](Counters::outcome) for a thread that knows its number.
     #[inline]
+    pub(crate) fn outcome_on(&self, thread: usize, outcome: Outcome) {
+        self.count_on(thread, outcome as usize);
+    }
+
     fn count_hot(&self, index: usize) {
-        let own = current_thread();
+        self.count_on(current_thread(), index);
+    }
+
+    #[inline]
+    fn count_on(&self, own: usize, index: usize) {
         let shared = self.stripes.len() - 1;
         if own < shared {
             // Only this thread writes this stripe, so no other write comes between.

@@ -5,7 +5,7 @@
 //! check that fails turns it off for good. Whoever asks [`surely_before`] gets `true` only when the deadline is further
 //! away than [`GUARD`], many times what the estimate can be wrong by between two anchorings.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const ANCHOR_EVERY: u64 = 1_000_000_000;
 /// The estimate may be off by this much at an anchoring before it is given up.
 const TOLERANCE: u64 = 2_000_000;
 
-static TICKS: LazyLock<Ticks> = LazyLock::new(Ticks::new);
+static TICKS: Ticks = Ticks::new();
 
 /// Nanoseconds since the first use of this function, read from the exact clock.
 pub(crate) fn exact_nanos() -> u64 {
@@ -31,46 +31,72 @@ pub(crate) fn exact_nanos() -> u64 {
 /// Whether `nanos` is certainly not reached yet; `false` means that only the exact clock can tell.
 #[inline]
 pub(crate) fn surely_before(nanos: u64) -> bool {
-    match TICKS.estimate() {
-        Some(now) => now.saturating_add(GUARD.as_nanos() as u64) < nanos,
-        None => TICKS.exact() < nanos,
-    }
+    TICKS.surely_before(nanos) || TICKS.looked_at_closely(nanos)
 }
 
-/// Aligned away from its neighbours: readers share the line, an anchoring writes it about once a second.
+/// Aligned away from its neighbours: readers share the line, an anchoring writes it a few times a second at most.
 #[repr(align(128))]
 struct Ticks {
+    anchored_at: AtomicU64,
     /// Ticks after an anchoring in which the estimate holds; zero while there is none.
     trusted_for: AtomicU64,
-    anchored_at: AtomicU64,
+    /// No moment from here on is reached while the latest anchoring is trusted.
+    not_reached: AtomicU64,
     /// Nanoseconds at tick zero, wrapping.
     offset: AtomicU64,
     /// Nanoseconds a tick, with 32 binary places.
     scale: AtomicU64,
-    origin: Instant,
-    first_tick: u64,
+    origin: OnceLock<Origin>,
+}
+
+struct Origin {
+    instant: Instant,
+    tick: u64,
 }
 
 impl Ticks {
-    fn new() -> Ticks {
-        let ticks = Ticks {
-            trusted_for: AtomicU64::new(0),
+    const fn new() -> Ticks {
+        Ticks {
             anchored_at: AtomicU64::new(0),
+            trusted_for: AtomicU64::new(0),
+            not_reached: AtomicU64::new(u64::MAX),
             offset: AtomicU64::new(0),
             scale: AtomicU64::new(0),
-            origin: Instant::now(),
-            first_tick: counter::read().unwrap_or(0),
-        };
-        if !counter::is_steady() {
-            ticks.scale.store(GIVEN_UP, Ordering::Relaxed);
+            origin: OnceLock::new(),
         }
-        ticks
     }
 
+    fn origin(&self) -> &Origin {
+        self.origin.get_or_init(|| {
+            if !counter::is_steady() {
+                self.scale.store(GIVEN_UP, Ordering::Relaxed);
+            }
+            Origin { instant: Instant::now(), tick: counter::read().unwrap_or(0) }
+        })
+    }
+
+    /// The check that nearly every hit ends with: no arithmetic but two comparisons.
     #[inline]
+    fn surely_before(&self, nanos: u64) -> bool {
+        let Some(tick) = counter::read() else { return false };
+        // Acquire: pairs with the Release in `anchor`, so that what is read below is at least as new as this anchoring.
+        let anchored_at = self.anchored_at.load(Ordering::Acquire);
+        tick.wrapping_sub(anchored_at) < self.trusted_for.load(Ordering::Relaxed)
+            && nanos > self.not_reached.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn looked_at_closely(&self, nanos: u64) -> bool {
+        match self.estimate() {
+            Some(now) => now.saturating_add(GUARD.as_nanos() as u64) < nanos,
+            None => self.exact() < nanos,
+        }
+    }
+
     fn estimate(&self) -> Option<u64> {
         let tick = counter::read()?;
-        // Acquire: pairs with the Release in `anchor`, so that the offset below is at least as new as this anchoring.
+        // Acquire: as above.
         let anchored_at = self.anchored_at.load(Ordering::Acquire);
         if tick.wrapping_sub(anchored_at) >= self.trusted_for.load(Ordering::Relaxed) {
             return None;
@@ -79,8 +105,9 @@ impl Ticks {
     }
 
     fn exact(&self) -> u64 {
+        let origin = self.origin();
         let before = counter::read();
-        let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(origin.instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
         if let Some(before) = before {
             let since = before.wrapping_sub(self.anchored_at.load(Ordering::Relaxed));
             // A quarter of the trusted stretch, so that a busy process never runs out of it.
@@ -101,9 +128,11 @@ impl Ticks {
             self.calibrate(before, now);
             return;
         }
-        // A thread that was put aside between the two readings knows neither time; the next caller does better.
-        let Some(after) = counter::read() else { return };
-        if scaled(after.wrapping_sub(before), scale) > 20_000 {
+        if self.trusted_for.load(Ordering::Relaxed) == 0 {
+            // Another thread is calibrating this very moment.
+            return;
+        }
+        if was_put_aside(before) {
             return;
         }
         let estimate = scaled(before, scale).wrapping_add(self.offset.load(Ordering::Relaxed));
@@ -112,14 +141,20 @@ impl Ticks {
             self.scale.store(GIVEN_UP, Ordering::Relaxed);
             return;
         }
-        self.offset.store(now.wrapping_sub(scaled(before, scale)), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `estimate`.
-        self.anchored_at.store(before, Ordering::Release);
+        self.set_anchor(before, now, scale);
+    }
+
+    fn set_anchor(&self, tick: u64, now: u64, scale: u64) {
+        let guard = GUARD.as_nanos() as u64;
+        self.offset.store(now.wrapping_sub(scaled(tick, scale)), Ordering::Relaxed);
+        self.not_reached.store(now.saturating_add(ANCHOR_EVERY).saturating_add(guard), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `surely_before` and `estimate`.
+        self.anchored_at.store(tick, Ordering::Release);
     }
 
     fn calibrate(&self, tick: u64, now: u64) {
-        let ticks = tick.wrapping_sub(self.first_tick);
-        if now < CALIBRATION || ticks == 0 {
+        let ticks = tick.wrapping_sub(self.origin().tick);
+        if now < CALIBRATION || ticks == 0 || was_put_aside(tick) {
             return;
         }
         let scale = ((u128::from(now) << 32) / u128::from(ticks)) as u64;
@@ -127,14 +162,19 @@ impl Ticks {
         if scale == 0 || self.scale.compare_exchange(0, scale, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;
         }
-        self.offset.store(now.wrapping_sub(scaled(tick, scale)), Ordering::Relaxed);
-        self.anchored_at.store(tick, Ordering::Release);
+        self.set_anchor(tick, now, scale);
         let trusted_for = (u128::from(ANCHOR_EVERY) << 32) / u128::from(scale);
         self.trusted_for.store(trusted_for as u64, Ordering::Release);
     }
 }
 
 const GIVEN_UP: u64 = u64::MAX;
+
+/// Whether so many ticks have passed since that the exact time read meanwhile need not belong to them: the thread was put
+/// aside between the two readings. The next caller does better.
+fn was_put_aside(before: u64) -> bool {
+    counter::read().is_none_or(|after| after.wrapping_sub(before) > 100_000)
+}
 
 #[inline]
 fn scaled(ticks: u64, scale: u64) -> u64 {
@@ -191,38 +231,40 @@ mod counter {
 mod tests {
     use super::*;
 
-    fn by_hand(scale: u64) -> Ticks {
-        Ticks {
-            trusted_for: AtomicU64::new(0),
-            anchored_at: AtomicU64::new(0),
-            offset: AtomicU64::new(0),
-            scale: AtomicU64::new(scale),
-            origin: Instant::now(),
-            first_tick: 1_000,
-        }
+    /// Its first tick was so many ticks ago.
+    fn by_hand(ticks_ago: u64) -> Option<(Ticks, u64)> {
+        let tick = counter::read()?;
+        let ticks = Ticks::new();
+        ticks.origin.get_or_init(|| Origin { instant: Instant::now(), tick: tick - ticks_ago });
+        Some((ticks, tick))
     }
 
     #[test]
     fn the_length_of_a_tick_comes_from_the_first_stretch_that_is_long_enough() {
-        let ticks = by_hand(0);
-        ticks.calibrate(1_000 + 25_000, 10_000_000);
+        let Some((ticks, tick)) = by_hand(50_000_000) else { return };
+        ticks.calibrate(tick, 10_000_000);
         assert_eq!(ticks.scale.load(Ordering::Relaxed), 0, "10 ms are too short a stretch");
-        ticks.calibrate(1_000 + 50_000_000, 20_000_000);
+        while ticks.scale.load(Ordering::Relaxed) == 0 {
+            let Some(tick) = counter::read() else { return };
+            ticks.calibrate(tick, (tick - ticks.origin().tick) * 2 / 5);
+        }
         let scale = ticks.scale.load(Ordering::Relaxed);
-        assert_eq!(scaled(2_500_000, scale), 1_000_000 - 1, "2.5 ticks a nanosecond, rounded down");
+        assert!(scaled(2_500_000, scale).abs_diff(1_000_000) <= 1, "2.5 ticks a nanosecond");
     }
 
     #[test]
     fn an_estimate_that_went_wrong_is_given_up_for_good() {
-        let ticks = by_hand(0);
-        ticks.calibrate(1_000 + 50_000_000, 20_000_000);
-        let Some(tick) = counter::read() else { return };
-        ticks.anchor(tick, 21_000_000);
-        if ticks.scale.load(Ordering::Relaxed) == GIVEN_UP {
-            assert_eq!(ticks.trusted_for.load(Ordering::Relaxed), 0);
-            assert_eq!(ticks.estimate(), None);
+        let Some((ticks, _)) = by_hand(50_000_000) else { return };
+        while ticks.scale.load(Ordering::Relaxed) == 0 {
+            let Some(tick) = counter::read() else { return };
+            ticks.calibrate(tick, (tick - ticks.origin().tick) * 2 / 5);
         }
-        assert!(ticks.exact() < 60_000_000_000);
+        while ticks.scale.load(Ordering::Relaxed) != GIVEN_UP {
+            let Some(tick) = counter::read() else { return };
+            ticks.anchor(tick, 3_000_000_000);
+        }
+        assert!(ticks.estimate().is_none());
+        assert!(!ticks.surely_before(u64::MAX));
     }
 
     #[test]

@@ -1,2 +1,117 @@
-//! x
-fn main() {}
+//! A day of requests against a slow, sometimes failing backend: one sees who waits, with and without everfresh.
+
+mod args;
+mod backend;
+mod chart;
+mod contestant;
+mod live;
+mod painted;
+mod report;
+mod simulate;
+mod table;
+mod tally;
+mod trace;
+mod units;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use args::{Instead, Plan};
+use contestant::Kind;
+use indicatif::{ProgressBar, ProgressStyle};
+use simulate::Scene;
+use tally::Score;
+
+fn main() -> ExitCode {
+    let plan = match args::plan(std::env::args_os()) {
+        Ok(plan) => plan,
+        Err(Instead::Print(text)) => {
+            let _ = text.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(Instead::Refuse(line)) => return refuse(&line),
+    };
+    let began = Instant::now();
+    let scores = match scores(&plan) {
+        Ok(scores) => scores,
+        Err(line) => return refuse(&line),
+    };
+    match tell(&plan, &scores, began.elapsed()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => refuse(&line),
+    }
+}
+
+fn refuse(line: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "replay: {line}");
+    ExitCode::from(2)
+}
+
+/// Runs the three: in virtual time at once, in real time one after the other so that they do not disturb each other.
+fn scores(plan: &Plan) -> Result<Vec<Score>, String> {
+    let requests = plan.trace.len();
+    // So that each part of the day has enough requests to speak of quantiles.
+    let slots = (requests / 250).clamp(12, 288);
+    let scene =
+        Scene { trace: &plan.trace, span: plan.span, slots, policy: plan.policy, behaviour: plan.behaviour.clone() };
+    let bar = progress_bar(plan, Kind::ALL.len() * requests);
+    let advance = |more| bar.inc(more);
+    let run = |kind| match plan.live {
+        Some(threads) => live::replay(&scene, kind, threads, advance),
+        None => simulate::simulate(&scene, kind, advance),
+    };
+    let scores: Result<Vec<Score>, everfresh::Error> = if plan.live.is_some() {
+        Kind::ALL.into_iter().map(run).collect()
+    } else {
+        let done = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for kind in Kind::ALL {
+                let (run, done) = (&run, &done);
+                scope.spawn(move || {
+                    let score = run(kind);
+                    done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((kind as usize, score));
+                });
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        done.sort_by_key(|(order, _)| *order);
+        done.into_iter().map(|(_, score)| score).collect()
+    };
+    bar.finish_and_clear();
+    scores.map_err(|error| error.to_string())
+}
+
+/// Seen on a terminal only: indicatif hides it elsewhere.
+fn progress_bar(plan: &Plan, requests: usize) -> ProgressBar {
+    if !plan.progress {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(requests as u64);
+    if let Ok(style) = ProgressStyle::with_template("  replaying {wide_bar} {percent:>3} %  {eta} left") {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar
+}
+
+fn tell(plan: &Plan, scores: &[Score], took: Duration) -> Result<(), String> {
+    if let Some(path) = &plan.plot {
+        let chart = chart::draw(plan, scores);
+        let bytes = match path.extension() {
+            Some(ending) if ending.eq_ignore_ascii_case("png") => painted::png(&chart)?,
+            _ => painted::svg(&chart).into_bytes(),
+        };
+        std::fs::write(path, bytes)
+            .map_err(|error| format!("--plot {} cannot be written ({error}); choose another place", path.display()))?;
+    }
+    let text = if plan.json { report::json(plan, scores)? } else { table::text(plan, scores, took) };
+    match anstream::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads us has read enough: `replay | head`.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("the result cannot be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -40,7 +40,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
         fs::read(path)
     };
     let bytes = bytes.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no file {shown}; check --trace, or leave it out for a made-up day"),
+        io::ErrorKind::NotFound => {
+            format!("there is no file {shown}; check --trace, or leave it out for a made-up day")
+        }
         io::ErrorKind::IsADirectory => format!("{shown} is a folder; give --trace one file of it"),
         _ => format!("{shown} cannot be read ({error}); make it readable, or give another --trace"),
     })?;
@@ -86,7 +88,8 @@ fn text_keys(text: &str) -> Vec<u64> {
 fn key_of(text: &str) -> u64 {
     // FNV-1a, for keys that are names: the same on every machine.
     text.parse().unwrap_or_else(|_| {
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        text.bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
     })
 }
 

@@ -50,7 +50,8 @@ impl std::fmt::Display for Latency {
 
 /// Reads `50ms`, `50ms±20ms`, `50ms+-20ms`.
 pub(crate) fn latency(text: &str) -> Result<Latency, String> {
-    let (mean, spread) = match text.split_once('±').or_else(|| text.split_once("+-")).or_else(|| text.split_once("+/-")) {
+    let (mean, spread) = match text.split_once('±').or_else(|| text.split_once("+-")).or_else(|| text.split_once("+/-"))
+    {
         Some((mean, spread)) => (some_duration(mean)?, duration(spread)?),
         None => (some_duration(text)?, Duration::ZERO),
     };
@@ -134,7 +135,10 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
 
 /// A duration as people write it, exactly: `1h 30m`.
 pub(crate) fn written(span: Duration) -> String {
-    if span.is_zero() { "0s".into() } else { humantime::format_duration(span).to_string().replace("days", "d").replace("day", "d") }
+    match humantime::format_duration(span).to_string().replace("days", "d").replace("day", "d") {
+        text if span.subsec_nanos().is_multiple_of(1_000_000) => text,
+        _ => measured(span),
+    }
 }
 
 /// A measured duration, three digits of it: `52.3 ms`, `1.02 s`, `1 h 5 m`.
@@ -154,7 +158,12 @@ pub(crate) fn measured(span: Duration) -> String {
         _ => {
             let whole = seconds.round() as u64;
             let (hours, minutes, rest) = (whole / 3600, whole / 60 % 60, whole % 60);
-            if hours > 0 { format!("{hours} h {minutes} m") } else { format!("{minutes} m {rest} s") }
+            match (hours, minutes, rest) {
+                (0, _, 0) => format!("{minutes} m"),
+                (0, ..) => format!("{minutes} m {rest} s"),
+                (_, 0, _) => format!("{hours} h"),
+                _ => format!("{hours} h {minutes} m"),
+            }
         }
     }
 }
@@ -180,8 +189,7 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
         _ if part == whole => "100 %".into(),
         share if share < 0.01 => "<0.01 %".into(),
         share if share < 0.1 => format!("{share:.2} %"),
-        share if share > 99.99 => ">99.99 %".into(),
-        share if share > 99.9 => format!("{share:.2} %"),
+        share if share >= 99.95 => ">99.9 %".into(),
         share => format!("{share:.1} %"),
     }
 }
@@ -253,11 +261,16 @@ mod tests {
 
     #[test]
     fn numbers_are_told_in_three_digits() {
-        let told: Vec<String> =
-            [0, 250, 52_340, 999_600, 52_340_000, 1_020_000_000, 61_000_000_000].map(Duration::from_nanos).map(measured).into();
+        let told: Vec<String> = [0, 250, 52_340, 999_600, 52_340_000, 1_020_000_000, 61_000_000_000]
+            .map(Duration::from_nanos)
+            .map(measured)
+            .into();
         assert_eq!(told, ["0", "250 ns", "52.3 µs", "1.00 ms", "52.3 ms", "1.02 s", "1 m 1 s"]);
         assert_eq!((grouped(7), grouped(1_234), grouped(1_000_000)), ("7".into(), "1,234".into(), "1,000,000".into()));
-        assert_eq!((percent(0, 5), percent(1, 1_000_000), percent(5, 5)), ("0 %".into(), "<0.01 %".into(), "100 %".into()));
-        assert_eq!(percent(999_999, 1_000_000), ">99.99 %");
+        assert_eq!(
+            (percent(0, 5), percent(1, 1_000_000), percent(5, 5)),
+            ("0 %".into(), "<0.01 %".into(), "100 %".into())
+        );
+        assert_eq!(percent(999_999, 1_000_000), ">99.9 %");
     }
 }

@@ -126,10 +126,6 @@ impl<'s> Permit<'s> {
         debug_assert!(self.units >= units, "spent what was not there");
         self.units -= units;
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.units == 0
-    }
 }
 
 impl Drop for Permit<'_> {

@@ -9,7 +9,6 @@
 use crate::store::clock::Clock;
 use crate::store::policy::Need;
 use crate::store::table::{Place, Table};
-use crate::store::tags::WAYS;
 
 /// The small part, in hundredths of the cache.
 const SMALL: usize = 13;
@@ -19,6 +18,10 @@ const MARGIN: u8 = 1;
 const MOST: u8 = 15;
 /// All counts are halved after so many uses for each entry that fits.
 const MEMORY: usize = 20;
+/// But not sooner than this: a loop may be many times as long as what fits.
+const SHORTEST: usize = 4096;
+/// Counters that a table of middling size has in all.
+const COUNTERS: usize = 1 << 16;
 /// Buckets that are searched for an entry of the small part.
 const SEARCHED: usize = 6;
 
@@ -29,7 +32,11 @@ pub(super) struct Frequency {
     capacity: usize,
     /// For each slot a count, and whether the entry is in the main part.
     counts: Vec<[u8; 16]>,
+    /// When it came to its part.
+    times: Vec<[u16; 16]>,
     main: usize,
+    /// An entry had to go since the last one came.
+    made_room: bool,
     sketch: Sketch,
     /// Uses since the counts were halved.
     uses: usize,
@@ -37,27 +44,30 @@ pub(super) struct Frequency {
 
 impl Frequency {
     pub(super) fn new(capacity: usize) -> Frequency {
-        Frequency { capacity, counts: Vec::new(), main: 0, sketch: Sketch::new(0), uses: 0 }
+        Frequency { capacity, counts: Vec::new(), times: Vec::new(), main: 0, made_room: false, sketch: Sketch::new(0), uses: 0 }
     }
 
     pub(super) fn for_buckets(&self, buckets: usize) -> Frequency {
         let sketch = Sketch::new(buckets);
-        Frequency { counts: vec![[0; 16]; buckets], main: 0, sketch, ..*self }
+        Frequency { counts: vec![[0; 16]; buckets], times: vec![[0; 16]; buckets], main: 0, sketch, ..*self }
     }
 
-    pub(super) fn adopt(&mut self, place: Place, before: &Frequency, place_before: Place) {
-        let count = before.counts[place_before.bucket()][place_before.slot()];
+    pub(super) fn adopt(&mut self, place: Place, before: &Frequency, from: Place, later: impl Fn(u16) -> u16) {
+        let count = before.counts[from.bucket()][from.slot()];
         self.counts[place.bucket()][place.slot()] = count;
+        self.times[place.bucket()][place.slot()] = later(before.times[from.bucket()][from.slot()]);
         self.main += usize::from(count & MAIN != 0);
     }
 
-    pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, len: usize) {
+    pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, now: u16) {
         let count = (self.sketch.count(home, print) + 1).min(MOST);
         self.sketch.raise(home, print, count);
         // While there is room, entries come to stay: else a loop would find nothing that lasts.
-        let main = len <= self.capacity && self.main + self.small() < self.capacity;
+        let room = !std::mem::take(&mut self.made_room);
+        let main = room && self.main + self.small() < self.capacity;
         self.main += usize::from(main);
         self.counts[place.bucket()][place.slot()] = count | if main { MAIN } else { 0 };
+        self.times[place.bucket()][place.slot()] = now;
         self.count_uses(1);
     }
 
@@ -65,6 +75,7 @@ impl Frequency {
         let count = std::mem::take(&mut self.counts[place.bucket()][place.slot()]);
         self.main -= usize::from(count & MAIN != 0);
         if evicted {
+            self.made_room = true;
             self.sketch.raise(home, print, ((count & MOST) + uses).min(MOST));
         }
     }
@@ -75,11 +86,11 @@ impl Frequency {
 
     fn count_uses(&mut self, uses: usize) {
         self.uses += uses;
-        if self.uses >= MEMORY * self.capacity.max(1) {
+        if self.uses >= (MEMORY * self.capacity).max(SHORTEST) {
             self.uses = 0;
             self.sketch.halve();
             for count in self.counts.iter_mut().flatten() {
-                *count = *count & MAIN | (*count & MOST) / 2;
+                *count = (*count & MAIN) | ((*count & MOST) / 2);
             }
         }
     }
@@ -91,7 +102,7 @@ impl Frequency {
         self.consider(&mut candidates, clock, table, need.home, need.spared);
         let all = table.buckets() <= SEARCHED;
         let mut bucket = need.home;
-        for step in 1..table.buckets() {
+        for step in 1..if all { table.buckets() } else { SEARCHED + table.buckets() } {
             let enough = candidates.small.is_some() || !crowded && candidates.main.is_some();
             if step > 1 && (enough || step >= SEARCHED && candidates.main.is_some()) {
                 break;
@@ -111,7 +122,7 @@ impl Frequency {
                 }
                 self.counts[small.place.bucket()][small.place.slot()] |= MAIN;
                 self.main += 1;
-                table.head(small.place.bucket()).set_age(small.place.slot(), clock.now());
+                self.times[small.place.bucket()][small.place.slot()] = clock.now();
                 Some(main.place)
             }
             (Some(small), None) => Some(small.place),
@@ -128,9 +139,8 @@ impl Frequency {
         bucket: usize,
         spared: Option<Place>,
     ) {
-        let head = table.head(bucket);
         for place in table.taken_in(bucket).filter(|&place| spared != Some(place)) {
-            let age = clock.now().wrapping_sub(head.age(place.slot()));
+            let age = clock.now().wrapping_sub(self.times[bucket][place.slot()]);
             let main = self.counts[bucket][place.slot()] & MAIN != 0;
             if main {
                 let count = self.take_uses(table, place);
@@ -151,7 +161,7 @@ impl Frequency {
         let count = &mut self.counts[place.bucket()][place.slot()];
         let sum = ((*count & MOST) + uses).min(MOST);
         if uses > 0 {
-            *count = *count & MAIN | sum;
+            *count = (*count & MAIN) | sum;
             head.set_mark(place.slot(), mark.with_uses(0));
             self.uses += usize::from(uses);
         }
@@ -194,7 +204,8 @@ struct Sketch {
 impl Sketch {
     fn new(buckets: usize) -> Sketch {
         // More for each key when there are few: then a mistake weighs more, and memory less.
-        let width = if buckets == 0 { 0 } else { (1 << 16_usize).div_ceil(buckets).next_power_of_two().clamp(256, 2048) };
+        let each = COUNTERS.div_ceil(buckets.max(1)).next_power_of_two();
+        let width = if buckets == 0 { 0 } else { each.clamp(256, 2048) };
         Sketch { counters: vec![0; buckets * width / 2], width }
     }
 

@@ -32,14 +32,14 @@ impl<'s, K, V> Ref<'s, K, V> {
         self.hazard.thread()
     }
 
-    #[inline]
-    pub(super) fn node(&self) -> Node<K, V> {
-        self.node
+    /// Whether this is that very entry, not only one of the same key.
+    pub(super) fn is_same(&self, other: &Entry<K, V>) -> bool {
+        ptr::eq(self.node.as_raw(), other)
     }
 
     #[inline]
-    pub(super) fn shard(&self) -> &'s Shard<K, V> {
-        self.shard
+    pub(super) fn node(&self) -> Node<K, V> {
+        self.node
     }
 }
 
@@ -158,13 +158,5 @@ impl<'s, K, V> IntoIterator for Departures<'s, K, V> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.first.into_iter().chain(self.further)
-    }
-}
-
-impl<K, V> Ref<'_, K, V> {
-    /// Whether both are the very same entry, not only equal ones.
-    #[allow(dead_code)]
-    pub(crate) fn is_same(&self, other: &Entry<K, V>) -> bool {
-        ptr::eq(self.node.as_raw(), other)
     }
 }

@@ -1,15 +1,12 @@
 //! Who is reading what: so that nobody frees what somebody still reads.
 //!
-//! Each thread has a record with a few slots. A search first puts the *address of its shard* into a slot: from then on
-//! nothing that can be reached in that shard is freed. When it has a candidate it narrows the slot to that one entry,
-//! before any code of the user runs, and the rest of the shard is free to go. One ordered store thus guards the table and
-//! the entry, and there is nothing to look at again afterwards.
+//! Hazard pointers (Michael 2004), for the entries of all stores. Each thread has a record with a few slots. A reader
+//! puts the address of the entry that it found into a slot, and looks whether the entry is still where it found it; if so,
+//! the entry is not freed before the slot is emptied.
 //!
-//! Why it holds. A reader stores the guard (1), then loads a pointer (2). A writer overwrites the pointer (3), then looks
-//! at all slots (4). All four are `SeqCst`, so one order of all four exists: either (1) comes before (4), and the writer
-//! sees the guard, or (4) and so (3) come before (2), and the reader does not get the pointer. Narrowing is a `Release`
-//! store to the same slot: a writer sees the wide guard, the narrow one, or a later value, which the reader stores only
-//! when it is done.
+//! Why it holds. The reader stores the address (1), then loads the pointer again (2). A writer overwrites the pointer (3),
+//! then looks at all slots (4). All four are `SeqCst`, so one order of all four exists: either (1) comes before (4), and
+//! the writer sees the address, or (4) and so (3) come before (2), and the reader sees that the entry is gone.
 #![allow(unsafe_code, reason = "records live for ever and are reached through raw pointers")]
 
 use std::cell::Cell;
@@ -27,28 +24,24 @@ const OWNED: usize = 1;
 /// Claimed for one search by a thread that is past the end of its thread-locals.
 const BORROWED: usize = 2;
 
-/// One thing that is guarded, by address; zero is nothing. Only the thread that took the slot writes it.
-struct Slot {
-    guarded: AtomicUsize,
-    /// A table that is guarded as well, while the key of an entry in it is compared.
-    table: AtomicUsize,
-}
+/// What one guard protects, by address; zero is nothing. Only the thread that took the slot writes it.
+struct Slot(AtomicUsize);
 
 impl Slot {
     fn new() -> Slot {
-        Slot { guarded: AtomicUsize::new(0), table: AtomicUsize::new(0) }
+        Slot(AtomicUsize::new(0))
     }
 
     /// Whether the owner of the record may take it.
     #[inline]
     fn is_free(&self) -> bool {
         // Acquire: pairs with the Release of an earlier owner that let go late.
-        self.guarded.load(Ordering::Acquire) == 0
+        self.0.load(Ordering::Acquire) == 0
     }
 }
 
 /// The slots of one thread. Records are never freed: an ended thread's record goes to the next new thread.
-#[repr(align(128))]
+#[repr(C, align(128))]
 struct Record {
     slots: [Slot; INLINE],
     state: AtomicUsize,
@@ -175,14 +168,9 @@ impl Domain {
         // SAFETY: linked records are never freed.
         while let Some(record) = unsafe { next.as_ref() } {
             record.for_each(&mut |slot| {
-                let address = slot.guarded.load(Ordering::SeqCst);
+                let address = slot.0.load(Ordering::SeqCst);
                 if address != 0 {
                     guarded.add(address);
-                    // After the slot itself: whoever narrowed it had guarded the table before.
-                    let table = slot.table.load(Ordering::SeqCst);
-                    if table != 0 {
-                        guarded.add(table);
-                    }
                 }
             });
             next = record.next.load(Ordering::SeqCst);
@@ -310,49 +298,33 @@ pub(super) struct Hazard {
 }
 
 impl Hazard {
-    /// Guards everything that can be reached from what `address` stands for, as of now.
+    /// Guards what is at this address, if it is not too late: the caller looks again at where it found it.
     #[inline]
-    pub(super) fn guard_all(address: usize) -> Hazard {
+    pub(super) fn guard(address: usize) -> Hazard {
         let record = own_record();
         let hazard = Hazard { slot: record.free_slot(), record };
-        hazard.widen(address);
+        hazard.move_to(address);
         hazard
     }
 
-    /// Guards an entry that cannot be freed right now, because the caller holds the lock of its shard.
+    /// Guards something that cannot be freed right now, because the caller holds the lock of its shard.
     #[inline]
     pub(super) fn guard_locked(address: usize) -> Hazard {
         let record = own_record();
         let slot = record.free_slot();
         // Release is enough: whoever frees looks at the slots later, under the same lock.
-        slot.guarded.store(address, Ordering::Release);
+        slot.0.store(address, Ordering::Release);
         Hazard { slot, record }
     }
 
-    /// Back from one entry to all of the shard. Tables may have changed in between.
+    /// Guards something else from now on.
     #[inline]
-    pub(super) fn widen(&self, address: usize) {
+    pub(super) fn move_to(&self, address: usize) {
         debug_assert_ne!(address, 0);
         // SeqCst: (1) in the text above.
-        self.slot.guarded.store(address, Ordering::SeqCst);
+        self.slot.0.store(address, Ordering::SeqCst);
         #[cfg(everfresh_loom)]
         crate::sync::fence(Ordering::SeqCst);
-    }
-
-    /// From all of the shard to one entry and the table in which it was found.
-    #[inline]
-    pub(super) fn narrow(&self, entry: usize, table: usize) {
-        debug_assert_ne!(entry, 0);
-        self.slot.table.store(table, Ordering::Relaxed);
-        // Release: whoever sees the narrow guard sees the table, too.
-        self.slot.guarded.store(entry, Ordering::Release);
-    }
-
-    /// The table is no longer needed.
-    #[inline]
-    pub(super) fn leave_table(&self) {
-        // Release: pairs with the look; all use of the table came before.
-        self.slot.table.store(0, Ordering::Release);
     }
 
     /// The number of the calling thread.
@@ -364,8 +336,7 @@ impl Hazard {
     /// As drop, but ordered before what the caller loads next.
     #[inline]
     pub(super) fn release_ordered(self) {
-        self.slot.table.store(0, Ordering::Release);
-        self.slot.guarded.store(0, Ordering::SeqCst);
+        self.slot.0.store(0, Ordering::SeqCst);
         #[cfg(everfresh_loom)]
         crate::sync::fence(Ordering::SeqCst);
     }
@@ -374,9 +345,8 @@ impl Hazard {
 impl Drop for Hazard {
     #[inline]
     fn drop(&mut self) {
-        self.slot.table.store(0, Ordering::Release);
         // Release: pairs with the look; all use of the entry came before.
-        self.slot.guarded.store(0, Ordering::Release);
+        self.slot.0.store(0, Ordering::Release);
         if self.record.state.load(Ordering::Relaxed) == BORROWED {
             give_back(self.record);
         }

@@ -10,7 +10,7 @@ use crate::store::guard::{Departures, Insertion, PushedOut, Ref, Removed};
 use crate::store::frequency::Frequency;
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
-use crate::store::s3::Ghosts;
+use crate::store::s3::Queues;
 use crate::store::shard::Shard;
 use crate::store::state::State;
 use crate::store::table::Place;
@@ -53,7 +53,7 @@ impl<K, V, S> Store<K, V, S> {
                 Bound::Entries(entries) if entries <= MOST_COUNTED => {
                     Policy::Frequency(Frequency::new(entries.div_ceil(shards)))
                 }
-                _ => Policy::S3Fifo(Ghosts::new(0)),
+                _ => Policy::S3Fifo(Queues::new(0)),
             };
             let state = State::new(account.is_weighted(), policy, seed);
             Shard::new(state, settings.prompt_drop, bounded, exact_order)
@@ -144,6 +144,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         let mut permit = Permit::empty(&self.account);
         loop {
             let mut state = shard.lock();
+            shard.prepare(&mut state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
                 shard.unlock(state);
@@ -270,6 +271,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
                 continue;
             }
             let Some(mut state) = shard.try_lock() else { continue };
+            state.other = own_state.clock.below(1 << 16);
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 // The garbage is left to that shard's next writer: nothing of the user's may run under our own lock.

@@ -3,13 +3,13 @@
 use crate::store::clock::Clock;
 use crate::store::frequency::Frequency;
 use crate::store::lru::Order;
-use crate::store::s3::Ghosts;
+use crate::store::s3::Queues;
 use crate::store::table::{Mark, Place, Table};
 use crate::store::tags::tag;
 use crate::sync::Ordering;
 
 pub(super) enum Policy {
-    S3Fifo(Ghosts),
+    S3Fifo(Queues),
     /// The same for caches that are small enough to remember how often keys came.
     Frequency(Frequency),
     Lru(Order),
@@ -19,6 +19,8 @@ pub(super) enum Policy {
 #[derive(Clone, Copy)]
 pub(super) struct Need {
     pub(super) home: usize,
+    /// Another bucket, by chance.
+    pub(super) other: usize,
     /// Must stay: it is being replaced.
     pub(super) spared: Option<Place>,
     /// The entries of the shard.
@@ -39,11 +41,11 @@ impl Policy {
         let head = table.head(place.bucket());
         let fresh = Mark::new(hash, false);
         let print = fresh.print(tag(hash));
-        head.set_age(place.slot(), clock.arrive());
+        let now = clock.arrive();
         let mark = match self {
-            Policy::S3Fifo(ghosts) => Mark::new(hash, ghosts.recall(home, print)),
+            Policy::S3Fifo(queues) => Mark::new(hash, queues.arrive(place, home, print, now)),
             Policy::Frequency(frequency) => {
-                frequency.arrive(place, home, print, len);
+                frequency.arrive(place, home, print, now);
                 fresh
             }
             Policy::Lru(order) => {
@@ -61,21 +63,34 @@ impl Policy {
         let mark = head.mark(place.slot());
         let print = mark.print(head.tags.seen().at(place.slot()));
         match self {
-            Policy::S3Fifo(ghosts) if evicted && !mark.is_main() => ghosts.remember(home, print),
+            Policy::S3Fifo(queues) if evicted && !mark.is_main() => queues.remember(home, print),
             Policy::S3Fifo(_) => {}
             Policy::Frequency(frequency) => frequency.leave(place, home, print, mark.uses(), evicted),
             Policy::Lru(order) => order.forget(place),
         }
     }
 
+    /// Asks for what [`Policy::victim`] is going to look at. Returns the other bucket.
+    pub(super) fn prefetch<K, V>(&self, clock: &mut Clock, table: &Table<K, V>, home: usize) -> usize {
+        let other = clock.below(table.buckets());
+        if let Policy::S3Fifo(queues) = self {
+            queues.prefetch(home);
+            queues.prefetch(other);
+            table.prefetch(other);
+        }
+        other
+    }
+
     pub(super) fn victim<K, V>(&mut self, clock: &mut Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
         match self {
             Policy::Lru(order) => order.oldest(table, need.spared),
-            Policy::S3Fifo(ghosts) => {
-                let mut other = clock.below(table.buckets());
+            Policy::S3Fifo(queues) => {
+                // A full bucket makes its own room: else its entries would spill over, and searches become long.
+                let full = table.head(need.home).tags.seen().free().0 == 0;
+                let mut other = if full { need.home } else { need.other };
                 // Both may be empty; some other bucket is not.
                 (0..table.buckets()).find_map(|_| {
-                    let victim = ghosts.victim(clock, table, [need.home, other], need.spared);
+                    let victim = queues.victim(clock, table, [need.home, other], need.spared);
                     other = table.after(other);
                     victim
                 })
@@ -87,16 +102,18 @@ impl Policy {
     /// The same for a table of another size, still without its entries.
     pub(super) fn for_buckets(&self, buckets: usize) -> Policy {
         match self {
-            Policy::S3Fifo(_) => Policy::S3Fifo(Ghosts::new(buckets)),
+            Policy::S3Fifo(_) => Policy::S3Fifo(Queues::new(buckets)),
             Policy::Frequency(frequency) => Policy::Frequency(frequency.for_buckets(buckets)),
             Policy::Lru(_) => Policy::Lru(Order::default()),
         }
     }
 
-    /// Takes over what `before` knows of an entry.
-    pub(super) fn adopt(&mut self, place: Place, before: &Policy, place_before: Place) {
-        if let (Policy::Frequency(frequency), Policy::Frequency(before)) = (self, before) {
-            frequency.adopt(place, before, place_before);
+    /// Takes over what `before` knows of an entry; `later` makes an old time a new one.
+    pub(super) fn adopt(&mut self, place: Place, before: &Policy, from: Place, later: impl Fn(u16) -> u16) {
+        match (self, before) {
+            (Policy::S3Fifo(queues), Policy::S3Fifo(before)) => queues.adopt(place, before, from, later),
+            (Policy::Frequency(frequency), Policy::Frequency(before)) => frequency.adopt(place, before, from, later),
+            _ => {}
         }
     }
 

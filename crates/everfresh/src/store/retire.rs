@@ -4,15 +4,8 @@
 use crate::store::hazard::domain;
 use crate::store::shard::Shard;
 use crate::store::slab::{BATCH, Node, Unreachable};
-use crate::store::state::State;
-use crate::sync::{MutexGuard, Ordering, yield_now};
-
-/// So much garbage that a writer waits for searches to end. What a search guards besides its entry, it guards for some
-/// nanoseconds, and no code of the user runs meanwhile.
-const MOST: usize = 8 * BATCH;
-
-/// How often to wait for a search that happens to run, before its entries are left to the next one who passes by.
-const PATIENCE: usize = 64;
+use crate::store::state::{Reach, State};
+use crate::sync::{MutexGuard, Ordering};
 
 impl<K, V> Shard<K, V> {
     /// Puts a node among the garbage. With the lock held, and after its slot was overwritten.
@@ -42,60 +35,44 @@ impl<K, V> Shard<K, V> {
             return;
         }
         let mut unreachable = Unreachable::none(&self.pool);
-        let in_the_way = self.collect(&mut state, &mut unreachable);
-        let left = state.reach.garbage.len();
+        self.collect(&mut state, &mut unreachable);
         // Less in small shards, and not again at once when most of it is being read.
-        state.reach.collect_at = left + (state.len / 16).clamp(4, BATCH);
+        state.reach.collect_at = state.reach.garbage.len() + (state.len / 16).clamp(4, BATCH);
         drop(state);
         drop(unreachable);
-        if in_the_way && left >= MOST {
-            self.collect_all();
-        }
     }
 
-    /// Takes nodes that nobody reads from the garbage. Returns whether a search that runs stood in the way.
-    fn collect<'s>(&'s self, state: &mut State<K, V>, unreachable: &mut Unreachable<'s, K, V>) -> bool {
-        let reach = &mut state.reach;
-        domain().look(&mut reach.guarded);
-        if reach.guarded.has(self.address()) {
-            return true;
-        }
-        let guarded = &reach.guarded;
-        reach.garbage.retain(|&node| {
+    /// Takes nodes that nobody reads from the garbage.
+    fn collect<'s>(&'s self, state: &mut State<K, V>, unreachable: &mut Unreachable<'s, K, V>) {
+        let Reach { garbage, guarded, .. } = &mut state.reach;
+        domain().look(guarded);
+        garbage.retain(|&node| {
             let stays = unreachable.is_full() || guarded.has(node.address());
             if !stays {
-                // SAFETY: it was put among the garbage once, after its slot was overwritten; tables that still name it
-                // are read under a guard of the whole shard, and there was none, nor one of this node. It leaves the
-                // garbage here.
+                // SAFETY: it was put among the garbage once, after its slot was overwritten, and it leaves the garbage
+                // here. No hazard guards it, and none that comes will hold: its reader would look again.
                 unsafe { unreachable.add(node) };
             }
             stays
         });
         if self.prompt {
-            self.waiting.store(reach.garbage.len(), Ordering::SeqCst);
+            self.waiting.store(garbage.len(), Ordering::SeqCst);
         }
-        self.free_tables(reach);
-        false
     }
 
     /// Drops all garbage that nobody reads.
     pub(super) fn collect_all(&self) {
-        let mut patience = PATIENCE;
         loop {
             let mut state = self.lock();
-            if state.reach.garbage.is_empty() && state.reach.old_tables.is_empty() {
+            if state.reach.garbage.is_empty() {
                 return;
             }
             let mut unreachable = Unreachable::none(&self.pool);
-            let in_the_way = self.collect(&mut state, &mut unreachable);
-            let more = !state.reach.garbage.is_empty();
+            self.collect(&mut state, &mut unreachable);
             drop(state);
-            let full = unreachable.is_full();
+            let more = unreachable.is_full();
             drop(unreachable);
-            if in_the_way && patience > 0 {
-                patience -= 1;
-                yield_now();
-            } else if !(full && more) {
+            if !more {
                 return;
             }
         }

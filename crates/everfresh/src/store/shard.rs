@@ -1,5 +1,5 @@
 //! One part of the store: a table that readers search without a lock, and the lock that its writers share.
-#![allow(unsafe_code, reason = "the table and its entries are reached through pointers that a hazard guards")]
+#![allow(unsafe_code, reason = "tables and entries are reached through pointers")]
 
 use std::ptr;
 
@@ -62,12 +62,6 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// What a hazard holds to guard all of this shard.
-    #[inline]
-    pub(super) fn address(&self) -> usize {
-        ptr::from_ref(self).addr()
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, State<K, V>> {
         lock(&self.state)
     }
@@ -76,37 +70,69 @@ impl<K, V> Shard<K, V> {
         try_lock(&self.state)
     }
 
-    /// The lock-free read.
+    /// The lock-free read. This is the likely course of it: the first slot with the right tag is the one.
     #[inline]
     pub(super) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
+        let (table, current) = self.current()?;
+        let bucket = table.home(hash);
+        table.prefetch_nodes(bucket);
+        let seen = table.head(bucket).tags.seen();
+        match seen.matching(tag(hash)).next() {
+            Some(slot) => {
+                let place = Place::new(bucket, slot);
+                if let Some(node) = table.node(place) {
+                    let hazard = Hazard::guard(node.address());
+                    // SeqCst both: as in `search`.
+                    if table.node(place) == Some(node) && self.table.load(Ordering::SeqCst) == current {
+                        // SAFETY: as in `search`.
+                        let entry = unsafe { node.entry() };
+                        if key.is(&entry.key) {
+                            if touch {
+                                self.touch(table, place);
+                            }
+                            return Some(Ref::new(node, hazard, self));
+                        }
+                    }
+                    self.let_go(hazard);
+                }
+            }
+            None if seen.passed_by() == 0 => return None,
+            None => {}
+        }
+        self.search(hash, key, touch)
+    }
+
+    /// The whole course of a read, whatever happens meanwhile.
+    #[inline(never)]
+    fn search<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
         let wanted = tag(hash);
-        let hazard = Hazard::guard_all(self.address());
-        'table: loop {
-            let current = self.table.load(Ordering::SeqCst);
-            // SAFETY: loaded after the hazard guarded the shard, so it is not freed before the hazard lets go of both the
-            // shard and the table.
-            let table = unsafe { current.as_ref() };
-            let Some(table) = table else { break };
+        let mut hazard: Option<Hazard> = None;
+        'table: while let Some((table, current)) = self.current() {
             let mut bucket = table.home(hash);
             for _ in 0..table.buckets() {
-                let head = table.head(bucket);
-                let seen = head.tags.seen();
+                let seen = table.head(bucket).tags.seen();
                 for slot in seen.matching(wanted) {
                     let place = Place::new(bucket, slot);
                     let Some(node) = table.node(place) else { continue };
-                    hazard.narrow(node.address(), current.addr());
-                    // SAFETY: loaded from a slot of a guarded shard, and the hazard has guarded it ever since.
+                    match &hazard {
+                        None => hazard = Some(Hazard::guard(node.address())),
+                        Some(hazard) => hazard.move_to(node.address()),
+                    }
+                    // Another entry may have come in its place, or another table: slots of an old one do not tell.
+                    // SeqCst both: (2) in the domain's reasoning.
+                    if table.node(place) != Some(node) || self.table.load(Ordering::SeqCst) != current {
+                        continue 'table;
+                    }
+                    // SAFETY: the hazard was in place when the entry was in the slot of the current table, so whoever
+                    // takes it out from then on finds the hazard before freeing it.
                     let entry = unsafe { node.entry() };
-                    if key.is(&entry.key) {
+                    if key.is(&entry.key)
+                        && let Some(hazard) = hazard.take()
+                    {
                         if touch {
                             self.touch(table, place);
                         }
-                        hazard.leave_table();
                         return Some(Ref::new(node, hazard, self));
-                    }
-                    hazard.widen(self.address());
-                    if self.table.load(Ordering::SeqCst) != current {
-                        continue 'table;
                     }
                 }
                 if seen.passed_by() == 0 {
@@ -116,8 +142,19 @@ impl<K, V> Shard<K, V> {
             }
             break;
         }
-        self.let_go(hazard);
+        if let Some(hazard) = hazard {
+            self.let_go(hazard);
+        }
         None
+    }
+
+    /// The table of now, which may be an old one a moment later, and its address.
+    #[inline]
+    fn current(&self) -> Option<(&Table<K, V>, *mut Table<K, V>)> {
+        // SeqCst: also pairs with the store in `publish`, so that the table is seen as it was built.
+        let current = self.table.load(Ordering::SeqCst);
+        // SAFETY: tables are freed with the shard only.
+        unsafe { current.as_ref() }.map(|table| (table, current))
     }
 
     #[inline]
@@ -143,23 +180,23 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The table as the holder of the lock sees it.
+    /// The table as the holder of the lock sees it: no other takes its place meanwhile.
     #[inline]
-    pub(super) fn table<'l>(&self, _locked: &'l Reach<K, V>) -> Option<&'l Table<K, V>> {
-        // SAFETY: tables are freed only with the lock held and after another has taken their place; both need it
-        // mutably, which the borrow rules out.
+    pub(super) fn table<'l>(&'l self, _locked: &'l Reach<K, V>) -> Option<&'l Table<K, V>> {
+        // SAFETY: tables are freed with the shard only.
         unsafe { self.table.load(Ordering::Relaxed).as_ref() }
     }
 
     /// The entry in a slot as the holder of the lock sees it.
     #[inline]
-    pub(super) fn entry<'l>(&self, locked: &'l Reach<K, V>, place: Place) -> Option<&'l Entry<K, V>> {
+    pub(super) fn entry<'l>(&'l self, locked: &'l Reach<K, V>, place: Place) -> Option<&'l Entry<K, V>> {
         let node = self.table(locked)?.node(place)?;
         // SAFETY: entries in a slot are not retired, and to take one out needs it mutably.
         Some(unsafe { node.entry() })
     }
 
-    /// Puts a new table in the place of the current one, which waits until no reader can be in it.
+    /// Puts a new table in the place of the current one. Readers may be in that, so it is kept: it holds pointers only,
+    /// and all of them together are smaller than the one in use.
     pub(super) fn publish(&self, locked: &mut Reach<K, V>, table: Box<Table<K, V>>) {
         let before = self.table.load(Ordering::Relaxed);
         locked.old_tables.reserve(1);
@@ -167,27 +204,6 @@ impl<K, V> Shard<K, V> {
         self.table.store(Box::into_raw(table), Ordering::SeqCst);
         if !before.is_null() {
             locked.old_tables.push(before);
-        }
-        self.free_tables(locked);
-    }
-
-    /// Frees old tables unless a reader may be in them.
-    pub(super) fn free_tables(&self, locked: &mut Reach<K, V>) {
-        if locked.old_tables.is_empty() {
-            return;
-        }
-        let Reach { old_tables, guarded, .. } = locked;
-        crate::store::hazard::domain().look(guarded);
-        if !guarded.has(self.address()) {
-            old_tables.retain(|&table| {
-                let read = guarded.has(table.addr());
-                if !read {
-                    // SAFETY: made by `Box::into_raw` in `publish`, unreachable since, and no hazard guards it. It holds
-                    // pointers only, so no code of the user runs.
-                    drop(unsafe { Box::from_raw(table) });
-                }
-                read
-            });
         }
     }
 }

@@ -5,6 +5,7 @@ use std::mem::{MaybeUninit, size_of};
 use std::ptr::{self, NonNull};
 
 use crate::entry::Entry;
+use crate::store::ahead::prefetch;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// The size at which blocks stop growing, in bytes.
@@ -173,6 +174,10 @@ impl<K, V> Drop for Unreachable<'_, K, V> {
     fn drop(&mut self) {
         if self.count == 0 {
             return;
+        }
+        for node in self.nodes[..self.count].iter().flatten() {
+            // SAFETY: the nodes hold entries that we alone know.
+            prefetch(unsafe { node.entry() });
         }
         let mut emptied = Emptied { first: ptr::null_mut(), last: ptr::null_mut(), pool: self.pool };
         while self.count > 0 {

@@ -14,13 +14,15 @@ pub(super) struct State<K, V> {
     pub(super) lines: Lines,
     pub(super) clock: Clock,
     pub(super) policy: Policy,
+    /// The bucket that is looked at besides the own one when the next entry has to go.
+    pub(super) other: usize,
     /// The costs of all entries here.
     pub(super) held: u64,
     pub(super) len: usize,
 }
 
-/// What readers may still reach although it was taken out. The table and its entries are borrowed from this, so that
-/// nothing is freed while the holder of the lock looks at it.
+/// What readers may still reach although it was taken out. Entries are borrowed from this, so that none is freed while the
+/// holder of the lock looks at it.
 pub(super) struct Reach<K, V> {
     /// Removed entries that are not dropped yet.
     pub(super) garbage: Vec<Node<K, V>>,
@@ -38,6 +40,7 @@ impl<K, V> State<K, V> {
             lines: Lines::new(weighted),
             clock: Clock::new(seed),
             policy,
+            other: 0,
             held: 0,
             len: 0,
         }
@@ -84,6 +87,11 @@ impl Lines {
 
     pub(super) fn deadline(&self, place: Place) -> Moment {
         self.deadlines.get(place.bucket()).map_or(Moment::NEVER, |line| moment(line[place.slot()]))
+    }
+
+    /// Whether any entry ever had one, in this table or a smaller one before it.
+    pub(super) fn have_deadlines(&self) -> bool {
+        !self.deadlines.is_empty()
     }
 
     pub(super) fn weight(&self, place: Place) -> u64 {
@@ -164,6 +172,7 @@ impl Lines {
         }
     }
 
+    #[cfg(any(test, everfresh_fuzz))]
     /// Panics if a line does not fit what the table holds.
     pub(super) fn validate(&self, buckets: usize, taken: impl Fn(Place) -> bool) {
         assert!(self.deadlines.is_empty() || self.deadlines.len() == buckets, "a deadline line for each bucket");

@@ -1,25 +1,27 @@
 //! The index of a shard: buckets of fifteen slots, read without a lock, written under one.
 
 use crate::entry::Entry;
+use crate::store::ahead::prefetch;
 use crate::store::slab::Node;
-use crate::store::tags::{Tags, WAYS};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use crate::store::tags::{Tags, WAYS, gather};
+use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 /// Uses that are counted of an entry, at most.
 pub(super) const MOST_USES: u8 = 3;
 const USES: u8 = 0b11;
 const MAIN: u8 = 0b100;
+/// How far the bit of the main part is from the top of its byte.
+const MAIN_TO_TOP: u32 = 5;
 const HASH_SHIFT: u32 = 3;
 
-/// What a search looks at first, in one cache line.
-#[repr(C, align(64))]
+/// What a search looks at first; two of them share a cache line.
+#[repr(C, align(32))]
 pub(super) struct Head {
     pub(super) tags: Tags,
-    /// Uses (2 bits), part of the cache (1 bit), and five more bits of the hash. Readers count uses here without a lock,
-    /// so a mark may be lost or may strike the slot's next entry: it is advice to the policy and nothing else.
-    marks: [AtomicU8; 16],
-    /// When the entry came to its part of the cache; written under the lock.
-    ages: [AtomicU16; 16],
+    /// A byte for each slot: uses (2 bits), part of the cache (1 bit), and five more bits of the hash. Readers count uses
+    /// here without a lock, so one may be lost or may strike the slot's next entry: it is advice to the policy and
+    /// nothing else.
+    marks: [AtomicU64; 2],
 }
 
 /// Where the entries are: the next two lines.
@@ -63,37 +65,38 @@ pub(super) struct Table<K, V> {
 
 impl Head {
     fn new() -> Head {
-        Head {
-            tags: Tags::new(),
-            marks: std::array::from_fn(|_| AtomicU8::new(0)),
-            ages: std::array::from_fn(|_| AtomicU16::new(0)),
-        }
+        Head { tags: Tags::new(), marks: [AtomicU64::new(0), AtomicU64::new(0)] }
     }
 
     /// Counts a use; writes nothing when there is nothing left to count.
-    // Relaxed: see `marks`.
+    // Relaxed, here and below: see `marks`.
     #[inline]
     pub(super) fn touch(&self, slot: usize) {
-        let mark = self.marks[slot].load(Ordering::Relaxed);
-        if mark & USES < MOST_USES {
-            self.marks[slot].store(mark + 1, Ordering::Relaxed);
+        let half = &self.marks[slot / 8];
+        let shift = slot % 8 * 8;
+        let marks = half.load(Ordering::Relaxed);
+        if (marks >> shift) as u8 & USES < MOST_USES {
+            // Once: if somebody else counts in the same half at this moment, one use is not worth another try.
+            let _ = half.compare_exchange(marks, marks + (1 << shift), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
     pub(super) fn mark(&self, slot: usize) -> Mark {
-        Mark(self.marks[slot].load(Ordering::Relaxed))
+        Mark((self.marks[slot / 8].load(Ordering::Relaxed) >> (slot % 8 * 8)) as u8)
     }
 
+    /// Only the holder of the shard's lock does.
     pub(super) fn set_mark(&self, slot: usize, mark: Mark) {
-        self.marks[slot].store(mark.0, Ordering::Relaxed);
+        let half = &self.marks[slot / 8];
+        let shift = slot % 8 * 8;
+        let marks = half.load(Ordering::Relaxed) & !(0xFF << shift) | u64::from(mark.0) << shift;
+        half.store(marks, Ordering::Relaxed);
     }
 
-    pub(super) fn age(&self, slot: usize) -> u16 {
-        self.ages[slot].load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_age(&self, slot: usize, age: u16) {
-        self.ages[slot].store(age, Ordering::Relaxed);
+    /// The slots that are marked as of the main part; free slots may be among them.
+    pub(super) fn main(&self) -> u16 {
+        let [low, high] = [0, 1].map(|half: usize| gather(self.marks[half].load(Ordering::Relaxed) << MAIN_TO_TOP));
+        u16::from(low) | u16::from(high) << 8
     }
 }
 
@@ -171,6 +174,21 @@ impl<K, V> Table<K, V> {
     #[inline]
     pub(super) fn head(&self, bucket: usize) -> &Head {
         &self.heads[bucket]
+    }
+
+    /// Asks for all that a writer needs of a bucket.
+    #[inline]
+    pub(super) fn prefetch(&self, bucket: usize) {
+        prefetch(&self.heads[bucket]);
+        self.prefetch_nodes(bucket);
+    }
+
+    /// Asks for where the entries of a bucket are, while it is not known which one it is going to be.
+    #[inline]
+    pub(super) fn prefetch_nodes(&self, bucket: usize) {
+        let nodes = &self.places[bucket].nodes;
+        prefetch(&nodes[0]);
+        prefetch(&nodes[8]);
     }
 
     #[inline]

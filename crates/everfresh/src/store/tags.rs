@@ -118,21 +118,15 @@ impl Seen {
     }
 }
 
-/// The top bits of eight bytes as one byte.
+/// The top bits of eight bytes as one byte; the other bits do not matter.
 #[inline]
-fn gather(tops: u64) -> u8 {
-    ((tops >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+pub(super) fn gather(tops: u64) -> u8 {
+    ((tops >> 7 & LOW).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
 }
 
 /// Numbers of slots, lowest first.
 #[derive(Clone, Copy)]
 pub(super) struct Slots(pub(super) u16);
-
-impl Slots {
-    pub(super) fn count(self) -> usize {
-        self.0.count_ones() as usize
-    }
-}
 
 impl Iterator for Slots {
     type Item = usize;
@@ -186,7 +180,7 @@ mod tests {
             let seen = tags.seen();
             let free: Vec<_> = seen.free().collect();
             assert_eq!(free, (0..WAYS).filter(|&slot| bytes[slot] == 0).collect::<Vec<_>>());
-            assert_eq!(seen.taken().count(), WAYS - free.len());
+            assert_eq!(seen.taken().0.count_ones() as usize, WAYS - free.len());
             assert_eq!(seen.passed_by(), bytes[15]);
         }
     }

@@ -20,9 +20,9 @@ pub(super) struct Sizing {
 }
 
 impl Sizing {
-    /// For a shard that will hold `entries`, with a seventh of the slots to spare.
+    /// For a shard that will hold `entries`, with a tenth of the slots to spare.
     pub(super) fn for_entries(entries: usize) -> Sizing {
-        Sizing { target: entries.saturating_mul(8).div_ceil(7 * WAYS).max(1) }
+        Sizing { target: entries.saturating_mul(10).div_ceil(9 * WAYS).max(1) }
     }
 
     pub(super) fn unknown() -> Sizing {
@@ -38,11 +38,14 @@ impl Sizing {
 
     fn next(self, buckets: usize) -> usize {
         if buckets >= self.target {
-            buckets + buckets / 8 + 1
-        } else if buckets < 8 {
-            (buckets * 2).clamp(1, self.target)
+            buckets + buckets / 4 + 1
+        } else if self.target == usize::MAX {
+            (buckets * 2).max(1)
+        } else if buckets.saturating_mul(8) >= self.target {
+            self.target
         } else {
-            (buckets + buckets / 2).min(self.target)
+            // In few steps, for old tables are kept: an eighth and less of the last one.
+            (buckets * 4).max(1)
         }
     }
 }
@@ -63,6 +66,15 @@ pub(super) struct Evicted<K, V> {
 }
 
 impl<K, V> Shard<K, V> {
+    /// Asks for the memory that an insertion is going to need.
+    pub(super) fn prepare(&self, state: &mut State<K, V>, hash: u64) {
+        if let Some(table) = self.table(&state.reach) {
+            let home = table.home(hash);
+            table.prefetch(home);
+            state.other = state.policy.prefetch(&mut state.clock, table, home);
+        }
+    }
+
     /// Where the key is; runs the user's `Eq`.
     pub(super) fn locate(&self, reach: &Reach<K, V>, hash: u64, is: impl Fn(&Entry<K, V>) -> bool) -> Option<Place> {
         let table = self.table(reach)?;
@@ -181,13 +193,14 @@ impl<K, V> Shard<K, V> {
             return None;
         }
         let own = table.home(hash);
-        let other = state.clock.below(table.buckets());
+        let other = state.other.min(table.buckets() - 1);
         if let Some(place) = self.expired(state, [own, other], spared, now) {
             return self.put_out(state, place, PushedOut::Expired, hash_of);
         }
         let table = self.table(&state.reach)?;
-        let need = Need { home: own, spared, len: state.len };
+        let need = Need { home: own, other, spared, len: state.len };
         let place = state.policy.victim(&mut state.clock, table, need)?;
+        state.other = state.clock.below(table.buckets());
         self.put_out(state, place, PushedOut::Evicted, hash_of)
     }
 
@@ -216,6 +229,9 @@ impl<K, V> Shard<K, V> {
         spared: Option<Place>,
         now: Moment,
     ) -> Option<Place> {
+        if !state.lines.have_deadlines() {
+            return None;
+        }
         let table = self.table(&state.reach)?;
         let all = if table.buckets() <= 8 { table.buckets() } else { 0 };
         for bucket in buckets.into_iter().chain(0..all) {
@@ -248,10 +264,9 @@ impl<K, V> Shard<K, V> {
                 let Some(to) = table.free_place(home) else { return };
                 let (old_head, head) = (old.head(from.bucket()), table.head(to.bucket()));
                 head.set_mark(to.slot(), old_head.mark(from.slot()));
-                let age = state.clock.now().wrapping_sub(old_head.age(from.slot())) >> shift;
-                head.set_age(to.slot(), clock.now().wrapping_sub(age));
                 lines.adopt(to, &state.lines, from);
-                policy.adopt(to, &state.policy, from);
+                let later = |time| clock.now().wrapping_sub(state.clock.now().wrapping_sub(time) >> shift);
+                policy.adopt(to, &state.policy, from, later);
                 if table.is_stamped() {
                     let stamp = old.stamp(from).load(Ordering::Relaxed);
                     table.stamp(to).store(stamp, Ordering::Relaxed);

@@ -73,7 +73,7 @@ impl Drop for Lease {
     }
 }
 
-#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+#[cfg(all(test, not(everfresh_loom)))]
 mod tests {
     use std::sync::mpsc::channel;
     use std::thread;

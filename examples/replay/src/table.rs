@@ -59,7 +59,7 @@ fn heading(plan: &Plan, took: Duration) -> String {
     let ttl_cache = if policy.coalesce {
         "reloads in the foreground, once for all who wait"
     } else {
-        "a plain one: who finds nothing fresh loads for himself (see --coalesce)"
+        "plain: who finds nothing fresh loads for himself (unless --coalesce)"
     };
     format!(
         "{} requests for {} keys: {}\n{how}\n\n\

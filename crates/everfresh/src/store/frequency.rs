@@ -240,7 +240,7 @@ impl Sketch {
     }
 }
 
-#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+#[cfg(all(test, not(everfresh_loom)))]
 mod tests {
     use super::*;
 

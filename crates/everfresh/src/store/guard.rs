@@ -143,7 +143,6 @@ impl<'s, K, V> Departures<'s, K, V> {
         }
     }
 
-    #[allow(dead_code)]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.further.len()
     }

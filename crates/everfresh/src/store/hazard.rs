@@ -229,16 +229,12 @@ plain_thread_local! {
     static ENDED: Cell<bool> = Cell::new(false)
 }
 
-#[cfg(not(any(everfresh_loom, everfresh_shuttle)))]
+#[cfg(not(everfresh_loom))]
 std::thread_local! {
     static LEASE: Lease = Lease::take();
 }
 #[cfg(everfresh_loom)]
 loom::thread_local! {
-    static LEASE: Lease = Lease::take();
-}
-#[cfg(all(everfresh_shuttle, not(everfresh_loom)))]
-shuttle::thread_local! {
     static LEASE: Lease = Lease::take();
 }
 
@@ -255,7 +251,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        #[cfg(not(any(everfresh_loom, everfresh_shuttle)))]
+        #[cfg(not(everfresh_loom))]
         {
             RECORD.with(|record| record.set(None));
             ENDED.with(|ended| ended.set(true));
@@ -350,5 +346,89 @@ impl Drop for Hazard {
         if self.record.state.load(Ordering::Relaxed) == BORROWED {
             give_back(self.record);
         }
+    }
+}
+
+#[cfg(all(test, everfresh_loom))]
+mod tests {
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// Two things of which one is current: a reader that found the first must not see it freed.
+    struct Things {
+        current: AtomicUsize,
+        cells: [UnsafeCell<usize>; 2],
+    }
+
+    impl Things {
+        fn read(&self) {
+            let found = self.current.load(Ordering::SeqCst);
+            let hazard = Hazard::guard(found);
+            if self.current.load(Ordering::SeqCst) == found {
+                // SAFETY: what is being proved; loom reports it if the other thread writes meanwhile.
+                let value = self.cells[found - 1].with(|cell| unsafe { *cell });
+                assert_eq!(value, found);
+            }
+            drop(hazard);
+        }
+
+        fn replace_and_free(&self) {
+            self.current.store(2, Ordering::SeqCst);
+            let mut guarded = Guarded::default();
+            domain().look(&mut guarded);
+            if !guarded.has(1) {
+                // SAFETY: as above.
+                self.cells[0].with_mut(|cell| unsafe { *cell = 0 });
+            }
+        }
+    }
+
+    fn things() -> Arc<Things> {
+        Arc::new(Things { current: AtomicUsize::new(1), cells: [UnsafeCell::new(1), UnsafeCell::new(2)] })
+    }
+
+    #[test]
+    fn what_a_reader_guards_is_not_freed_under_it() {
+        loom::model(|| {
+            let things = things();
+            let theirs = things.clone();
+            let reader = thread::spawn(move || theirs.read());
+            things.replace_and_free();
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_one_of_two_readers_guards_is_not_freed() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let things = things();
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let theirs = things.clone();
+                    thread::spawn(move || theirs.read())
+                })
+                .collect();
+            things.replace_and_free();
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_record_that_was_given_back_guards_for_its_next_owner() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let things = things();
+            let theirs = things.clone();
+            thread::spawn(|| drop(Hazard::guard(7))).join().unwrap();
+            let reader = thread::spawn(move || theirs.read());
+            things.replace_and_free();
+            reader.join().unwrap();
+        });
     }
 }

@@ -6,7 +6,7 @@ use crate::entry::Entry;
 use crate::key::AsKey;
 use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
-use crate::store::guard::{Departures, Insertion, PushedOut, Ref, Removed};
+use crate::store::guard::{Departures, Insertion, Ref, Removed};
 use crate::store::frequency::Frequency;
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
@@ -14,8 +14,8 @@ use crate::store::s3::Queues;
 use crate::store::shard::Shard;
 use crate::store::state::State;
 use crate::store::table::Place;
-use crate::store::writer::{Evicted, Sizing, Terms};
-use crate::sync::{MutexGuard, Ordering, yield_now};
+use crate::store::writer::{Sizing, Terms};
+use crate::sync::{Ordering, yield_now};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -162,9 +162,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
             let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
             let need = terms.cost.saturating_sub(old_cost);
             while !permit.reaches(need) {
-                let Some((from, evicted)) = self.evict_one(shard, &mut state, hash, found, now) else { break };
-                permit.add(evicted.1);
-                pushed_out.push(evicted.0, from);
+                match self.make_room(shard, &mut state, hash, found, now, &mut pushed_out) {
+                    Some(units) => permit.add(units),
+                    None => break,
+                }
             }
             if !permit.reaches(need) {
                 // All room is in the hands of other writers. What this one holds goes back, so that one of them gets on.
@@ -216,7 +217,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
     pub(super) fn take<'s>(
         &self,
         shard: &'s Shard<K, V>,
-        state: &mut MutexGuard<'_, State<K, V>>,
+        state: &mut State<K, V>,
         place: Place,
     ) -> Option<Removed<'s, K, V>> {
         let cost = shard.cost_at(state, place);
@@ -225,42 +226,36 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         Some(shard.hand_out(state, node))
     }
 
-    /// Makes room: in the shard whose lock is held if it has its share of the cache, else in another one.
-    fn evict_one<'s>(
+    /// Makes room: in the shard whose lock is held if it has its share of the cache, else in another one. Returns the
+    /// units that this freed.
+    fn make_room<'s>(
         &'s self,
         shard: &'s Shard<K, V>,
-        state: &mut MutexGuard<'_, State<K, V>>,
+        state: &mut State<K, V>,
         hash: u64,
         spared: Option<Place>,
         now: Moment,
-    ) -> Option<(PushedOut, (Removed<'s, K, V>, u64))> {
+        gone: &mut Departures<'s, K, V>,
+    ) -> Option<u64> {
         let share = self.account.limit() / self.shards.len() as u64;
         let poor = self.shards.len() > 1 && state.held < share - share / 4;
-        if poor && let Some(evicted) = self.evict_elsewhere(shard, state, now) {
-            return Some(evicted);
+        if poor && let Some(units) = self.make_room_elsewhere(shard, state, now, gone) {
+            return Some(units);
         }
         if let Some(evicted) = shard.evict(state, hash, spared, now, &|key| self.hash(key)) {
-            return Some(self.hand_out(shard, state, evicted));
+            return Some(shard.depart(state, evicted, gone));
         }
-        if poor { None } else { self.evict_elsewhere(shard, state, now) }
-    }
-
-    fn hand_out<'s>(
-        &self,
-        shard: &'s Shard<K, V>,
-        state: &mut MutexGuard<'_, State<K, V>>,
-        evicted: Evicted<K, V>,
-    ) -> (PushedOut, (Removed<'s, K, V>, u64)) {
-        (evicted.why, (shard.hand_out(state, evicted.node), evicted.cost))
+        if poor { None } else { self.make_room_elsewhere(shard, state, now, gone) }
     }
 
     /// Makes room in a shard other than `own`, whose lock is held: so this one never waits for another lock.
-    fn evict_elsewhere<'s>(
+    fn make_room_elsewhere<'s>(
         &'s self,
         own: &'s Shard<K, V>,
-        own_state: &mut MutexGuard<'_, State<K, V>>,
+        own_state: &mut State<K, V>,
         now: Moment,
-    ) -> Option<(PushedOut, (Removed<'s, K, V>, u64))> {
+        gone: &mut Departures<'s, K, V>,
+    ) -> Option<u64> {
         let count = self.shards.len();
         let (one, two) = (own_state.clock.below(count), own_state.clock.below(count));
         let len = |index: usize| self.shards[index].len.load(Ordering::Relaxed);
@@ -271,11 +266,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
                 continue;
             }
             let Some(mut state) = shard.try_lock() else { continue };
-            state.other = own_state.clock.below(1 << 16);
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 // The garbage is left to that shard's next writer: nothing of the user's may run under our own lock.
-                return Some(self.hand_out(shard, &mut state, evicted));
+                return Some(shard.depart(&mut state, evicted, gone));
             }
         }
         None

@@ -20,8 +20,11 @@ mod validate;
 mod walk;
 mod writer;
 
-#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+#[cfg(all(test, not(everfresh_loom)))]
 mod tests;
+
+#[cfg(all(test, everfresh_loom))]
+mod raced;
 
 pub use bound::Eviction;
 pub(crate) use bound::{Bound, Settings};

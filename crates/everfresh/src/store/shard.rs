@@ -73,7 +73,7 @@ impl<K, V> Shard<K, V> {
     /// The lock-free read. This is the likely course of it: the first slot with the right tag is the one.
     #[inline]
     pub(super) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
-        let (table, current) = self.current()?;
+        let table = self.current()?;
         let bucket = table.home(hash);
         table.prefetch_nodes(bucket);
         let seen = table.head(bucket).tags.seen();
@@ -83,7 +83,7 @@ impl<K, V> Shard<K, V> {
                 if let Some(node) = table.node(place) {
                     let hazard = Hazard::guard(node.address());
                     // SeqCst both: as in `search`.
-                    if table.node(place) == Some(node) && self.table.load(Ordering::SeqCst) == current {
+                    if table.node(place) == Some(node) && self.is_current(table) {
                         // SAFETY: as in `search`.
                         let entry = unsafe { node.entry() };
                         if key.is(&entry.key) {
@@ -107,7 +107,7 @@ impl<K, V> Shard<K, V> {
     fn search<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
         let wanted = tag(hash);
         let mut hazard: Option<Hazard> = None;
-        'table: while let Some((table, current)) = self.current() {
+        'table: while let Some(table) = self.current() {
             let mut bucket = table.home(hash);
             for _ in 0..table.buckets() {
                 let seen = table.head(bucket).tags.seen();
@@ -120,7 +120,7 @@ impl<K, V> Shard<K, V> {
                     }
                     // Another entry may have come in its place, or another table: slots of an old one do not tell.
                     // SeqCst both: (2) in the domain's reasoning.
-                    if table.node(place) != Some(node) || self.table.load(Ordering::SeqCst) != current {
+                    if table.node(place) != Some(node) || !self.is_current(table) {
                         continue 'table;
                     }
                     // SAFETY: the hazard was in place when the entry was in the slot of the current table, so whoever
@@ -148,13 +148,19 @@ impl<K, V> Shard<K, V> {
         None
     }
 
-    /// The table of now, which may be an old one a moment later, and its address.
+    /// The table of now, which may be an old one a moment later.
     #[inline]
-    fn current(&self) -> Option<(&Table<K, V>, *mut Table<K, V>)> {
+    fn current(&self) -> Option<&Table<K, V>> {
         // SeqCst: also pairs with the store in `publish`, so that the table is seen as it was built.
-        let current = self.table.load(Ordering::SeqCst);
+        let table = self.table.load(Ordering::SeqCst);
         // SAFETY: tables are freed with the shard only.
-        unsafe { current.as_ref() }.map(|table| (table, current))
+        unsafe { table.as_ref() }
+    }
+
+    // SeqCst: (2) in the domain's reasoning.
+    #[inline]
+    fn is_current(&self, table: &Table<K, V>) -> bool {
+        ptr::eq(self.table.load(Ordering::SeqCst), table)
     }
 
     #[inline]

@@ -186,7 +186,7 @@ impl Lines {
     }
 }
 
-#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+#[cfg(all(test, not(everfresh_loom)))]
 mod tests {
     use std::time::Duration;
 

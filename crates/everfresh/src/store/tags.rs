@@ -142,7 +142,7 @@ impl Iterator for Slots {
     }
 }
 
-#[cfg(all(test, not(any(everfresh_loom, everfresh_shuttle))))]
+#[cfg(all(test, not(everfresh_loom)))]
 mod tests {
     use super::*;
 

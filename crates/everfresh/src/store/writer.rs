@@ -2,7 +2,7 @@
 
 use crate::entry::Entry;
 use crate::moment::Moment;
-use crate::store::guard::{PushedOut, Removed};
+use crate::store::guard::{Departures, PushedOut, Removed};
 use crate::store::hazard::Hazard;
 use crate::store::policy::Need;
 use crate::store::shard::Shard;
@@ -11,6 +11,9 @@ use crate::store::state::{Reach, State};
 use crate::store::table::{Place, Table};
 use crate::store::tags::{WAYS, tag};
 use crate::sync::Ordering;
+
+/// Removed entries that one insertion guards with hazards.
+const FEW: usize = 2;
 
 /// How large the tables of a store's shards become.
 #[derive(Clone, Copy, Debug)]
@@ -286,5 +289,22 @@ impl<K, V> Shard<K, V> {
         let hazard = Hazard::guard_locked(node.address());
         self.discard(state, node);
         Removed::new(node, Some(hazard), self)
+    }
+
+    /// Hands out an entry that had to make room; returns the units that this freed. Only the first few have hazards:
+    /// where a heavy entry displaces many light ones, the others become garbage one by one when they are dropped.
+    pub(super) fn depart<'s>(
+        &'s self,
+        state: &mut State<K, V>,
+        evicted: Evicted<K, V>,
+        gone: &mut Departures<'s, K, V>,
+    ) -> u64 {
+        let removed = if gone.len() < FEW {
+            self.hand_out(state, evicted.node)
+        } else {
+            Removed::new(evicted.node, None, self)
+        };
+        gone.push(removed, evicted.why);
+        evicted.cost
     }
 }

@@ -1,5 +1,7 @@
 //! The promises of CONTRACT.md, a module each.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod kit;
+mod one_load;
 mod overtaken;
+mod time;

@@ -144,16 +144,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: impl FnOnce() -> Option<Detached<K, V>>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
-        let status = if !self.may_start(now) {
-            RefreshStatus::Unavailable
-        } else if let Some(permit) = self.pool.acquire(&self.clock, deadline) {
-            match (self.begin(hash, key, Purpose::Load, now, deadline), loader()) {
-                (_, None) => RefreshStatus::NoLoader,
-                (Joined::Lead(leader), Some(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
+        let status = match self.may_start(now) {
+            false => RefreshStatus::Unavailable,
+            true => match self.begin(hash, key, Purpose::Load, now, deadline) {
+                Joined::Lead(leader) => match (self.pool.acquire(&self.clock, deadline), loader()) {
+                    (Some(permit), Some(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
+                    (None, _) => RefreshStatus::Saturated,
+                    (_, None) => RefreshStatus::NoLoader,
+                },
                 _ => RefreshStatus::AlreadyRunning,
-            }
-        } else {
-            RefreshStatus::Saturated
+            },
         };
         self.counters.refresh_status(status);
         status
@@ -272,7 +272,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let left = stage.fresh_until.since(now).as_secs_f64();
         let ahead = self.policy.refresh_ahead.is_some_and(|fraction| {
             let life = stage.fresh_until.since(entry.loaded_at).as_secs_f64();
-            left <= life * (1.0 - fraction)
+            now.since(entry.loaded_at).as_secs_f64() >= life * fraction
         });
         ahead
             || self.policy.early_refresh.is_some_and(|beta| {

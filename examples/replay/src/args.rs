@@ -11,6 +11,8 @@ use crate::contestant::Policy;
 use crate::trace::{self, Day, Trace};
 use crate::units::{self, Latency, Stretch, written};
 
+const DAY: Duration = Duration::from_secs(86_400);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 const MOST_REQUESTS: f64 = 200e6;
 
 const EXAMPLES: &str = "\
@@ -52,7 +54,7 @@ struct Cli {
     zipf: f64,
 
     /// Decides everything that is left to chance
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Requests")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::whole::<u64>, allow_negative_numbers = true, help_heading = "Requests")]
     seed: u64,
 
     /// How long a call takes: 50ms, or a mean and a standard deviation, 50ms±20ms or 50ms+-20ms (log-normal)
@@ -93,7 +95,7 @@ struct Cli {
     soft_timeout: Option<Duration>,
 
     /// everfresh: refreshes that run at once; 0 for none ever
-    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Caches")]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = units::whole::<usize>, help_heading = "Caches")]
     max_refreshes: usize,
 
     /// Let the TTL cache load each key once for all who ask, too
@@ -183,6 +185,9 @@ pub(crate) fn plan(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result
 
 fn decide(cli: Cli) -> Result<Plan, String> {
     check_plot(&cli)?;
+    if cli.span.or(cli.run_for).is_some_and(|span| span > CENTURY) {
+        return Err("nobody waits longer than a century; choose a shorter time".into());
+    }
     let (trace, span) = requests(&cli)?;
     let mut outages: Vec<Stretch> = cli.outage.iter().copied().flatten().collect();
     if cli.outage.is_empty() {
@@ -220,6 +225,7 @@ fn decide(cli: Cli) -> Result<Plan, String> {
     };
     Ok(Plan {
         source: match &cli.trace {
+            Some(path) if path.as_os_str() == "-" => "standard input".into(),
             Some(path) => path.display().to_string(),
             None => format!("a made-up day, seed {}", cli.seed),
         },
@@ -252,7 +258,6 @@ fn check_plot(cli: &Cli) -> Result<(), String> {
 }
 
 fn requests(cli: &Cli) -> Result<(Trace, Duration), String> {
-    let day = Duration::from_secs(86_400);
     let bounded = |requests: f64| match requests {
         few if few < 0.5 => Err("that is not even one request; choose a higher --rate or a longer time".to_owned()),
         many if many > MOST_REQUESTS => {
@@ -265,8 +270,8 @@ fn requests(cli: &Cli) -> Result<(Trace, Duration), String> {
     let Some(path) = &cli.trace else {
         let (span, requests) = match (live_span, cli.rate) {
             (Some(span), _) => (span, bounded(live_rate * span.as_secs_f64())?),
-            (None, Some(rate)) => (cli.span.unwrap_or(day), bounded(rate * cli.span.unwrap_or(day).as_secs_f64())?),
-            (None, None) => (cli.span.unwrap_or(day), 1_000_000),
+            (None, Some(rate)) => (cli.span.unwrap_or(DAY), bounded(rate * cli.span.unwrap_or(DAY).as_secs_f64())?),
+            (None, None) => (cli.span.unwrap_or(DAY), 1_000_000),
         };
         let keys = cli.keys.unwrap_or(if cli.live { 100 } else { 10_000 });
         return Ok((Day { requests, keys, exponent: cli.zipf, span, seed: cli.seed }.make(), span));
@@ -282,9 +287,9 @@ fn requests(cli: &Cli) -> Result<(Trace, Duration), String> {
         }
         (None, Some(rate)) => Duration::try_from_secs_f64(keys.len() as f64 / rate)
             .ok()
-            .filter(|span| *span < 36_500 * day)
+            .filter(|span| *span <= CENTURY)
             .ok_or("at this --rate the trace lasts longer than a century; choose a higher one")?,
-        (None, None) => cli.span.unwrap_or(day),
+        (None, None) => cli.span.unwrap_or(DAY),
     };
     Ok((trace::steadily(keys, span.max(Duration::from_micros(1)), cli.seed), span.max(Duration::from_micros(1))))
 }
@@ -311,6 +316,9 @@ fn in_one_line(error: &clap::Error) -> String {
                 Some(why) => format!("{option} {value}: {why}"),
                 None => format!("{argument} needs a value; {}", cure_for(option)),
             }
+        }
+        ErrorKind::MissingRequiredArgument => {
+            format!("what you ask for needs {argument} as well; add it, or see --help")
         }
         _ => {
             let text = error.to_string();
@@ -377,7 +385,10 @@ mod tests {
             ("--outage 90s..60s", "it ends before it begins; write 60s..90s"),
             ("--outage 25h..26h", "choose an earlier one"),
             ("--live --threads 0", "--threads 0: must be at least 1"),
-            ("--threads 4", "--live"),
+            ("--threads 4", "needs --live as well"),
+            ("--max-refreshes few", "no whole number"),
+            ("--seed -1", "no whole number"),
+            ("--span 1000years", "choose a shorter time"),
             ("--trace /nowhere/at.all", "there is no file /nowhere/at.all; check --trace"),
             ("--trace /", "is a folder"),
             ("--plot day.gif", ".svg or .png"),

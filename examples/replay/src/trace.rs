@@ -69,7 +69,7 @@ fn binary_keys(bytes: &[u8]) -> Result<Vec<u64>, String> {
     let (keys, rest) = bytes.as_chunks::<8>();
     if !rest.is_empty() {
         return Err(format!(
-            "is truncated: {} bytes are {} keys of 8 bytes and {} bytes of another; get it again, or cut it: truncate -s {} FILE",
+            "is truncated: {} bytes are {} keys of 8 bytes and {} left over; get it again, or cut it: truncate -s {} FILE",
             bytes.len(),
             keys.len(),
             rest.len(),

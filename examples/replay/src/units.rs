@@ -112,6 +112,11 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads any whole number, zero too.
+pub(crate) fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.trim().parse().map_err(|_| format!("`{text}` is no whole number; write it as 0, 4 or 16"))
+}
+
 /// Reads a share: `0.05` or `5%`.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let text = text.trim();
@@ -252,6 +257,7 @@ mod tests {
     #[test]
     fn counts_shares_and_rates_are_read() {
         assert_eq!((count("5_000"), count("20k"), count("1M")), (Ok(5_000), Ok(20_000), Ok(1_000_000)));
+        assert_eq!((whole::<u64>("0"), whole::<u64>("x").is_err()), (Ok(0), true));
         assert!(count("0").is_err() && count("-1").is_err() && count("many").is_err());
         assert_eq!((share("5%"), share("0.05")), (Ok(0.05), Ok(0.05)));
         assert!(share("2").is_err() && share("x").is_err());

@@ -4,4 +4,5 @@
 mod kit;
 mod one_load;
 mod overtaken;
+mod refresh;
 mod time;

@@ -63,7 +63,7 @@ const FLOORS: &[&[&str]] = &[
     &["lookup", "many"],
     &["schedule"],
     &["builder"],
-    &["lib"],
+    &["lib", "guide", "fuzzing", "docs"],
 ];
 
 fn floors_hold() -> bool {

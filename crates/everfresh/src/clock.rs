@@ -51,12 +51,12 @@ impl Clock for SystemClock {
 /// use everfresh::{Cache, Lifetime, ManualClock};
 ///
 /// let clock = ManualClock::new();
-/// let cache: Cache<&str, u32> = Cache::builder()
+/// let cache: Cache<String, u32> = Cache::builder()
 ///     .capacity(10)
 ///     .lifetime(Lifetime::ttl(Duration::from_secs(60)))
 ///     .clock(clock.clone())
 ///     .build()?;
-/// cache.insert("a", 1);
+/// cache.insert("a".to_owned(), 1);
 /// clock.advance(Duration::from_secs(60));
 /// assert_eq!(cache.get("a"), None);
 /// # Ok::<(), everfresh::Error>(())
@@ -167,21 +167,25 @@ impl Drop for ManualSleep {
     }
 }
 
-/// The time of the tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
+/// The time of a tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
+///
+/// It can be read and waited for from any thread. Loaders that block belong on another clock: a paused runtime sees nothing to
+/// do while they run, and jumps to the next deadline.
 #[cfg(feature = "tokio")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TokioClock {
     origin: tokio::time::Instant,
+    runtime: tokio::runtime::Handle,
 }
 
 #[cfg(feature = "tokio")]
 impl TokioClock {
-    /// A clock whose origin is now.
+    /// The time of the runtime in whose context this is called, counted from now.
     ///
     /// # Panics
-    /// If called outside of a tokio runtime while its time is paused elsewhere; call it inside the runtime.
+    /// If called outside of a tokio runtime, or in one without time.
     pub fn new() -> TokioClock {
-        TokioClock { origin: tokio::time::Instant::now() }
+        TokioClock { origin: tokio::time::Instant::now(), runtime: tokio::runtime::Handle::current() }
     }
 }
 
@@ -195,10 +199,12 @@ impl Default for TokioClock {
 #[cfg(feature = "tokio")]
 impl Clock for TokioClock {
     fn now(&self) -> Duration {
+        let _inside = self.runtime.enter();
         self.origin.elapsed()
     }
 
     fn sleep_until(&self, at: Duration) -> Sleep {
+        let _inside = self.runtime.enter();
         match self.origin.checked_add(at) {
             Some(at) => Box::pin(tokio::time::sleep_until(at)),
             None => Box::pin(std::future::pending()),

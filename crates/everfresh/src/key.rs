@@ -5,7 +5,8 @@ use std::hash::Hash;
 
 /// A borrowed form of a key: finds the entry of `K` without making a `K`.
 ///
-/// Every type that `K` borrows as is one already (`str` for `String`, `[T]` for `Vec<T>`, `K` for itself). Implement it
+/// Every type that `K` borrows as, and can be made from by [`ToOwned`], is one already: `str` for `String`, `[T]` for `Vec<T>`,
+/// `K` for itself. (`str` for `Arc<str>` is not: look such keys up by the key itself.) Implement it
 /// for a struct of borrowed parts when the key is a tuple or struct of owned ones; then a hit allocates nothing.
 ///
 /// `hash` must feed the hasher exactly as `K` does, and `is` must hold exactly for the keys that are equal: the same law

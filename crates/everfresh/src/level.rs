@@ -14,6 +14,10 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///
 /// An error is counted, told, and otherwise ignored: the lookup goes on as if there were no second level. A value that it
 /// gives is stored with the lifetime that it carries; an implementation that keeps wall-clock stamps gives what is left of it.
+///
+/// This is a seam, and it has limits that its first real implementation will have to lift: `remove` and `invalidate` of a key
+/// reach it in the background, so that a load which begins at once may still find the old value there; invalidation by tag, by
+/// predicate and of all do not reach it at all.
 pub trait SecondLevel<K, V>: Send + Sync + 'static {
     /// The value of a key, with what is left of its lifetime.
     fn get<'a>(&'a self, key: &'a K) -> LevelFuture<'a, Option<Loaded<V>>>;

@@ -1,4 +1,4 @@
-//! A cache in which no reader waits for a refresh.
+#![doc = include_str!("docs/front.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod beneath;
@@ -14,6 +14,7 @@ mod flight;
 #[cfg(everfresh_fuzz)]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod guide;
 mod handle;
 mod history;
 mod housekeeper;

@@ -77,6 +77,7 @@ impl Account {
 
     /// Takes all of `units`, or none.
     // Relaxed throughout: the number is its own truth; entries are published by other atomics.
+    #[inline]
     fn try_take(&self, units: u64) -> bool {
         let limit = self.limit();
         let mut taken = self.taken.load(Ordering::Relaxed);
@@ -89,6 +90,7 @@ impl Account {
         }
     }
 
+    #[inline]
     pub(super) fn give_back(&self, units: u64) {
         if units > 0 {
             let before = self.taken.fetch_sub(units, Ordering::Relaxed);
@@ -109,6 +111,7 @@ impl<'s> Permit<'s> {
     }
 
     /// Whether the hand holds `units`, filled up from what is free if need be.
+    #[inline]
     pub(super) fn reaches(&mut self, units: u64) -> bool {
         if self.units < units && self.account.try_take(units - self.units) {
             self.units = units;

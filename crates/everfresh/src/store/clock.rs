@@ -4,7 +4,8 @@ use crate::store::tags::WAYS;
 
 pub(super) struct Clock {
     arrivals: u64,
-    /// Arrivals per unit of age, as a power of two: so that ages reach back over several generations of entries.
+    /// Arrivals per unit of age, as a power of two: so that twelve bits of age reach back over several generations of
+    /// entries.
     shift: u32,
     chance: u64,
 }
@@ -16,21 +17,24 @@ impl Clock {
 
     /// The clock for a table of this many buckets, and by how much ages in the old units are to be shifted.
     pub(super) fn for_buckets(&self, buckets: usize) -> (Clock, u32) {
-        let shift = (buckets * WAYS / 4096).checked_ilog2().unwrap_or(0).max(self.shift);
+        let shift = (buckets * WAYS / 512).checked_ilog2().unwrap_or(0).max(self.shift);
         (Clock { shift, ..*self }, shift - self.shift)
     }
 
+    #[inline]
     pub(super) fn now(&self) -> u16 {
         (self.arrivals >> self.shift) as u16
     }
 
     /// Counts an arrival and returns its time.
+    #[inline]
     pub(super) fn arrive(&mut self) -> u16 {
         self.arrivals += 1;
         self.now()
     }
 
     /// Some number below `end`.
+    #[inline]
     pub(super) fn below(&mut self, end: usize) -> usize {
         // xorshift64*, Vigna 2016.
         self.chance ^= self.chance >> 12;

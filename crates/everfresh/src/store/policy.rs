@@ -29,6 +29,7 @@ pub(super) struct Need {
 
 impl Policy {
     /// Notes an entry that is being put. `stamp` is its use, where exact uses are kept; `len` counts it already.
+    #[inline]
     pub(super) fn arrive<K, V>(
         &mut self,
         clock: &mut Clock,
@@ -58,6 +59,7 @@ impl Policy {
     }
 
     /// Forgets the entry in a slot that is about to become empty; remembers its key if it had to make room.
+    #[inline]
     pub(super) fn leave<K, V>(&mut self, table: &Table<K, V>, place: Place, home: usize, evicted: bool) {
         let head = table.head(place.bucket());
         let mark = head.mark(place.slot());
@@ -81,6 +83,7 @@ impl Policy {
         other
     }
 
+    #[inline]
     pub(super) fn victim<K, V>(&mut self, clock: &mut Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
         match self {
             Policy::Lru(order) => order.oldest(table, need.spared),

@@ -9,6 +9,7 @@ use crate::sync::{MutexGuard, Ordering};
 
 impl<K, V> Shard<K, V> {
     /// Puts a node among the garbage. With the lock held, and after its slot was overwritten.
+    #[inline]
     pub(super) fn discard(&self, state: &mut State<K, V>, node: Node<K, V>) {
         state.reach.garbage.push(node);
         if self.prompt {
@@ -30,6 +31,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Lets go of the lock, and drops a batch of garbage if one has come together. No code of the user runs before.
+    #[inline]
     pub(super) fn unlock(&self, mut state: MutexGuard<'_, State<K, V>>) {
         if state.reach.garbage.len() < state.reach.collect_at {
             return;

@@ -38,6 +38,7 @@ impl Queues {
     }
 
     /// Notes a new entry. Returns whether its key left the small part not long ago.
+    #[inline]
     pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, now: u16) -> bool {
         self.0[place.bucket()].times[place.slot()] = now;
         let ghosts = &mut self.0[home].ghosts;
@@ -54,6 +55,7 @@ impl Queues {
         prefetch(&self.0[bucket]);
     }
 
+    #[inline]
     pub(super) fn remember(&mut self, bucket: usize, print: u16) {
         let ghosts = &mut self.0[bucket].ghosts;
         let cursor = usize::from(ghosts[CURSOR]) % GHOSTS;
@@ -70,20 +72,17 @@ impl Queues {
         spared: Option<Place>,
     ) -> Option<Place> {
         let now = clock.now();
-        let buckets = if own == other { [own, own] } else { [own, other] };
-        let mut live = buckets.map(|bucket| {
-            let spared = spared.filter(|place| place.bucket() == bucket).map_or(0, |place| 1 << place.slot());
-            table.head(bucket).tags.seen().taken().0 & !spared
-        });
+        let buckets = [own, other];
+        let mut live = [live_in(table, own, spared), live_in(table, other, spared)];
         if own == other {
             live[1] = 0;
         }
-        let count = live[0].count_ones() + live[1].count_ones();
-        let mut main = [0, 1].map(|index: usize| table.head(buckets[index]).main() & live[index]);
+        let count = ones(live);
+        let mut main = [table.head(own).main() & live[0], table.head(other).main() & live[1]];
         // Readers may count uses meanwhile; this many rounds are more than all uses that were there at the beginning.
         for _ in 0..4 * count {
             let small = [live[0] & !main[0], live[1] & !main[1]];
-            let small_count = small[0].count_ones() + small[1].count_ones();
+            let small_count = ones(small);
             // The small part has a tenth as its share.
             let from_small = small_count * 10 > count || small_count == count;
             let (index, slot) = self.oldest(buckets, if from_small { small } else { main }, now)?;
@@ -103,20 +102,71 @@ impl Queues {
     }
 
     /// The oldest of the chosen slots of two buckets.
+    #[inline]
     fn oldest(&self, buckets: [usize; 2], chosen: [u16; 2], now: u16) -> Option<(usize, usize)> {
-        if chosen == [0, 0] {
-            return None;
+        let one = oldest_of(&self.0[buckets[0]].times, chosen[0], now);
+        let two = oldest_of(&self.0[buckets[1]].times, chosen[1], now);
+        let (index, oldest) = if two >> 4 > one >> 4 { (1, two) } else { (0, one) };
+        (oldest != 0).then_some((index, usize::from(oldest & 0xF)))
+    }
+}
+
+/// The slots of a bucket that hold an entry, but not the one that is to stay.
+#[inline]
+fn live_in<K, V>(table: &Table<K, V>, bucket: usize, spared: Option<Place>) -> u16 {
+    let spared = spared.filter(|place| place.bucket() == bucket).map_or(0, |place| 1 << place.slot());
+    table.head(bucket).tags.seen().taken().0 & !spared
+}
+
+/// How many slots of both.
+#[inline]
+fn ones(slots: [u16; 2]) -> u32 {
+    (u32::from(slots[0]) << 16 | u32::from(slots[1])).count_ones()
+}
+
+/// The greatest age of the chosen slots, with its slot in the lowest four bits; zero if none is chosen.
+#[inline]
+fn oldest_of(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
+    // All sixteen without a branch, so that they are compared at once. The ages beyond twelve bits are all the same.
+    let mut oldest = 0;
+    for slot in 0..16 {
+        let age = now.wrapping_sub(times[slot]).min(0xFFE) + 1;
+        let counts = (chosen >> slot & 1).wrapping_neg();
+        oldest = oldest.max((age << 4 | slot as u16) & counts);
+    }
+    oldest
+}
+
+#[cfg(all(test, not(everfresh_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_of_the_chosen_is_found_also_when_the_time_has_wrapped() {
+        let mut times = [0; 16];
+        for (slot, time) in times.iter_mut().enumerate() {
+            *time = 65_530_u16.wrapping_add((slot * 7 % 15) as u16);
         }
-        // Age above place in one number, for all slots, so that the search has no branches.
-        let mut oldest = -1;
-        for index in 0..2 {
-            let times = &self.0[buckets[index]].times;
-            for (slot, &time) in times.iter().enumerate() {
-                let counts = i32::from(chosen[index] >> slot & 1) - 1;
-                let age = i32::from(now.wrapping_sub(time));
-                oldest = oldest.max((age << 5 | (index << 4 | slot) as i32) | counts);
+        for now in [9, 300] {
+            for chosen in 0..0x7FFF_u16 {
+                let expected = (0..15).filter(|slot| chosen >> slot & 1 != 0).max_by_key(|&slot| now.wrapping_sub(times[slot]));
+                let found = oldest_of(&times, chosen, now);
+                assert_eq!((found != 0).then_some(usize::from(found & 0xF)), expected);
             }
         }
-        Some((oldest as usize >> 4 & 1, oldest as usize & 0xF))
+    }
+
+    #[test]
+    fn a_ghost_is_recalled_once_and_forgotten_after_fifteen_others() {
+        let mut queues = Queues::new(2);
+        let place = Place::new(1, 3);
+        queues.remember(1, 77);
+        assert!(!queues.arrive(place, 0, 77, 0), "another bucket's ghost");
+        assert!(queues.arrive(place, 1, 77, 0));
+        assert!(!queues.arrive(place, 1, 77, 0));
+        queues.remember(1, 77);
+        (100..115).for_each(|print| queues.remember(1, print));
+        assert!(!queues.arrive(place, 1, 77, 0));
+        assert!(queues.arrive(place, 1, 100, 0));
     }
 }

@@ -83,6 +83,7 @@ impl<K, V> Slab<K, V> {
     }
 
     /// Puts the entry into a free node.
+    #[inline]
     pub(super) fn fill(&mut self, pool: &Pool<K, V>, entry: Entry<K, V>) -> Node<K, V> {
         let node = match self.spare {
             Some(node) => node,

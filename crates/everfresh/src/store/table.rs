@@ -95,7 +95,8 @@ impl Head {
 
     /// The slots that are marked as of the main part; free slots may be among them.
     pub(super) fn main(&self) -> u16 {
-        let [low, high] = [0, 1].map(|half: usize| gather(self.marks[half].load(Ordering::Relaxed) << MAIN_TO_TOP));
+        let low = gather(self.marks[0].load(Ordering::Relaxed) << MAIN_TO_TOP);
+        let high = gather(self.marks[1].load(Ordering::Relaxed) << MAIN_TO_TOP);
         u16::from(low) | u16::from(high) << 8
     }
 }
@@ -229,6 +230,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// The first free slot on the way that starts at `home`.
+    #[inline]
     pub(super) fn free_place(&self, home: usize) -> Option<Place> {
         let mut bucket = home;
         for _ in 0..self.buckets() {
@@ -241,6 +243,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Takes a free place into use. The pointer first, then the tag by which it is found.
+    #[inline]
     pub(super) fn fill(&self, place: Place, home: usize, tag: u8, node: Node<K, V>) {
         let mut bucket = home;
         while bucket != place.bucket() {
@@ -248,12 +251,15 @@ impl<K, V> Table<K, V> {
             bucket = self.after(bucket);
         }
         self.set_foreign(place, home != place.bucket());
-        let before = self.set_node(place, Some(node));
-        debug_assert!(before.is_none(), "a free slot held a node");
+        let slot = &self.places[place.bucket()].nodes[place.slot()];
+        debug_assert!(slot.load(Ordering::Relaxed).is_null(), "a free slot held a node");
+        // Release: pairs with the load in `node`; nothing is overwritten that somebody might be reading.
+        slot.store(node.as_raw(), Ordering::Release);
         self.head(place.bucket()).tags.set(place.slot(), tag);
     }
 
     /// Empties a place. `home` is the bucket where its key belongs.
+    #[inline]
     pub(super) fn empty(&self, place: Place, home: usize) -> Option<Node<K, V>> {
         let node = self.set_node(place, None);
         self.head(place.bucket()).tags.set(place.slot(), 0);

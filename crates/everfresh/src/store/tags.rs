@@ -76,6 +76,7 @@ impl Seen {
         return Slots(self.matching_words(tag));
     }
 
+    #[inline]
     pub(super) fn free(self) -> Slots {
         Slots(!self.taken().0 & 0x7FFF)
     }
@@ -113,8 +114,8 @@ impl Seen {
     #[inline]
     fn exactly_zero(self) -> u16 {
         // The sum of the low seven bits and 0x7F reaches the top bit unless they are all zero; no carry leaves a byte.
-        let halves = self.0.map(|word| gather(!(((word & !HIGH) + !HIGH) | word) & HIGH));
-        u16::from(halves[0]) | u16::from(halves[1]) << 8
+        let zero = |word: u64| gather(!(((word & !HIGH) + !HIGH) | word));
+        u16::from(zero(self.0[0])) | u16::from(zero(self.0[1])) << 8
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) struct Evicted<K, V> {
 
 impl<K, V> Shard<K, V> {
     /// Asks for the memory that an insertion is going to need.
+    #[inline]
     pub(super) fn prepare(&self, state: &mut State<K, V>, hash: u64) {
         if let Some(table) = self.table(&state.reach) {
             let home = table.home(hash);
@@ -79,6 +80,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Where the key is; runs the user's `Eq`.
+    #[inline]
     pub(super) fn locate(&self, reach: &Reach<K, V>, hash: u64, is: impl Fn(&Entry<K, V>) -> bool) -> Option<Place> {
         let table = self.table(reach)?;
         let wanted = tag(hash);
@@ -100,6 +102,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Puts an entry whose key is not there yet. May run the user's `Hash`, before anything is changed.
+    #[inline]
     pub(super) fn put(
         &self,
         state: &mut State<K, V>,
@@ -149,6 +152,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out; returns its node, not yet discarded. May run the user's `Hash`, before anything is changed.
+    #[inline]
     pub(super) fn take_out(
         &self,
         state: &mut State<K, V>,
@@ -168,6 +172,7 @@ impl<K, V> Shard<K, V> {
         node
     }
 
+    #[inline]
     pub(super) fn home_of(
         &self,
         reach: &Reach<K, V>,
@@ -183,6 +188,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes out what the policy gives up first, for the sake of a key with this hash; `spared` stays.
+    #[inline]
     pub(super) fn evict(
         &self,
         state: &mut State<K, V>,
@@ -207,6 +213,7 @@ impl<K, V> Shard<K, V> {
         self.put_out(state, place, PushedOut::Evicted, hash_of)
     }
 
+    #[inline]
     fn put_out(
         &self,
         state: &mut State<K, V>,
@@ -220,6 +227,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// What the entry in this place costs.
+    #[inline]
     pub(super) fn cost_at(&self, state: &State<K, V>, place: Place) -> u64 {
         state.lines.weight(place) * u64::from(self.bounded)
     }
@@ -285,6 +293,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Hands out a node that was taken out: as garbage that a hazard of the caller guards.
+    #[inline]
     pub(super) fn hand_out(&self, state: &mut State<K, V>, node: Node<K, V>) -> Removed<'_, K, V> {
         let hazard = Hazard::guard_locked(node.address());
         self.discard(state, node);
@@ -293,6 +302,7 @@ impl<K, V> Shard<K, V> {
 
     /// Hands out an entry that had to make room; returns the units that this freed. Only the first few have hazards:
     /// where a heavy entry displaces many light ones, the others become garbage one by one when they are dropped.
+    #[inline]
     pub(super) fn depart<'s>(
         &'s self,
         state: &mut State<K, V>,

@@ -1,0 +1,276 @@
+//! How fast, as ratios: all peers in turn, round after round, on the same keys.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everfresh::{Cache, Lifetime, ManualClock};
+
+use crate::bars::Bar;
+use crate::keys::{median, scatter, spread, zipf};
+use crate::peer::{self, Key, Peer};
+
+const CAPACITY: usize = 100_000;
+const RESIDENT: usize = 80_000;
+const UNIVERSE: usize = 1_000_000;
+
+/// One row of the table, for one number of threads: millions of operations a second, each round of each peer.
+pub struct Row {
+    pub name: &'static str,
+    pub threads: usize,
+    pub peers: Vec<(String, Vec<f64>)>,
+}
+
+impl Row {
+    fn rounds(&self, peer: &str) -> Option<&Vec<f64>> {
+        self.peers.iter().find(|(name, _)| name == peer).map(|(_, rounds)| rounds)
+    }
+
+    /// The median of the ratios of everfresh to a peer, round by round.
+    pub fn ratio(&self, peer: &str) -> Option<f64> {
+        self.ratio_of("everfresh", peer)
+    }
+
+    pub fn ratio_of(&self, one: &str, other: &str) -> Option<f64> {
+        let (one, other) = (self.rounds(one)?, self.rounds(other)?);
+        Some(median(&mut one.iter().zip(other).map(|(one, other)| one / other).collect::<Vec<_>>()))
+    }
+
+    pub fn print(&self) {
+        let mut shown = String::new();
+        for (name, rounds) in &self.peers {
+            let rate = median(&mut rounds.clone());
+            let (low, high) = quartiles(rounds);
+            shown += &format!("\n    {name:<14} {rate:>8.1} M/s  ({low:.1}..{high:.1})");
+            if let Some(ratio) = self.ratio(name).filter(|_| name != "everfresh") {
+                shown += &format!("   everfresh is {ratio:.2}×");
+            }
+        }
+        println!("{} · {} thread(s){shown}", self.name, self.threads);
+        for bar in Bar::of(self.name, self.threads) {
+            if let Some(ratio) = self.ratio_of(bar.subject, bar.peer) {
+                println!("    bar: {}", bar.verdict(ratio));
+            }
+        }
+    }
+}
+
+fn quartiles(rounds: &[f64]) -> (f64, f64) {
+    let mut sorted = rounds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[sorted.len() / 4], sorted[sorted.len() * 3 / 4])
+}
+
+/// A contestant: what one thread does with its keys; how many operations counted as hits.
+type Contestant<'a> = (String, Box<dyn Fn(usize) -> usize + Sync + 'a>, bool);
+
+/// Runs all contestants in turn, each on so many threads at once.
+fn race(name: &'static str, threads: usize, rounds: usize, each: usize, contestants: &[Contestant<'_>]) -> Row {
+    let mut peers: Vec<(String, Vec<f64>)> = contestants.iter().map(|(name, ..)| (name.clone(), vec![])).collect();
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    for round in 0..=rounds {
+        fastrand::shuffle(&mut order);
+        for &at in &order {
+            let (_, work, all_hit) = &contestants[at];
+            let barrier = Barrier::new(threads + 1);
+            let took = thread::scope(|scope| {
+                let workers: Vec<_> = (0..threads)
+                    .map(|thread| {
+                        let barrier = &barrier;
+                        scope.spawn(move || {
+                            barrier.wait();
+                            work(thread)
+                        })
+                    })
+                    .collect();
+                barrier.wait();
+                let began = Instant::now();
+                for worker in workers {
+                    let hits = worker.join().expect("a worker panicked");
+                    assert!(!all_hit || hits == each, "{name}: {hits} hits of {each}");
+                }
+                began.elapsed()
+            });
+            // The first round warms up.
+            if round > 0 {
+                peers[at].1.push((threads * each) as f64 / took.as_secs_f64() / 1e6);
+            }
+        }
+    }
+    Row { name, threads, peers }
+}
+
+fn filled(names: &[&str]) -> Vec<(String, Box<dyn Peer<u64>>)> {
+    let make = |name: &&str| {
+        let peer = peer::make::<u64>(name, CAPACITY).expect("a known peer");
+        (0..RESIDENT as Key).for_each(|rank| peer.insert(scatter(rank), rank));
+        // Some admit by frequency, some with a delay: ask until all are in.
+        for _ in 0..20 {
+            let missing: Vec<Key> =
+                (0..RESIDENT as Key).filter(|rank| peer.get(scatter(*rank)).is_none()).collect();
+            missing.iter().for_each(|rank| peer.insert(scatter(*rank), *rank));
+            if missing.is_empty() {
+                break;
+            }
+        }
+        ((*name).to_owned(), peer)
+    };
+    names.iter().map(make).collect()
+}
+
+/// All rows whose name contains `only`.
+pub fn run(rounds: usize, each: usize, only: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let wanted = |name: &str| name.contains(only);
+    for threads in [1, 2] {
+        let mut done = |row: Row| {
+            row.print();
+            rows.push(row);
+        };
+        if wanted("hit") {
+            let keys: Vec<_> = (0..threads as u64).map(|seed| spread(zipf(RESIDENT, 0.99, each, seed))).collect();
+            let peers = filled(peer::ALL);
+            done(race("hit", threads, rounds, each, &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |name| name != "scc")));
+        }
+        if wanted("hot") && threads > 1 {
+            let keys = vec![vec![scatter(3); each]; threads];
+            let peers = filled(peer::ALL);
+            done(race("hot", threads, rounds, each, &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |_| true)));
+        }
+        if wanted("str") {
+            done(strings(threads, rounds, each));
+        }
+        let universe: Vec<_> = (0..threads as u64).map(|seed| spread(zipf(UNIVERSE, 0.99, each, 100 + seed))).collect();
+        let writers: Vec<&str> = peer::ALL.iter().copied().filter(|name| *name != "fibre-swr").collect();
+        if wanted("mix") {
+            let peers = filled(&writers);
+            done(race("mix", threads, rounds, each, &on_keys(&peers, &universe, |peer, keys| peer.mix_all(keys), |_| false)));
+        }
+        if wanted("readthrough") {
+            let peers = filled(&writers);
+            let work = on_keys(&peers, &universe, |peer, keys| peer.read_through_all(keys), |_| false);
+            done(race("readthrough", threads, rounds, each, &work));
+        }
+        if wanted("load") {
+            let peers = filled(&["everfresh", "quick_cache", "moka"]);
+            let work = on_keys(&peers, &universe, |peer, keys| peer.load_all(keys), |_| true);
+            done(race("load", threads, rounds, each, &work));
+        }
+        if wanted("churn") {
+            done(churn(threads, rounds, each));
+        }
+        if wanted("stale") {
+            done(stale(threads, rounds, each));
+        }
+    }
+    rows
+}
+
+fn on_keys<'a>(
+    peers: &'a [(String, Box<dyn Peer<u64>>)],
+    keys: &'a [Vec<Key>],
+    work: impl Fn(&dyn Peer<u64>, &[Key]) -> usize + Sync + Copy + 'a,
+    all_hit: impl Fn(&str) -> bool,
+) -> Vec<Contestant<'a>> {
+    let contestant = |(name, peer): &'a (String, Box<dyn Peer<u64>>)| -> Contestant<'a> {
+        (name.clone(), Box::new(move |thread| work(&**peer, &keys[thread])), all_hit(name))
+    };
+    peers.iter().map(contestant).collect()
+}
+
+fn strings(threads: usize, rounds: usize, each: usize) -> Row {
+    let names: Vec<String> = (0..RESIDENT as Key).map(|rank| format!("product:{:016x}", scatter(rank))).collect();
+    let keys: Vec<_> = (0..threads as u64).map(|seed| zipf(RESIDENT, 0.99, each, seed)).collect();
+    let peers: Vec<_> = peer::STRINGS
+        .iter()
+        .map(|name| {
+            let peer = peer::make_str(name, CAPACITY).expect("a known peer");
+            for _ in 0..20 {
+                let missing: Vec<&String> = names.iter().filter(|name| peer.get(name).is_none()).collect();
+                missing.iter().for_each(|name| peer.insert((*name).clone(), std::sync::Arc::new([7; 256])));
+                if missing.is_empty() {
+                    break;
+                }
+            }
+            (*name, peer)
+        })
+        .collect();
+    let (names, keys) = (&names, &keys);
+    let contestants: Vec<Contestant<'_>> = peers
+        .iter()
+        .map(|(name, peer)| -> Contestant<'_> {
+            ((*name).to_owned(), Box::new(move |thread| peer.read_all(names, &keys[thread])), true)
+        })
+        .collect();
+    race("str", threads, rounds, each, &contestants)
+}
+
+fn churn(threads: usize, rounds: usize, each: usize) -> Row {
+    let writers: Vec<&str> = peer::ALL.iter().copied().filter(|name| !matches!(*name, "fibre-swr" | "papaya")).collect();
+    let peers = filled(&writers);
+    let next = AtomicU64::new(1 << 40);
+    let next = &next;
+    let contestants: Vec<Contestant<'_>> = peers
+        .iter()
+        .map(|(name, peer)| -> Contestant<'_> {
+            let work = move |_thread: usize| {
+                let first = next.fetch_add(each as u64, Ordering::Relaxed);
+                let mut done = 0;
+                // In pieces, so that making the keys stays in the cache of the processor.
+                for start in (first..first + each as u64).step_by(1024) {
+                    let keys: Vec<Key> = (start..(start + 1024).min(first + each as u64)).map(scatter).collect();
+                    done += peer.write_all(&keys);
+                }
+                done
+            };
+            (name.clone(), Box::new(work), true)
+        })
+        .collect();
+    race("churn", threads, rounds, each, &contestants)
+}
+
+/// A stale hit that starts no refresh, because one runs or because the key is left alone, beside a fresh one.
+fn stale(threads: usize, rounds: usize, each: usize) -> Row {
+    let minute = Duration::from_secs(60);
+    let clock = ManualClock::new();
+    let make = || -> Cache<Key, u64, ahash::RandomState> {
+        Cache::builder()
+            .capacity(CAPACITY)
+            .lifetime(Lifetime::ttl(minute).stale_while_revalidate(1_000 * minute))
+            .refresh_timeout(None)
+            .backoff(1_000 * minute, 1_000 * minute)
+            .max_refreshes(1)
+            .clock(clock.clone())
+            .hasher(ahash::RandomState::new())
+            .build()
+            .expect("the choices make sense")
+    };
+    let (fresh, running, backing_off) = (make(), make(), make());
+    running.insert(0, 1);
+    backing_off.insert(0, 1);
+    clock.advance(2 * minute);
+    fresh.insert(0, 1);
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let hang = move || {
+        let _ = held.lock().expect("only this loader takes it").recv();
+        2_u64
+    };
+    running.get_or_load(&0, hang).expect("a stale value");
+    backing_off.get_or_load(&0, || Err::<u64, _>("down")).expect("a stale value");
+    while backing_off.stats().refreshes.failed == 0 {
+        thread::yield_now();
+    }
+    let read = |cache: &Cache<Key, u64, ahash::RandomState>| {
+        (0..each).filter(|_| cache.get_or_load(&0, || 3_u64).is_ok()).count()
+    };
+    let contestants: Vec<Contestant<'_>> = vec![
+        ("fresh".into(), Box::new(|_| read(&fresh)), true),
+        ("one runs".into(), Box::new(|_| read(&running)), true),
+        ("backing off".into(), Box::new(|_| read(&backing_off)), true),
+    ];
+    let row = race("stale", threads, rounds, each, &contestants);
+    drop(hold);
+    row
+}

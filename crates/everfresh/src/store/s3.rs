@@ -8,6 +8,7 @@
 use crate::store::ahead::prefetch;
 use crate::store::clock::Clock;
 use crate::store::table::{Place, Table};
+use crate::store::tags::Slots;
 
 /// Prints kept for each bucket: about as many as it holds entries.
 const GHOSTS: usize = 15;
@@ -127,12 +128,11 @@ fn ones(slots: [u16; 2]) -> u32 {
 /// The greatest age of the chosen slots, with its slot in the lowest four bits; zero if none is chosen.
 #[inline]
 fn oldest_of(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
-    // All sixteen without a branch, so that they are compared at once. The ages beyond twelve bits are all the same.
+    // Age above slot in one number. The ages beyond twelve bits are all the same.
     let mut oldest = 0;
-    for slot in 0..16 {
-        let age = now.wrapping_sub(times[slot]).min(0xFFE) + 1;
-        let counts = (chosen >> slot & 1).wrapping_neg();
-        oldest = oldest.max((age << 4 | slot as u16) & counts);
+    for slot in Slots(chosen) {
+        let age = now.wrapping_sub(times[slot & 0xF]).min(0xFFE) + 1;
+        oldest = oldest.max(age << 4 | slot as u16);
     }
     oldest
 }

@@ -2,7 +2,9 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod kit;
+mod memory;
 mod one_load;
 mod overtaken;
 mod refresh;
 mod time;
+mod told;

@@ -1,0 +1,337 @@
+//! M1, M2, M4, M5: the bound holds, the right one has to go, and no user code runs under a lock. M3 is in `allocations.rs`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use everfresh::{Cache, Cause, Event, Eviction, Lifetime, ManualClock, Traits};
+
+use crate::kit::{Count, Hand, MINUTE, within_a_minute};
+
+#[test]
+fn m1_a_cache_of_two_keeps_two() {
+    for eviction in [Eviction::S3Fifo, Eviction::Lru] {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(2).eviction(eviction).build().unwrap();
+        cache.insert(1, 1);
+        cache.insert(2, 2);
+        assert_eq!((cache.get(&1), cache.get(&2)), (Some(1), Some(2)));
+        cache.insert(3, 3);
+        assert_eq!(cache.len(), 2);
+        assert!(cache.contains(&3));
+    }
+}
+
+#[test]
+fn m1_a_small_cache_holds_as_many_as_it_says() {
+    for capacity in [1, 3, 15, 16, 17, 100, 1_000, 1_024] {
+        let cache: Cache<usize, usize> = Cache::builder().capacity(capacity).build().unwrap();
+        (0..capacity).for_each(|key| cache.insert(key, key));
+        assert_eq!(cache.len(), capacity);
+        assert!((0..capacity).all(|key| cache.get(&key) == Some(key)), "of {capacity}");
+    }
+}
+
+#[test]
+fn m1_the_bound_holds_after_every_operation_of_many_threads() {
+    for capacity in [7, 5_000] {
+        let cache: Cache<u64, u64> = Cache::builder().capacity(capacity).build().unwrap();
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    let mut dice = fastrand::Rng::with_seed(thread);
+                    for _ in 0..20_000 {
+                        cache.insert(dice.u64(0..20_000), 1);
+                        assert!(cache.stats().entries <= capacity);
+                    }
+                });
+            }
+        });
+        assert_eq!(cache.len(), capacity, "and all of the room is used");
+    }
+}
+
+#[test]
+fn m1_weights_add_up_and_what_is_too_heavy_is_told() {
+    let cache: Cache<u32, String> = Cache::builder()
+        .weight_capacity(10)
+        .weigher(|_, value: &String| value.len() as u64)
+        .build()
+        .unwrap();
+    cache.insert(1, "aaaa".into());
+    cache.insert(2, "bbbb".into());
+    assert_eq!(cache.weight(), 8);
+    cache.insert(3, "cccccc".into());
+    assert!(cache.weight() <= 10 && cache.contains(&3));
+    cache.insert(3, "x".repeat(11));
+    assert!(!cache.contains(&3), "the old value of the key is not left standing");
+    assert_eq!(cache.stats().not_stored.too_heavy, 1);
+    cache.insert_with(4, "dd".into(), Traits::new().weight(10));
+    assert_eq!((cache.weight(), cache.len()), (10, 1), "its own weight counts");
+}
+
+/// The textbook list: front is the oldest.
+#[derive(Default)]
+struct List(std::collections::VecDeque<u32>);
+
+impl List {
+    fn uses(&mut self, key: u32, capacity: usize) -> bool {
+        let known = self.0.iter().position(|other| *other == key);
+        if let Some(at) = known {
+            self.0.remove(at);
+        } else if self.0.len() == capacity {
+            self.0.pop_front();
+        }
+        self.0.push_back(key);
+        known.is_some()
+    }
+}
+
+#[test]
+fn m2_lru_hits_exactly_when_a_list_does_reads_and_writes_counting() {
+    for capacity in [1, 2, 10, 100] {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(capacity).eviction(Eviction::Lru).build().unwrap();
+        let mut list = List::default();
+        let mut dice = fastrand::Rng::with_seed(capacity as u64);
+        for round in 0..20_000 {
+            let key = (dice.f64() * dice.f64() * 3.0 * capacity as f64) as u32;
+            let hit = cache.get(&key).is_some();
+            if !hit {
+                cache.insert(key, round);
+            }
+            assert_eq!(hit, list.uses(key, capacity), "in round {round} at capacity {capacity}");
+        }
+    }
+}
+
+#[test]
+fn m2_expired_entries_go_first() {
+    for eviction in [Eviction::S3Fifo, Eviction::Lru] {
+        let clock = ManualClock::new();
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(4)
+            .eviction(eviction)
+            .lifetime(Lifetime::ttl(60 * MINUTE))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        (0..3).for_each(|key| cache.insert(key, 1));
+        cache.insert_with(3, 1, Lifetime::ttl(MINUTE));
+        // The one that has expired was used last.
+        (0..4).for_each(|key| assert!(cache.get(&key).is_some()));
+        clock.advance(2 * MINUTE);
+        cache.insert(4, 1);
+        assert!((0..3).all(|key| cache.contains(&key)), "{eviction:?} pushed out one that lives");
+    }
+}
+
+#[test]
+fn m4_expired_entries_are_reclaimed_though_nobody_touches_them() {
+    let clock = ManualClock::new();
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(100).lifetime(Lifetime::ttl(MINUTE)).clock(clock.clone()).build().unwrap();
+    let gone = Count::default();
+    let counted = gone.clone();
+    cache
+        .subscribe(move |event| {
+            if let Event::Left { cause: Cause::Expired, .. } = event {
+                counted.add();
+            }
+        })
+        .forever();
+    (0..100).for_each(|key| cache.insert(key, 1));
+    // A quarter of the lifetime later at the latest.
+    for _ in 0..5 {
+        clock.advance(MINUTE / 4);
+    }
+    gone.reach(100);
+    assert_eq!((cache.len(), cache.stats().left.expired), (0, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn m4_under_a_runtimes_time_too() {
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .lifetime(Lifetime::ttl(MINUTE))
+        .clock(everfresh::TokioClock::new())
+        .build()
+        .unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    cache
+        .subscribe(move |event| {
+            if let Event::Left { cause: Cause::Expired, .. } = event {
+                let _ = tell.send(());
+            }
+        })
+        .forever();
+    cache.insert(1, 1);
+    // The paused runtime jumps from one moment that somebody waits for to the next.
+    told.recv().await.unwrap();
+    assert_eq!(cache.len(), 0);
+}
+
+#[test]
+fn m4_what_an_invalidation_struck_is_reclaimed_and_does_not_count_before() {
+    let cache: Cache<u32, u64> = Cache::builder().capacity(100).build().unwrap();
+    let gone = Count::default();
+    let counted = gone.clone();
+    cache
+        .subscribe(move |event| {
+            if let Event::Left { cause: Cause::Invalidated, .. } = event {
+                counted.add();
+            }
+        })
+        .forever();
+    (0..50).for_each(|key| cache.insert(key, 1));
+    (50..100).for_each(|key| cache.insert_with(key, 1, Traits::new().tag("t")));
+    cache.invalidate_tag("t");
+    assert_eq!(cache.len(), 50);
+    cache.clear();
+    assert!(cache.is_empty());
+    gone.reach(100);
+}
+
+/// Calls the cache from its drop.
+struct Meddler {
+    cache: Arc<OnceLock<Cache<u32, Arc<Meddler>>>>,
+    dropped: Count,
+}
+
+impl Drop for Meddler {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.get() {
+            let _ = cache.get(&7);
+            cache.invalidate(&8);
+            let _ = cache.len();
+        }
+        self.dropped.add();
+    }
+}
+
+#[test]
+fn m5_a_values_drop_may_call_the_same_cache() {
+    within_a_minute(|| {
+        let (home, dropped) = (Arc::new(OnceLock::new()), Count::default());
+        let cache: Cache<u32, Arc<Meddler>> = Cache::builder().capacity(3).prompt_drop(true).build().unwrap();
+        home.set(cache.clone()).ok().unwrap();
+        let value = || Arc::new(Meddler { cache: Arc::clone(&home), dropped: dropped.clone() });
+        (0..20).for_each(|key| cache.insert(key, value()));
+        cache.insert(19, value());
+        cache.invalidate(&19);
+        cache.clear();
+        cache.reclaim();
+        cache.insert(1, value());
+        drop(cache.remove(&1));
+        // Whatever left is gone, though no other thread came by.
+        cache.reclaim();
+        assert_eq!(dropped.get(), 22);
+    });
+}
+
+#[test]
+fn m5_loader_listener_weigher_and_predicates_may_call_the_same_cache() {
+    within_a_minute(|| {
+        let home: Arc<OnceLock<Cache<u32, u64>>> = Arc::default();
+        let meddle = {
+            let home = Arc::clone(&home);
+            let inside = Arc::new(AtomicBool::new(false));
+            move || {
+                // Once deep is enough.
+                if let Some(cache) = home.get()
+                    && !inside.swap(true, Ordering::SeqCst)
+                {
+                    let _ = cache.get(&1_000);
+                    cache.insert(1_001, 1);
+                    cache.invalidate(&1_001);
+                    inside.store(false, Ordering::SeqCst);
+                }
+            }
+        };
+        let (weigh, check) = (meddle.clone(), meddle.clone());
+        let cache: Cache<u32, u64> = Cache::builder()
+            .weight_capacity(10)
+            .weigher(move |_, _| {
+                weigh();
+                1
+            })
+            .store_if(move |_| {
+                check();
+                true
+            })
+            .build()
+            .unwrap();
+        home.set(cache.clone()).ok().unwrap();
+        let listen = meddle.clone();
+        cache.subscribe(move |_| listen()).forever();
+        for key in 0..50 {
+            let load = meddle.clone();
+            let loader = move || {
+                load();
+                1_u64
+            };
+            assert_eq!(cache.get_or_load(&key, loader).unwrap(), 1);
+        }
+        let judge = meddle.clone();
+        cache.invalidate_matching(|_, _| {
+            judge();
+            true
+        });
+        let judge = meddle.clone();
+        cache.insert(1, 1);
+        cache.expire_matching(|_, _| {
+            judge();
+            true
+        });
+    });
+}
+
+/// Calls the cache while it is being copied.
+struct Copied(Arc<OnceLock<Cache<u32, Copied>>>);
+
+impl Clone for Copied {
+    fn clone(&self) -> Copied {
+        if let Some(cache) = self.0.get() {
+            cache.invalidate(&2);
+            cache.insert(3, Copied(Arc::default()));
+            assert!(cache.contains(&3));
+        }
+        Copied(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn m5_a_values_clone_may_call_the_same_cache() {
+    within_a_minute(|| {
+        let home = Arc::new(OnceLock::new());
+        let cache: Cache<u32, Copied> = Cache::builder().capacity(10).build().unwrap();
+        home.set(cache.clone()).ok().unwrap();
+        cache.insert(1, Copied(Arc::clone(&home)));
+        for _ in 0..100 {
+            assert!(cache.get(&1).is_some());
+            let value = Copied(Arc::clone(&home));
+            assert!(cache.get_or_load(&2, move || value).is_ok());
+        }
+    });
+}
+
+#[test]
+fn m5_a_refresh_may_call_the_same_cache() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(MINUTE))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(MINUTE);
+    let own = cache.clone();
+    let load = move || {
+        own.insert(2, 2);
+        own.get(&2).unwrap() + own.get(&1).unwrap()
+    };
+    assert_eq!(cache.get_or_load(&1, load).unwrap(), 1);
+    hand.run();
+    assert_eq!(cache.get(&1), Some(3));
+}

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use hashbrown::HashTable;
 
+use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
 use crate::event::Ending;
 use crate::history::Began;
@@ -47,6 +48,8 @@ pub(crate) struct Flight<K, V> {
     expired_at: AtomicU64,
     /// How many wait; grows only while the flight is in the table, under the table's lock.
     waiters: AtomicUsize,
+    /// The entry that this is to renew, by the end of its load, and how it was stamped for that.
+    claim: OnceLock<(Moment, Attempt)>,
     /// How it ended; known before anybody who waits is woken.
     ending: OnceLock<Ending>,
     state: Mutex<State<V>>,
@@ -96,8 +99,24 @@ impl<K, V> Flight<K, V> {
             timed_out: AtomicBool::new(false),
             expired_at: AtomicU64::new(u64::MAX),
             waiters: AtomicUsize::new(0),
+            claim: OnceLock::new(),
             ending: OnceLock::new(),
             state: Mutex::new(State::Running { waiting: Vec::new(), next_id: 0 }),
+        }
+    }
+
+    /// Notes which entry was stamped for this flight.
+    pub(crate) fn note_claim<K2, V2>(&self, entry: &Entry<K2, V2>, attempt: Attempt) {
+        let _ = self.claim.set((entry.loaded_at, attempt));
+    }
+
+    /// If the entry is the one that was stamped for this flight, and still is, the stamp is taken off: the flight has ended
+    /// without replacing it.
+    pub(crate) fn release_claim<K2, V2>(&self, entry: &Entry<K2, V2>) {
+        if let Some(&(loaded_at, attempt)) = self.claim.get()
+            && entry.loaded_at == loaded_at
+        {
+            entry.change_attempt(attempt, Attempt::failed(attempt.failures, loaded_at));
         }
     }
 

@@ -73,6 +73,11 @@ impl Marks {
         }
     }
 
+    /// Whether anything was ever invalidated or declared stale here.
+    fn is_struck(&self) -> bool {
+        self.gone_before.load(Ordering::Acquire) > 0 || self.any_expired.load(Ordering::Acquire)
+    }
+
     fn invalidate(&self, point: u64) {
         self.gone_before.fetch_max(point, Ordering::Release);
         let mut expired = lock(&self.expired);
@@ -177,7 +182,16 @@ impl History {
             return Some(Box::default());
         }
         let mut tags = lock(&self.tags);
-        names.iter().map(|name| tags.of(name, Some(began.tag_point))).collect()
+        let found = names.iter().map(|name| tags.of(name, Some(began.tag_point))).collect();
+        if tags.is_crowded() {
+            // Tags that were never struck leave no trace behind.
+            tags.named.retain(|_, tag| Arc::strong_count(tag) > 1 || tag.marks.is_struck());
+            tags.shrink();
+        }
+        if tags.is_crowded() {
+            tags.forget_idle(self.tag_point.fetch_add(1, Ordering::AcqRel) + 1);
+        }
+        found
     }
 
     /// Makes unservable whatever has the tag and began before.
@@ -216,12 +230,20 @@ impl Tags {
 
     /// Keeps the number of names in proportion to the tags that entries have (contract M3).
     fn forget_idle(&mut self, point: u64) {
-        if self.named.len() < self.sweep_at.max(IDLE_TAGS) {
+        if !self.is_crowded() {
             return;
         }
         self.named.retain(|_, tag| Arc::strong_count(tag) > 1);
-        self.named.shrink_to(2 * IDLE_TAGS.max(self.named.len()));
         self.forgotten = point;
+        self.shrink();
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.named.len() >= self.sweep_at.max(IDLE_TAGS)
+    }
+
+    fn shrink(&mut self) {
+        self.named.shrink_to(2 * IDLE_TAGS.max(self.named.len()));
         self.sweep_at = 2 * self.named.len() + IDLE_TAGS;
     }
 }

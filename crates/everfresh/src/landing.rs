@@ -47,8 +47,22 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Ok(Load::Absent) => self.land_absent(&mut leader, &flight, now),
             Err(failure) => self.land_failure(&mut leader, &flight, failure, now),
         };
+        if flight.purpose == Purpose::Refresh
+            && let Some(entry) = self.store.peek(flight.hash, &flight.key)
+        {
+            // Nothing to release if it was replaced, or left alone after a failure.
+            flight.release_claim(&entry);
+        }
         self.report(&flight, landed.ending, now);
         landed
+    }
+
+    /// A panic after the loader, which has ended the flight: the entry is left alone for a while.
+    pub(crate) fn count_panic(&self, flight: &Flight<K, V>) {
+        let now = self.clock.now();
+        flight.note_ending(Ending::Panicked);
+        self.note_failure(flight, !flight.is_fenced(), now);
+        self.report(flight, Ending::Panicked, now);
     }
 
     /// Ends a flight whose loader panicked: those who waited start over, and the entry is left alone for a while.
@@ -273,14 +287,26 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Ends a flight whose deadline has passed; its key is free, and its late result will change nothing (contract L4).
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
+        self.ended_in_time(flight);
+    }
+
+    /// As [`time_out`](Engine::time_out), by the one who runs it and drops it now: counted also if it had been overtaken.
+    pub(crate) fn give_up_in_time(&self, flight: &Arc<Flight<K, V>>) {
+        if !self.ended_in_time(flight) {
+            self.report(flight, Ending::Discarded(NotStored::Overtaken), self.clock.now());
+        }
+    }
+
+    fn ended_in_time(&self, flight: &Arc<Flight<K, V>>) -> bool {
         if !self.flights.time_out(flight) {
-            return;
+            return false;
         }
         let now = self.clock.now();
         if let Some(entry) = self.store.peek(flight.hash, &flight.key) {
             self.back_off(&entry, self.stage(&entry, now).fresh_until, now);
         }
         self.count_ending(flight, Ending::TimedOut, now.since(flight.started));
+        true
     }
 
     /// Counts and tells the end of a flight that was not already counted as timed out.

@@ -193,10 +193,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
             Joined::Lead(leader) => {
+                leader.flight().note_claim(entry, entry.attempt());
                 stale.leaders.push(leader);
                 RefreshStatus::Started
             }
-            _ => RefreshStatus::AlreadyRunning,
+            _ => {
+                entry.set_attempt(before);
+                RefreshStatus::AlreadyRunning
+            }
         }
     }
 
@@ -312,7 +316,7 @@ impl<K: Key, V: Value, S: Hasher> Claims<K, V, S> {
                 }
             }
             Some(Err(_panic)) => leaders.into_iter().for_each(|leader| engine.land_panic(leader)),
-            None => led.iter().for_each(|flight| engine.time_out(flight)),
+            None => led.iter().for_each(|flight| engine.give_up_in_time(flight)),
         }
     }
 }

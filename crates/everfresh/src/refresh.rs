@@ -75,8 +75,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Err(status) => return status,
         };
         let status = self.launch_refresh(hash, entry, (now, deadline), watch, loader);
-        if !matches!(status, RefreshStatus::Started | RefreshStatus::AlreadyRunning) {
-            entry.set_attempt(Attempt::failed(before.failures, before.until));
+        if status != RefreshStatus::Started {
+            entry.set_attempt(before);
         }
         status
     }
@@ -129,7 +129,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return RefreshStatus::NoLoader;
         };
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
-            Joined::Lead(leader) => self.launch(leader, loader, permit, now, watch),
+            Joined::Lead(leader) => {
+                leader.flight().note_claim(entry, entry.attempt());
+                self.launch(leader, loader, permit, now, watch)
+            }
             _ => RefreshStatus::AlreadyRunning,
         }
     }
@@ -241,12 +244,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn give_up(&self, leader: Leader<K, V>) {
         let flight = Arc::clone(leader.flight());
         flight.note_ending(Ending::Abandoned);
-        leader.vacate(|good| {
-            if good && let Some(entry) = self.store.peek(flight.hash, &flight.key) {
-                let attempt = entry.attempt();
-                if attempt.running {
-                    entry.set_attempt(Attempt::failed(attempt.failures, entry.loaded_at));
-                }
+        leader.vacate(|_| {
+            if let Some(entry) = self.store.peek(flight.hash, &flight.key) {
+                flight.release_claim(&entry);
             }
         });
     }
@@ -319,7 +319,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
             }
             Some(Err(Panicked)) => self.panicked(),
             None => {
-                engine.time_out(&flight);
+                engine.give_up_in_time(&flight);
                 drop(self.leader.take());
             }
         }
@@ -332,9 +332,12 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     }
 
     fn panicked(&mut self) {
-        // None: it had landed already, and then a drop of the user's panicked.
-        if let Some(leader) = self.leader.take() {
-            self.engine.land_panic(leader);
+        match self.leader.take() {
+            Some(leader) => self.engine.land_panic(leader),
+            // The user's weigher, predicate or clone panicked on what had been loaded.
+            None if self.flight.ending().is_none() => self.engine.count_panic(&self.flight),
+            // It had landed, and then a drop of the user's panicked.
+            None => {}
         }
     }
 }

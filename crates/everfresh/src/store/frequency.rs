@@ -44,7 +44,15 @@ pub(super) struct Frequency {
 
 impl Frequency {
     pub(super) fn new(capacity: usize) -> Frequency {
-        Frequency { capacity, counts: Vec::new(), times: Vec::new(), main: 0, made_room: false, sketch: Sketch::new(0), uses: 0 }
+        Frequency {
+            capacity,
+            counts: Vec::new(),
+            times: Vec::new(),
+            main: 0,
+            made_room: false,
+            sketch: Sketch::new(0),
+            uses: 0,
+        }
     }
 
     pub(super) fn for_buckets(&self, buckets: usize) -> Frequency {

@@ -147,9 +147,10 @@ mod tests {
         for (slot, time) in times.iter_mut().enumerate() {
             *time = 65_530_u16.wrapping_add((slot * 7 % 15) as u16);
         }
-        for now in [9, 300] {
+        for now in [9_u16, 300] {
             for chosen in 0..0x7FFF_u16 {
-                let expected = (0..15).filter(|slot| chosen >> slot & 1 != 0).max_by_key(|&slot| now.wrapping_sub(times[slot]));
+                let expected =
+                    (0..15).filter(|slot| chosen >> slot & 1 != 0).max_by_key(|&slot| now.wrapping_sub(times[slot]));
                 let found = oldest_of(&times, chosen, now);
                 assert_eq!((found != 0).then_some(usize::from(found & 0xF)), expected);
             }

@@ -9,7 +9,7 @@ use crate::store::ahead::prefetch;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// The size at which blocks stop growing, in bytes.
-const BLOCK: usize = 16 << 10;
+const BLOCK: usize = 8 << 10;
 const FIRST: usize = 8;
 
 /// The place of an entry in a slab. Who may look at the entry is the caller's to know.

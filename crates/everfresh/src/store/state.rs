@@ -152,11 +152,7 @@ impl Lines {
     pub(super) fn resized(&self, buckets: usize) -> Lines {
         let deadlines = if self.deadlines.is_empty() { 0 } else { buckets };
         let weights = if self.weighted { buckets } else { 0 };
-        Lines {
-            deadlines: vec![[NEVER; 16]; deadlines],
-            weights: vec![[0; WAYS]; weights],
-            weighted: self.weighted,
-        }
+        Lines { deadlines: vec![[NEVER; 16]; deadlines], weights: vec![[0; WAYS]; weights], weighted: self.weighted }
     }
 
     /// Takes over what `other` notes of its place.

@@ -12,6 +12,9 @@ use crate::store::table::{Place, Table};
 use crate::store::tags::{WAYS, tag};
 use crate::sync::Ordering;
 
+/// How much larger the next table is where the final size is known.
+const STEP: usize = 10;
+
 /// Removed entries that one insertion guards with hazards.
 const FEW: usize = 2;
 
@@ -44,11 +47,13 @@ impl Sizing {
             buckets + buckets / 4 + 1
         } else if self.target == usize::MAX {
             (buckets * 2).max(1)
-        } else if buckets.saturating_mul(8) >= self.target {
-            self.target
         } else {
-            // In few steps, for old tables are kept: an eighth and less of the last one.
-            (buckets * 4).max(1)
+            // In few steps, each ten times the one before, for old tables are kept.
+            let mut next = self.target;
+            while next / STEP > buckets {
+                next /= STEP;
+            }
+            next.max(1)
         }
     }
 }
@@ -173,12 +178,7 @@ impl<K, V> Shard<K, V> {
     }
 
     #[inline]
-    pub(super) fn home_of(
-        &self,
-        reach: &Reach<K, V>,
-        place: Place,
-        hash_of: &impl Fn(&K) -> u64,
-    ) -> Option<usize> {
+    pub(super) fn home_of(&self, reach: &Reach<K, V>, place: Place, hash_of: &impl Fn(&K) -> u64) -> Option<usize> {
         let table = self.table(reach)?;
         if !table.is_foreign(place) {
             return Some(place.bucket());
@@ -309,12 +309,30 @@ impl<K, V> Shard<K, V> {
         evicted: Evicted<K, V>,
         gone: &mut Departures<'s, K, V>,
     ) -> u64 {
-        let removed = if gone.len() < FEW {
-            self.hand_out(state, evicted.node)
-        } else {
-            Removed::new(evicted.node, None, self)
-        };
+        let removed =
+            if gone.len() < FEW { self.hand_out(state, evicted.node) } else { Removed::new(evicted.node, None, self) };
         gone.push(removed, evicted.why);
         evicted.cost
+    }
+}
+
+#[cfg(all(test, not(everfresh_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_grow_to_their_final_size_in_few_steps_and_old_ones_are_small() {
+        for entries in [1, 5, 100, 1_024, 15_625, 156_250, 10_000_000] {
+            let sizing = Sizing::for_entries(entries);
+            let mut sizes = vec![sizing.next(0)];
+            while sizes[sizes.len() - 1] < sizing.target {
+                sizes.push(sizing.next(sizes[sizes.len() - 1]));
+            }
+            assert!(sizes.is_sorted() && sizes.len() <= 8, "{sizes:?}");
+            assert_eq!(sizes.pop(), Some(sizing.target));
+            assert!(sizes.iter().sum::<usize>() * 8 <= sizing.target, "{sizes:?} before {}", sizing.target);
+            assert!(sizing.room(sizing.target) >= entries, "{entries} entries in {} buckets", sizing.target);
+            assert!(sizing.next(sizing.target) > sizing.target);
+        }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod kit;
+mod model;
 mod memory;
 mod one_load;
 mod overtaken;

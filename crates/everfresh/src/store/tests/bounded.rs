@@ -164,9 +164,8 @@ fn an_entry_is_put_only_if_it_is_admitted() {
     let result = store.insert_if(hash, entry(1_u64, 1_u64), 1, Moment::NEVER, START, |current| current.is_some());
     assert_eq!(result.err().map(|entry| entry.value), Some(1));
     put(&store, 1, 2);
-    let result = store.insert_if(hash, entry(1, 3), 1, Moment::NEVER, START, |current| {
-        current.is_some_and(|entry| entry.value == 2)
-    });
+    let result = store
+        .insert_if(hash, entry(1, 3), 1, Moment::NEVER, START, |current| current.is_some_and(|entry| entry.value == 2));
     assert_eq!(result.ok().and_then(|insertion| insertion.replaced).map(|old| old.value), Some(2));
     assert_eq!(get(&store, 1), Some(3));
 }

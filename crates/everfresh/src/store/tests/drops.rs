@@ -151,7 +151,9 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
                         let hash = store.hash(&key);
                         match dice.below(4) {
                             0 => drop(store.remove(hash, &key)),
-                            1 => drop(store.insert(hash, entry(key, Counted::new(alive, key)), 1, Moment::NEVER, START)),
+                            1 => {
+                                drop(store.insert(hash, entry(key, Counted::new(alive, key)), 1, Moment::NEVER, START))
+                            }
                             _ => {
                                 if let Some(found) = store.find(hash, &key) {
                                     assert_eq!((found.key, *found.value.here), (key, key));

@@ -157,10 +157,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if flight.expired_at().is_some() {
             entry.expire(now);
         }
-        let deadline = self.deadline(&entry);
-        if deadline <= now {
+        if self.stage(&entry, now).freshness == Freshness::Expired {
             return Err((entry, NotStored::NotServable));
         }
+        let deadline = self.deadline(&entry);
         if flight.purpose == Purpose::Load || flight.is_adopted() {
             return Ok(self.store.insert(flight.hash, entry, weight, deadline, now));
         }

@@ -69,15 +69,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    /// Gives back what an invalidation has struck, soon and on another thread.
+    /// Gives back what an invalidation has struck, soon and on another thread; here, if no thread can be had.
     pub(crate) fn sweep_soon(self: &Arc<Self>) {
-        self.struck.store(true, Ordering::Release);
+        if self.struck.swap(true, Ordering::AcqRel) {
+            // The sweep that is due already looks at everything after this.
+            return;
+        }
         let engine = Arc::downgrade(self);
-        housekeeper::take_on(Box::pin(async move {
+        let taken = housekeeper::take_on(Box::pin(async move {
             if let Some(engine) = engine.upgrade() {
                 engine.sweep(Moment::NEVER);
             }
         }));
+        if !taken {
+            self.sweep(Moment::NEVER);
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 
 #[cfg(everfresh_loom)]
 pub(crate) use loom::{
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering, fence},
     sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
 
 #[cfg(not(everfresh_loom))]
 pub(crate) use std::{
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering},
     sync::{Mutex, MutexGuard},
     thread::yield_now,
 };

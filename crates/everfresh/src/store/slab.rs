@@ -57,9 +57,12 @@ impl<K, V> Node<K, V> {
     }
 }
 
+type Block<K, V> = NonNull<MaybeUninit<Entry<K, V>>>;
+
 /// The blocks of a shard; lives behind its lock.
 pub(super) struct Slab<K, V> {
-    blocks: Vec<(NonNull<MaybeUninit<Entry<K, V>>>, usize)>,
+    /// Where each begins, and how many nodes it has.
+    blocks: Vec<(Block<K, V>, usize)>,
     /// How many nodes of the last block have been handed out.
     used: usize,
     /// Nodes taken from the pool, linked through their memory.
@@ -126,7 +129,7 @@ impl<K, V> Slab<K, V> {
         }
     }
 
-    /// The bytes that the blocks take.
+    /// How many nodes there are, taken or free.
     #[cfg(test)]
     pub(super) fn nodes(&self) -> usize {
         self.blocks.iter().map(|&(_, nodes)| nodes).sum()

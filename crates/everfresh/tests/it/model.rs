@@ -403,6 +403,7 @@ impl Run {
             }
             Op::ExpireMatching(odd) => {
                 let matches = |key: Key| (key % 2 == 1) == *odd;
+                self.reclaim();
                 self.cache.expire_matching(|key, _| matches(*key));
                 let there: Vec<Key> = self.model.held.keys().copied().filter(|key| matches(*key)).collect();
                 self.model.expire(|key, _| matches(key));
@@ -416,13 +417,8 @@ impl Run {
             }
             Op::Refresh(key, plan) => {
                 let (value, load) = self.loader(plan);
+                self.reclaim();
                 let refreshing = self.cache.refresh_with(key, load);
-                // Whether an expired entry is still there when nobody looks is not promised, unless its refresh is running.
-                if self.model.held.get(key).is_some_and(|held| held.claimed_by.is_none())
-                    && self.model.servable(*key).is_none()
-                {
-                    self.model.held.remove(key);
-                }
                 assert_eq!(refreshing.status(), self.model.refresh(*key, plan, value));
             }
             Op::Finish(nth) => {
@@ -435,9 +431,19 @@ impl Run {
                 self.clock.advance(SECOND * u32::from(*seconds));
                 self.model.now += u64::from(*seconds);
             }
-            Op::Reclaim => self.cache.reclaim(),
+            Op::Reclaim => self.reclaim(),
         }
         self.compare();
+    }
+
+    /// Whether an expired entry is still there when nobody looks is not promised; after this none is, unless its refresh runs.
+    fn reclaim(&mut self) {
+        self.cache.reclaim();
+        let over = |model: &Model, held: &Held| held.claimed_by.is_none() && model.life(held) == Life::Expired;
+        let gone: Vec<Key> =
+            self.model.held.iter().filter(|(_, held)| over(&self.model, held)).map(|(key, _)| *key).collect();
+        gone.iter().for_each(|key| drop(self.model.held.remove(key)));
+        assert!(self.cache.len() <= self.model.held.len());
     }
 
     /// The room of what was invalidated is given back behind; where room is short it matters when.

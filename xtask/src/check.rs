@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::run::{self, Step};
 
 /// The only files in which `unsafe` may stand; each says at its top why, DESIGN.md says what it pays.
-const MAY_BE_UNSAFE: &[&str] = &["crates/everfresh/src/store/", "crates/everfresh/src/ticks.rs", "crates/everfresh/tests/"];
+const MAY_BE_UNSAFE: &[&str] =
+    &["crates/everfresh/src/store/", "crates/everfresh/src/ticks.rs", "crates/everfresh/tests/"];
 
 /// Every set of features that a user may choose, once.
 const FEATURES: &[&str] = &["", "tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics"];
@@ -36,7 +37,9 @@ fn unsafe_stands_where_it_may() -> bool {
         let Ok(text) = fs::read_to_string(&file) else { continue };
         let uses = |line: &&str| {
             let code = line.split("//").next().unwrap_or_default();
-            ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "allow(unsafe_code)"].iter().any(|word| code.contains(word))
+            ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "allow(unsafe_code)"]
+                .iter()
+                .any(|word| code.contains(word))
         };
         astray.extend(text.lines().filter(uses).map(|line| format!("{shown}: {}", line.trim())));
     }
@@ -76,7 +79,10 @@ fn floors_hold() -> bool {
         let first = inside.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
         let Some(name) = first.map(|name| name.trim_end_matches(".rs").to_owned()) else { continue };
         let Some(own) = floor(&name) else {
-            wrong.push(format!("{} stands on no floor; give it one in xtask/src/check.rs and ARCHITECTURE.md", shown(&file)));
+            wrong.push(format!(
+                "{} stands on no floor; give it one in xtask/src/check.rs and ARCHITECTURE.md",
+                shown(&file)
+            ));
             continue;
         };
         let Ok(text) = fs::read_to_string(&file) else { continue };

@@ -17,7 +17,9 @@ pub(crate) fn all(short: bool) -> bool {
         steps.extend(sanitizers(short));
         steps.extend(fuzzing(short));
     } else {
-        println!("── no nightly toolchain: sanitizers, miri and fuzzing are left out; get one with `rustup toolchain install nightly`");
+        println!(
+            "── no nightly toolchain: sanitizers, miri and fuzzing are left out; get one with `rustup toolchain install nightly`"
+        );
     }
     run::all(&steps)
 }

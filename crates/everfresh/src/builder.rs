@@ -330,8 +330,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
                 Bound::Entries(entries) => entries.min(1024),
                 Bound::Weight(_) | Bound::Unbounded => 1024,
             };
-            let settings =
-                Settings { bound: Bound::Entries(most), eviction: Eviction::default(), prompt_drop: false };
+            let settings = Settings { bound: Bound::Entries(most), eviction: Eviction::default(), prompt_drop: false };
             Store::new(settings, self.hasher.clone())
         });
         let settings = Settings { bound, eviction: self.eviction, prompt_drop: self.prompt_drop };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::engine::{Engine, Hasher, Key, Value};
 use crate::drive::drive;
+use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
@@ -142,7 +142,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The value of a key; if there is none to serve, `loader` makes it here, once for everybody who asks meanwhile.
     ///
     /// A stale value comes at once, and `loader` runs behind. That is why it must own what it needs; see
-    /// [`Lookup::load_inline`] for one that borrows.
+    /// [`Lookup::load_inline`](crate::Lookup::load_inline) for one that borrows.
     ///
     /// # Errors
     /// [`LoadError::Load`] with the loader's error if that failed and there is nothing to serve instead;
@@ -197,9 +197,10 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Whether there is a value that may be served, fresh, stale or as a fallback.
     pub fn contains<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.engine.store.peek(self.hash(key), key).is_some_and(|found| {
-            self.engine.stage(&found, self.engine.clock.now()).freshness != Freshness::Expired
-        })
+        self.engine
+            .store
+            .peek(self.hash(key), key)
+            .is_some_and(|found| self.engine.stage(&found, self.engine.clock.now()).freshness != Freshness::Expired)
     }
 
     pub(crate) fn peek_answer<Q: AsKey<K> + ?Sized>(&self, key: &Q, max_stale: Option<Duration>) -> Option<Answer<V>> {

@@ -258,13 +258,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Counts and tells the one outcome of a lookup (contract O1).
     #[inline]
-    pub(crate) fn conclude(
-        &self,
-        key: Option<&K>,
-        outcome: Outcome,
-        age: Option<Duration>,
-        refresh: RefreshStatus,
-    ) {
+    pub(crate) fn conclude(&self, key: Option<&K>, outcome: Outcome, age: Option<Duration>, refresh: RefreshStatus) {
         self.counters.outcome(outcome);
         if self.listeners.any() {
             self.listeners.tell(&Event::Lookup { key, outcome, age, refresh });

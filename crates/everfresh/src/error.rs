@@ -90,9 +90,7 @@ impl fmt::Display for Error {
             Kind::WrongDoor => f.write_str(
                 "the cache's loader is asynchronous and this thread drives a runtime; use the async call here",
             ),
-            Kind::Unavailable => f.write_str(
-                "no thread or runtime could be had for a load whose time is bounded",
-            ),
+            Kind::Unavailable => f.write_str("no thread or runtime could be had for a load whose time is bounded"),
             Kind::OtherType(name) => {
                 write!(f, "the load that this call joined failed with an error of another type, {name}")
             }

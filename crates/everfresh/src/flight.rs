@@ -56,7 +56,10 @@ pub(crate) struct Flight<K, V> {
 }
 
 enum State<V> {
-    Running { waiting: Vec<(u64, Waker)>, next_id: u64 },
+    Running {
+        waiting: Vec<(u64, Waker)>,
+        next_id: u64,
+    },
     Landed(Arc<Landing<V>>),
     /// The leader is gone without a result; whoever waited starts over.
     Vacated,
@@ -180,7 +183,6 @@ impl<K, V> Flight<K, V> {
             }
         }
     }
-
 }
 
 /// How a flight ended for one who waited.

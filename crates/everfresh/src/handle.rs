@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::engine::{Engine, Hasher, Key, Value};
 use crate::drive::drive;
+use crate::engine::{Engine, Hasher, Key, Value};
 use crate::event::{Ending, RefreshStatus};
 use crate::flight::Wait;
 use crate::moment::Moment;

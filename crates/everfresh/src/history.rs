@@ -184,12 +184,12 @@ impl History {
         let mut tags = lock(&self.tags);
         let found = names.iter().map(|name| tags.of(name, Some(began.tag_point))).collect();
         if tags.is_crowded() {
-            // Tags that were never struck leave no trace behind.
+            // Tags that were never struck leave no trace behind; the others do, so they stay while they are few.
             tags.named.retain(|_, tag| Arc::strong_count(tag) > 1 || tag.marks.is_struck());
+            if 2 * tags.named.len() > tags.limit() {
+                tags.forget_all_idle(self.tag_point.fetch_add(1, Ordering::AcqRel) + 1);
+            }
             tags.shrink();
-        }
-        if tags.is_crowded() {
-            tags.forget_idle(self.tag_point.fetch_add(1, Ordering::AcqRel) + 1);
         }
         found
     }
@@ -230,16 +230,23 @@ impl Tags {
 
     /// Keeps the number of names in proportion to the tags that entries have (contract M3).
     fn forget_idle(&mut self, point: u64) {
-        if !self.is_crowded() {
-            return;
+        if self.is_crowded() {
+            self.forget_all_idle(point);
+            self.shrink();
         }
+    }
+
+    fn forget_all_idle(&mut self, point: u64) {
         self.named.retain(|_, tag| Arc::strong_count(tag) > 1);
         self.forgotten = point;
-        self.shrink();
+    }
+
+    fn limit(&self) -> usize {
+        self.sweep_at.max(IDLE_TAGS)
     }
 
     fn is_crowded(&self) -> bool {
-        self.named.len() >= self.sweep_at.max(IDLE_TAGS)
+        self.named.len() >= self.limit()
     }
 
     fn shrink(&mut self) {

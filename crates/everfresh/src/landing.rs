@@ -213,8 +213,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 point if point > flight.began.tag_point => Validity::JoinedBefore(point),
                 _ => Validity::Everybody,
             };
-            let landing =
-                Landing::Value { value: value.clone(), loaded_at: now, good_for, from_second_level: false };
+            let landing = Landing::Value { value: value.clone(), loaded_at: now, good_for, from_second_level: false };
             flight.settle(landing);
         }
         Landed { ending, value: Some(value) }
@@ -222,11 +221,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     fn land_absent(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
         let (good, removed, negative) = leader.land(|good| match good {
-            true => (
-                true,
-                self.store.remove(flight.hash, &flight.key),
-                self.remember(flight, Negative::Absent, now),
-            ),
+            true => (true, self.store.remove(flight.hash, &flight.key), self.remember(flight, Negative::Absent, now)),
             false => (false, None, None),
         });
         if let Some(removed) = removed {
@@ -269,12 +264,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         stage.freshness != Freshness::Expired
     }
 
-    fn remember(
-        &self,
-        flight: &Flight<K, V>,
-        negative: Negative,
-        now: Moment,
-    ) -> Option<Insertion<'_, K, Negative>> {
+    fn remember(&self, flight: &Flight<K, V>, negative: Negative, now: Moment) -> Option<Insertion<'_, K, Negative>> {
         let (negatives, ttl) = self.negatives.as_ref().zip(self.policy.negative_ttl)?;
         let until = now.after(ttl);
         let entry = Entry::new(flight.key.clone(), negative, now, until, flight.began, None);

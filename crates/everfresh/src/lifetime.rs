@@ -103,7 +103,9 @@ impl Lifetime {
             ));
         }
         if self.time_to_idle == Some(Duration::ZERO) {
-            return Err(Error::config("a time_to_idle of zero would end every value at once; leave it out for no bound"));
+            return Err(Error::config(
+                "a time_to_idle of zero would end every value at once; leave it out for no bound",
+            ));
         }
         if !(0.0..1.0).contains(&self.jitter) {
             return Err(Error::config(format!(

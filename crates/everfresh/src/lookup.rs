@@ -5,8 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::engine::{Hasher, Key, Value};
 use crate::drive::drive;
+use crate::engine::{Hasher, Key, Value};
 use crate::error::LoadError;
 use crate::event::{Outcome, RefreshStatus};
 use crate::key::AsKey;
@@ -129,12 +129,7 @@ where
         if let Some(answer) = self.at_once() {
             return Ok(answer);
         }
-        drive(self.cache.engine.obtain(
-            self.cache.hash(self.key),
-            self.key,
-            self.bounds,
-            Blocking::<_, true>(loader),
-        ))
+        drive(self.cache.engine.obtain(self.cache.hash(self.key), self.key, self.bounds, Blocking::<_, true>(loader)))
     }
 
     /// As [`load_with`](Lookup::load_with) with a loader that borrows from its caller.

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::cache::Cache;
-use crate::engine::{Engine, Hasher, Key, Value};
 use crate::drive::drive;
+use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::{Error, Failure, LoadError};
 use crate::event::{Event, Outcome, RefreshStatus};
 use crate::flight::{Joined, Leader, Purpose, Wait};
@@ -293,11 +293,8 @@ impl<K: Key, V: Value, S: Hasher> Claims<K, V, S> {
         let led: Vec<_> = self.leaders.iter().map(|leader| Arc::clone(leader.flight())).collect();
         let deadline = led.first().map_or(Moment::NEVER, |flight| flight.deadline);
         let later = crate::refresh::Unpanicking(Box::pin(async move { batch(keys).await }));
-        let made = crate::refresh::first_of(
-            crate::flight::leading_all(&led, later),
-            engine.clock.sleep_until(deadline),
-        )
-        .await;
+        let made =
+            crate::refresh::first_of(crate::flight::leading_all(&led, later), engine.clock.sleep_until(deadline)).await;
         let leaders = std::mem::take(&mut self.leaders);
         match made {
             Some(Ok(Ok(mut values))) => {

@@ -34,7 +34,9 @@ pub fn metrics_listener<K, V>(name: impl Into<Arc<str>>) -> impl Fn(&Event<'_, K
                         .increment(1);
                 }
             }
-            Event::Load { ending, took, waiters, .. } => load(cache, "load", ending.name(), took.as_secs_f64(), *waiters),
+            Event::Load { ending, took, waiters, .. } => {
+                load(cache, "load", ending.name(), took.as_secs_f64(), *waiters)
+            }
             Event::Refresh { ending, took, waiters, .. } => {
                 load(cache, "refresh", ending.name(), took.as_secs_f64(), *waiters);
             }

@@ -226,11 +226,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         stage.freshness == Freshness::Fresh
     }
 
-    fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(
-        &self,
-        hash: u64,
-        key: &Q,
-    ) -> Option<LoadError<E>> {
+    fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(&self, hash: u64, key: &Q) -> Option<LoadError<E>> {
         let found = self.negatives.as_ref()?.find(hash, key)?;
         let cleared = found.epoch != self.history.epoch();
         if cleared || self.clock.now() >= found.fresh_until() {
@@ -254,8 +250,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let flight = Arc::clone(leader.flight());
         let unfinished = Unfinished { engine: self, leader: Some(leader) };
         let later = async {
-            let previous =
-                if loader.wants_previous() { self.previous(flight.hash, &flight.key) } else { None };
+            let previous = if loader.wants_previous() { self.previous(flight.hash, &flight.key) } else { None };
             loader.run(&flight.key, previous).await
         };
         let (made, origin) = self.make_by(&flight, later).await;
@@ -291,11 +286,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Landing::Value { good_for: Validity::JoinedBefore(point), .. } if join_point >= *point => {
                 Awaited::StartOver
             }
-            Landing::Value { value, loaded_at, from_second_level, .. } => Awaited::Value {
-                value: value.clone(),
-                loaded_at: *loaded_at,
-                from_second_level: *from_second_level,
-            },
+            Landing::Value { value, loaded_at, from_second_level, .. } => {
+                Awaited::Value { value: value.clone(), loaded_at: *loaded_at, from_second_level: *from_second_level }
+            }
             Landing::Failed(failure) => Awaited::Failed(failure.clone()),
             Landing::Absent => Awaited::Absent,
             Landing::TimedOut => Awaited::TimedOut,

@@ -58,11 +58,7 @@ impl RefreshPool {
     /// At most `max` at once, run by `spawner`.
     pub fn with_spawner(max: usize, spawner: impl Spawn) -> RefreshPool {
         RefreshPool {
-            inner: Arc::new(Inner {
-                max: AtomicUsize::new(max),
-                spawner: Arc::new(spawner),
-                state: Mutex::default(),
-            }),
+            inner: Arc::new(Inner { max: AtomicUsize::new(max), spawner: Arc::new(spawner), state: Mutex::default() }),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Stage, Value};
 use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
@@ -16,7 +17,6 @@ use crate::flight::{Flight, Joined, Leader, Plan, Purpose, Wait, Waited};
 use crate::key::AsKey;
 use crate::landing::Origin;
 use crate::load::Previous;
-use crate::drive::drive;
 use crate::loader::{AsyncWork, Detached, Made, Work};
 use crate::moment::Moment;
 use crate::pool::{Permit, Running};

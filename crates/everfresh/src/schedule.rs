@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::engine::{Hasher, Key, Value};
 use crate::drive::drive;
+use crate::engine::{Hasher, Key, Value};
 use crate::event::RefreshStatus;
 use crate::handle::Refreshing;
 use crate::housekeeper;

@@ -155,8 +155,7 @@ impl Shared {
                 queue.idle += 1;
                 continue;
             }
-            let (back, waited) =
-                self.work.wait_timeout(queue, LINGER).unwrap_or_else(PoisonError::into_inner);
+            let (back, waited) = self.work.wait_timeout(queue, LINGER).unwrap_or_else(PoisonError::into_inner);
             queue = back;
             // A job in the queue has a thread promised to it; idle ones beyond those may go.
             if waited.timed_out() && queue.jobs.is_empty() {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use everfresh::{Builder, Cache, Eviction, Job, Lifetime, ManualClock, Outcome, RefreshStatus, Spawn, SpawnError, Task, Traits};
+use everfresh::{
+    Builder, Cache, Eviction, Job, Lifetime, ManualClock, Outcome, RefreshStatus, Spawn, SpawnError, Task, Traits,
+};
 
 /// Counts what this thread allocates, and what all of them hold.
 struct Counting;
@@ -206,55 +208,79 @@ fn leaves_nothing(
 #[test]
 fn m3_keys_whose_loads_fail_leave_nothing_behind() {
     let _turn = alone();
-    leaves_nothing("failing", |builder| builder, |cache, key| {
-        assert!(cache.get_or_load(&key, || Err::<u64, _>("bad")).is_err());
-    });
+    leaves_nothing(
+        "failing",
+        |builder| builder,
+        |cache, key| {
+            assert!(cache.get_or_load(&key, || Err::<u64, _>("bad")).is_err());
+        },
+    );
 }
 
 #[test]
 fn m3_remembered_errors_are_bounded_too() {
     let _turn = alone();
-    leaves_nothing("remembered", |builder| builder.negative_ttl(3600 * SECOND), |cache, key| {
-        assert!(cache.get_or_load(&key, || Err::<u64, _>("bad")).is_err());
-    });
+    leaves_nothing(
+        "remembered",
+        |builder| builder.negative_ttl(3600 * SECOND),
+        |cache, key| {
+            assert!(cache.get_or_load(&key, || Err::<u64, _>("bad")).is_err());
+        },
+    );
 }
 
 #[test]
 fn m3_keys_that_were_invalidated_leave_nothing_behind() {
     let _turn = alone();
-    leaves_nothing("invalidated", |builder| builder, |cache, key| {
-        if key % 2 == 0 {
-            cache.insert(key, key);
-        }
-        cache.invalidate(&key);
-        cache.expire(&key);
-        assert_eq!(cache.remove(&key), None);
-    });
+    leaves_nothing(
+        "invalidated",
+        |builder| builder,
+        |cache, key| {
+            if key % 2 == 0 {
+                cache.insert(key, key);
+            }
+            cache.invalidate(&key);
+            cache.expire(&key);
+            assert_eq!(cache.remove(&key), None);
+        },
+    );
 }
 
 #[test]
 fn m3_keys_that_were_loaded_and_evicted_leave_nothing_behind() {
     let _turn = alone();
-    leaves_nothing("evicted", |builder| builder, |cache, key| {
-        assert_eq!(cache.get_or_load(&key, move || key).unwrap(), key);
-    });
+    leaves_nothing(
+        "evicted",
+        |builder| builder,
+        |cache, key| {
+            assert_eq!(cache.get_or_load(&key, move || key).unwrap(), key);
+        },
+    );
 }
 
 #[test]
 fn m3_tags_that_were_used_and_invalidated_leave_nothing_behind() {
     let _turn = alone();
-    leaves_nothing("tags", |builder| builder, |cache, key| {
-        cache.insert_with(key, key, Traits::new().tag(format!("tag {key}")));
-        cache.invalidate_tag(&format!("tag {key}"));
-    });
+    leaves_nothing(
+        "tags",
+        |builder| builder,
+        |cache, key| {
+            cache.insert_with(key, key, Traits::new().tag(format!("tag {key}")));
+            cache.invalidate_tag(&format!("tag {key}"));
+        },
+    );
 }
 
 #[test]
 fn m3_tags_that_were_only_used_leave_nothing_behind() {
     let _turn = alone();
-    leaves_nothing("tags", |builder| builder, |cache, key| {
-        cache.insert_with(key, key, Traits::new().tag(format!("tag {key}")));
-    });
+    leaves_nothing(
+        "tags",
+        |builder| builder,
+        |cache, key| {
+            cache.insert_with(key, key, Traits::new().tag(format!("tag {key}")));
+        },
+    );
 }
 
 #[test]
@@ -265,10 +291,7 @@ fn m3_refreshes_that_fail_leave_nothing_behind() {
     leaves_nothing(
         "refreshes",
         move |builder| {
-            builder
-                .lifetime(Lifetime::ttl(SECOND).stale_while_revalidate(10 * SECOND))
-                .clock(clock)
-                .spawner(AtOnce)
+            builder.lifetime(Lifetime::ttl(SECOND).stale_while_revalidate(10 * SECOND)).clock(clock).spawner(AtOnce)
         },
         move |cache, key| {
             cache.insert(key, key);

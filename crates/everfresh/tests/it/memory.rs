@@ -53,11 +53,8 @@ fn m1_the_bound_holds_after_every_operation_of_many_threads() {
 
 #[test]
 fn m1_weights_add_up_and_what_is_too_heavy_is_told() {
-    let cache: Cache<u32, String> = Cache::builder()
-        .weight_capacity(10)
-        .weigher(|_, value: &String| value.len() as u64)
-        .build()
-        .unwrap();
+    let cache: Cache<u32, String> =
+        Cache::builder().weight_capacity(10).weigher(|_, value: &String| value.len() as u64).build().unwrap();
     cache.insert(1, "aaaa".into());
     cache.insert(2, "bbbb".into());
     assert_eq!(cache.weight(), 8);

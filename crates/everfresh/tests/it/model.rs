@@ -332,7 +332,10 @@ impl Run {
         Run { cache, clock, bench, model, values: 0 }
     }
 
-    fn loader(&mut self, plan: &Plan) -> (u64, impl FnOnce() -> Result<Load<u64>, &'static str> + Send + 'static + use<>) {
+    fn loader(
+        &mut self,
+        plan: &Plan,
+    ) -> (u64, impl FnOnce() -> Result<Load<u64>, &'static str> + Send + 'static + use<>) {
         self.values += 1;
         let (value, plan) = (self.values, plan.clone());
         let (long, short) = (self.model.lifetime(false), self.model.lifetime(true));
@@ -355,9 +358,8 @@ impl Run {
             }
             Op::Insert(key, tag, short) => {
                 self.values += 1;
-                let traits = Traits::new()
-                    .lifetime(self.model.lifetime(*short))
-                    .tags(tag.map(|tag| format!("tag {tag}")));
+                let traits =
+                    Traits::new().lifetime(self.model.lifetime(*short)).tags(tag.map(|tag| format!("tag {tag}")));
                 self.cache.insert_with(*key, self.values, traits);
                 self.model.fence(|flight| flight.key == *key);
                 self.model.store(*key, self.values, *tag, *short, false);

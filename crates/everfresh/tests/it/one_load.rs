@@ -439,7 +439,8 @@ fn l8_a_loader_that_asks_for_its_own_key_is_told() {
     within_a_minute(|| {
         let cache = plain();
         let inner = cache.clone();
-        let outer = cache.get_or_load(&1, move || inner.get_or_load(&1, || 1_u64).map_err(|error| error.is_recursive()));
+        let outer =
+            cache.get_or_load(&1, move || inner.get_or_load(&1, || 1_u64).map_err(|error| error.is_recursive()));
         assert_eq!(outer.unwrap_err().load_error(), Some(&true));
         let inner = cache.clone();
         let other = cache.get_or_load(&1, move || inner.get_or_load(&2, || 2_u64).map(|value| value + 1));

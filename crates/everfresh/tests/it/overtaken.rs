@@ -149,13 +149,8 @@ fn i1_whatever_befalls_a_key_while_it_is_loaded_nothing_old_reappears() {
             drop(caller);
             let expected = match (what, ends) {
                 (Befalls::Insert, _) => Some((INSERTED, Outcome::Hit)),
-                (
-                    Befalls::Remove | Befalls::Invalidate | Befalls::Clear | Befalls::Tag | Befalls::Predicate,
-                    _,
-                ) => None,
-                (Befalls::Expire | Befalls::ExpireAll | Befalls::ExpireTag, Ends::Well) => {
-                    Some((NEW, Outcome::Stale))
-                }
+                (Befalls::Remove | Befalls::Invalidate | Befalls::Clear | Befalls::Tag | Befalls::Predicate, _) => None,
+                (Befalls::Expire | Befalls::ExpireAll | Befalls::ExpireTag, Ends::Well) => Some((NEW, Outcome::Stale)),
                 (_, Ends::Well) => Some((NEW, Outcome::Hit)),
                 _ => None,
             };
@@ -197,9 +192,7 @@ fn r4_whatever_befalls_an_entry_while_it_is_refreshed_nothing_old_reappears() {
                 Befalls::Remove | Befalls::Invalidate | Befalls::Clear | Befalls::Tag | Befalls::Predicate => None,
                 Befalls::Eviction => None,
                 Befalls::HardExpiry if !ended_well => None,
-                Befalls::Expire | Befalls::ExpireAll | Befalls::ExpireTag if ended_well => {
-                    Some((NEW, Outcome::Stale))
-                }
+                Befalls::Expire | Befalls::ExpireAll | Befalls::ExpireTag if ended_well => Some((NEW, Outcome::Stale)),
                 _ if ended_well => Some((NEW, Outcome::Hit)),
                 _ => Some((OLD, Outcome::Stale)),
             };
@@ -207,8 +200,13 @@ fn r4_whatever_befalls_an_entry_while_it_is_refreshed_nothing_old_reappears() {
             let refreshes = cache.stats().refreshes;
             let overtaken = matches!(
                 what,
-                Befalls::Insert | Befalls::Remove | Befalls::Invalidate | Befalls::Clear | Befalls::Tag
-                    | Befalls::Predicate | Befalls::Eviction
+                Befalls::Insert
+                    | Befalls::Remove
+                    | Befalls::Invalidate
+                    | Befalls::Clear
+                    | Befalls::Tag
+                    | Befalls::Predicate
+                    | Befalls::Eviction
             );
             if overtaken && ends == Ends::Well {
                 assert_eq!((refreshes.stored, refreshes.discarded), (0, 1), "{case}");

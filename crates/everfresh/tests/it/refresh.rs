@@ -155,9 +155,7 @@ fn r2_one_pool_can_serve_many_caches() {
 #[test]
 fn r3_a_failure_keeps_the_old_value_and_leaves_the_key_alone_longer_each_time() {
     let Bench { clock, hand, cache } = bench(|builder| {
-        builder
-            .lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(10_000 * MINUTE))
-            .backoff(SECOND, 16 * SECOND)
+        builder.lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(10_000 * MINUTE)).backoff(SECOND, 16 * SECOND)
     });
     cache.insert(1, 1);
     clock.advance(MINUTE);

@@ -169,7 +169,8 @@ fn o3_a_subscription_ends_with_its_guard_and_a_listeners_panic_harms_nobody() {
 
 #[test]
 fn o2_every_word_that_is_told_has_a_name_of_its_own() {
-    let names = [Outcome::Hit, Outcome::Stale, Outcome::Loaded, Outcome::Coalesced, Outcome::Fallback].map(Outcome::name);
+    let names =
+        [Outcome::Hit, Outcome::Stale, Outcome::Loaded, Outcome::Coalesced, Outcome::Fallback].map(Outcome::name);
     assert_eq!(names, ["hit", "stale", "loaded", "coalesced", "fallback"]);
     let causes = [Cause::Evicted, Cause::Expired, Cause::Replaced, Cause::Removed, Cause::Invalidated].map(Cause::name);
     assert_eq!(causes, ["evicted", "expired", "replaced", "removed", "invalidated"]);
@@ -192,6 +193,11 @@ fn o3_the_metrics_adapter_counts_and_measures() {
     names.dedup();
     assert_eq!(
         names,
-        ["everfresh_age_at_serve_seconds", "everfresh_load_seconds", "everfresh_load_waiters", "everfresh_lookups_total"]
+        [
+            "everfresh_age_at_serve_seconds",
+            "everfresh_load_seconds",
+            "everfresh_load_waiters",
+            "everfresh_lookups_total"
+        ]
     );
 }

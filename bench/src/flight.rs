@@ -68,7 +68,8 @@ async fn moka(key: u64, cache: moka::future::Cache<u64, u64>, loads: Arc<AtomicU
 
 /// Runs all contestants, wave by wave in turn.
 pub fn run(waves: usize) -> Vec<Waves> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let ours = everfresh::Cache::builder().capacity(100_000).build().expect("a bound is given");
         let theirs = Arc::new(quick_cache::sync::Cache::new(100_000));

@@ -7,7 +7,8 @@ use crate::keys::scatter;
 use crate::peer;
 
 const ENTRIES: u64 = 1_000_000;
-pub const PEERS: &[&str] = &["everfresh", "papaya", "quick_cache", "scc", "moka", "foyer-s3fifo", "fibre", "cached", "lru"];
+pub const PEERS: &[&str] =
+    &["everfresh", "papaya", "quick_cache", "scc", "moka", "foyer-s3fifo", "fibre", "cached", "lru"];
 
 fn resident() -> Option<u64> {
     let pages = fs::read_to_string("/proc/self/statm").ok()?;

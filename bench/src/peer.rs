@@ -70,9 +70,8 @@ impl<V: Clone + Send + Sync + From<u64> + 'static> Value for V {}
 const HOUR: Duration = Duration::from_secs(3600);
 
 pub const BOUNDED: &[&str] = &["everfresh", "quick_cache", "moka", "foyer-s3fifo", "fibre", "cached", "lru"];
-pub const ALL: &[&str] = &[
-    "everfresh", "papaya", "quick_cache", "scc", "moka", "foyer-s3fifo", "fibre", "fibre-swr", "cached",
-];
+pub const ALL: &[&str] =
+    &["everfresh", "papaya", "quick_cache", "scc", "moka", "foyer-s3fifo", "fibre", "fibre-swr", "cached"];
 
 /// A peer by name; `None` for a name that nobody has.
 pub fn make<V: Value>(name: &str, capacity: usize) -> Option<Box<dyn Peer<V>>> {

@@ -16,7 +16,8 @@ pub struct Trace {
 
 /// The traces of a folder: files of little-endian 64-bit keys that end in `.u64le`.
 pub fn read(folder: &Path) -> Result<Vec<Trace>, String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}; give a folder of .u64le files", folder.display()))?;
+    let entries = fs::read_dir(folder)
+        .map_err(|error| format!("{}: {error}; give a folder of .u64le files", folder.display()))?;
     let mut traces = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
@@ -39,7 +40,11 @@ pub fn made() -> Vec<Trace> {
     let popular = spread(zipf(100_000, 0.9, 500_000, 1));
     let mut scanned = popular.clone();
     scanned.chunks_mut(50_000).enumerate().for_each(|(part, chunk)| {
-        chunk.iter_mut().skip(40_000).enumerate().for_each(|(at, key)| *key = scatter((part * 10_000 + at) as Key + (1 << 40)));
+        chunk
+            .iter_mut()
+            .skip(40_000)
+            .enumerate()
+            .for_each(|(at, key)| *key = scatter((part * 10_000 + at) as Key + (1 << 40)));
     });
     let looped = (0..500_000).map(|at| scatter(at % 10_000)).collect();
     [("zipf", popular), ("zipf+scan", scanned), ("loop", looped)]
@@ -127,7 +132,10 @@ pub fn print(points: &[Point]) {
     let mut behind: Vec<f64> = points.iter().map(|point| point.best() - point.of("everfresh")).collect();
     let mean_behind = behind.iter().sum::<f64>() / behind.len() as f64;
     let worst = behind.iter().copied().fold(f64::MIN, f64::max);
-    println!("points behind the best peer of each point: mean {mean_behind:.2}, median {:.2}, worst {worst:.2}", median(&mut behind));
+    println!(
+        "points behind the best peer of each point: mean {mean_behind:.2}, median {:.2}, worst {worst:.2}",
+        median(&mut behind)
+    );
     let (lost, at) = points
         .iter()
         .map(|point| (point.of("lru") - point.of("everfresh"), point))
@@ -136,7 +144,11 @@ pub fn print(points: &[Point]) {
     println!("worst against exact LRU: {lost:.2} points behind, at {} {}", at.trace, at.capacity);
     let best_peer = BOUNDED.iter().filter(|peer| **peer != "everfresh").map(|peer| mean(peer)).fold(0.0, f64::max);
     let verdict = |holds: bool| if holds { "reached" } else { "MISSED" };
-    println!("    bar: mean above every peer ({:.2} against {best_peer:.2}): {}", mean("everfresh"), verdict(mean("everfresh") > best_peer));
+    println!(
+        "    bar: mean above every peer ({:.2} against {best_peer:.2}): {}",
+        mean("everfresh"),
+        verdict(mean("everfresh") > best_peer)
+    );
     println!("    bar: mean at most 1.0 behind the best peer of each point: {}", verdict(mean_behind <= 1.0));
     println!("    bar: nowhere more than 2 behind exact LRU: {}", verdict(lost <= 2.0));
 }

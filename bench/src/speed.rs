@@ -107,8 +107,7 @@ fn filled(names: &[&str]) -> Vec<(String, Box<dyn Peer<u64>>)> {
         (0..RESIDENT as Key).for_each(|rank| peer.insert(scatter(rank), rank));
         // Some admit by frequency, some with a delay: ask until all are in.
         for _ in 0..20 {
-            let missing: Vec<Key> =
-                (0..RESIDENT as Key).filter(|rank| peer.get(scatter(*rank)).is_none()).collect();
+            let missing: Vec<Key> = (0..RESIDENT as Key).filter(|rank| peer.get(scatter(*rank)).is_none()).collect();
             missing.iter().for_each(|rank| peer.insert(scatter(*rank), *rank));
             if missing.is_empty() {
                 break;
@@ -131,12 +130,24 @@ pub fn run(rounds: usize, each: usize, only: &str) -> Vec<Row> {
         if wanted("hit") {
             let keys: Vec<_> = (0..threads as u64).map(|seed| spread(zipf(RESIDENT, 0.99, each, seed))).collect();
             let peers = filled(peer::ALL);
-            done(race("hit", threads, rounds, each, &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |name| name != "scc")));
+            done(race(
+                "hit",
+                threads,
+                rounds,
+                each,
+                &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |name| name != "scc"),
+            ));
         }
         if wanted("hot") && threads > 1 {
             let keys = vec![vec![scatter(3); each]; threads];
             let peers = filled(peer::ALL);
-            done(race("hot", threads, rounds, each, &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |_| true)));
+            done(race(
+                "hot",
+                threads,
+                rounds,
+                each,
+                &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |_| true),
+            ));
         }
         if wanted("str") {
             done(strings(threads, rounds, each));
@@ -145,7 +156,13 @@ pub fn run(rounds: usize, each: usize, only: &str) -> Vec<Row> {
         let writers: Vec<&str> = peer::ALL.iter().copied().filter(|name| *name != "fibre-swr").collect();
         if wanted("mix") {
             let peers = filled(&writers);
-            done(race("mix", threads, rounds, each, &on_keys(&peers, &universe, |peer, keys| peer.mix_all(keys), |_| false)));
+            done(race(
+                "mix",
+                threads,
+                rounds,
+                each,
+                &on_keys(&peers, &universe, |peer, keys| peer.mix_all(keys), |_| false),
+            ));
         }
         if wanted("readthrough") {
             let peers = filled(&writers);
@@ -207,7 +224,8 @@ fn strings(threads: usize, rounds: usize, each: usize) -> Row {
 }
 
 fn churn(threads: usize, rounds: usize, each: usize) -> Row {
-    let writers: Vec<&str> = peer::ALL.iter().copied().filter(|name| !matches!(*name, "fibre-swr" | "papaya")).collect();
+    let writers: Vec<&str> =
+        peer::ALL.iter().copied().filter(|name| !matches!(*name, "fibre-swr" | "papaya")).collect();
     let peers = filled(&writers);
     let next = AtomicU64::new(1 << 40);
     let next = &next;

@@ -340,7 +340,7 @@ fn errors_are_errors_and_small() {
     is_error(&error);
     assert!(size_of::<everfresh::Error>() <= 32);
     let cache: Cache<u32, u64> = Cache::builder().capacity(1).build().unwrap();
-    let error: LoadError<std::io::Error> = cache.get_or_load(&1, || Err(std::io::Error::other("why"))).unwrap_err();
+    let error: LoadError<std::io::Error> = cache.get_or_load(&1, || Err::<u64, _>(std::io::Error::other("why"))).unwrap_err();
     is_error(&error);
     let boxed: Box<dyn std::error::Error + Send + Sync> = error.into();
     assert_eq!(boxed.to_string(), "why");

@@ -376,7 +376,9 @@ impl Run {
             Op::InvalidateTag(tag) => {
                 self.cache.invalidate_tag(&format!("tag {tag}"));
                 self.model.held.retain(|_, held| !held.tags.contains(tag));
-                self.model.flights.iter_mut().for_each(|flight| drop(flight.struck.insert(*tag)));
+                self.model.flights.iter_mut().for_each(|flight| {
+                    flight.struck.insert(*tag);
+                });
                 self.settle();
             }
             Op::InvalidateMatching(odd) => {
@@ -401,7 +403,9 @@ impl Run {
             Op::ExpireTag(tag) => {
                 self.cache.expire_tag(&format!("tag {tag}"));
                 self.model.expire(|_, held| held.tags.contains(tag));
-                self.model.flights.iter_mut().for_each(|flight| drop(flight.staled.insert(*tag)));
+                self.model.flights.iter_mut().for_each(|flight| {
+                    flight.staled.insert(*tag);
+                });
             }
             Op::ExpireMatching(odd) => {
                 let matches = |key: Key| (key % 2 == 1) == *odd;

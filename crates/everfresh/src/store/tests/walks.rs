@@ -20,7 +20,7 @@ fn a_sweep_asks_only_about_what_is_due() {
     let mut gone = Vec::new();
     let judge = |entry: &Entry<u64, u64>| {
         asked.push(entry.key);
-        if entry.key % 2 == 0 { Judgement::Remove } else { Judgement::KeepUntil(at(80)) }
+        if entry.key.is_multiple_of(2) { Judgement::Remove } else { Judgement::KeepUntil(at(80)) }
     };
     store.sweep(at(49), judge, |removed| gone.push(removed.key));
     asked.sort_unstable();
@@ -52,10 +52,10 @@ fn a_sweep_of_all_asks_about_each_and_the_judge_may_call_the_store() {
         let judge = |entry: &Entry<u64, u64>| {
             asked += 1;
             assert_eq!(get(&store, entry.key), Some(entry.value));
-            if entry.key % 3 == 0 {
+            if entry.key.is_multiple_of(3) {
                 put(&store, entry.key, 7);
             }
-            if entry.key % 2 == 0 { Judgement::Remove } else { Judgement::Keep }
+            if entry.key.is_multiple_of(2) { Judgement::Remove } else { Judgement::Keep }
         };
         let mut gone = Vec::new();
         store.sweep(Moment::NEVER, judge, |removed| gone.push(removed.key));

@@ -15,7 +15,7 @@ cargo xtask <command>
   check        format, clippy with warnings denied, docs, feature combinations, minimal Rust version, where unsafe may stand
   test         all tests and doc tests of the workspace
   safety       the heavy proofs: address and thread sanitizer, model checkers, miri, fuzzing, millions of model cases
-  safety short the same in a few minutes, as CI runs it
+  safety short the model checker and the model test in a few minutes, as CI runs them
   bench [..]   the measuring stand in bench/ with the given arguments; `all` without any
 ";
 

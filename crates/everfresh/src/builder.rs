@@ -408,9 +408,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
             "early_refresh is the beta of XFetch: above 0.0 and finite; 1.0 is usual",
         )?;
         refuse(
-            (self.refresh_ahead.is_some() || self.early_refresh.is_some())
-                && self.lifetime.time_to_live().is_none()
-                && self.lifetime == Lifetime::forever(),
+            (self.refresh_ahead.is_some() || self.early_refresh.is_some()) && self.lifetime.time_to_live().is_none(),
             "refreshing ahead needs a ttl to be ahead of; give lifetime(Lifetime::ttl(..))",
         )?;
         let zero = |bound: Option<Duration>| bound == Some(Duration::ZERO);

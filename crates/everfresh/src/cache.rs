@@ -115,15 +115,25 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     fn load_widely<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Result<V, LoadError<BoxError>> {
-        let loader = self.engine.loader.clone().ok_or(Error::NO_LOADER)?;
+        let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
         let mut bounds = self.bounds();
         if loader.is_async() {
             if in_a_runtime() {
-                return self.engine.look(hash, key, None).map(|answer| answer.value).ok_or(Error::WRONG_DOOR.into());
+                let Some(answer) = self.engine.look(hash, key, None) else {
+                    return Err(self.refused(Error::WRONG_DOOR));
+                };
+                self.engine.conclude(None, answer.outcome, Some(answer.age), answer.refresh);
+                return Ok(answer.value);
             }
             bounds.elsewhere = true;
         }
         drive(self.engine.obtain(hash, key, bounds, loader)).map(|answer| answer.value)
+    }
+
+    /// A lookup that ends before it begins has an outcome, too.
+    fn refused(&self, error: Error) -> LoadError<BoxError> {
+        self.engine.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded);
+        error.into()
     }
 
     /// As [`try_get`](Cache::try_get) for a cache with an asynchronous loader of its own.
@@ -135,7 +145,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         if let Some(value) = self.get_plainly(hash, key) {
             return Ok(value);
         }
-        let loader = self.engine.loader.clone().ok_or(Error::NO_LOADER)?;
+        let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
     }
 

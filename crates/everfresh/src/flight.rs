@@ -546,11 +546,11 @@ pub(crate) async fn leading_all<K, V, F: Future>(flights: &[Arc<Flight<K, V>>], 
     .await
 }
 
-/// While it lives, this thread is inside the loader of so many flights.
-struct Inside(usize);
+/// While it lives, this thread is inside the loader of so many flights, or lands what it made.
+pub(crate) struct Inside(usize);
 
 impl Inside {
-    fn enter<K, V>(flights: &[Arc<Flight<K, V>>]) -> Inside {
+    pub(crate) fn enter<K, V>(flights: &[Arc<Flight<K, V>>]) -> Inside {
         let addresses = flights.iter().map(address);
         let entered = LED_FROM_HERE.try_with(|led| led.borrow_mut().extend(addresses)).is_ok();
         Inside(if entered { flights.len() } else { 0 })

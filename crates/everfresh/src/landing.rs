@@ -10,7 +10,7 @@ use crate::engine::{Engine, Hasher, Key, Negative, Value};
 use crate::entry::Entry;
 use crate::error::Failure;
 use crate::event::{Cause, Ending, Event, NotStored};
-use crate::flight::{Flight, Landing, Leader, Purpose, Validity};
+use crate::flight::{Flight, Inside, Landing, Leader, Purpose, Validity};
 use crate::history::History;
 use crate::lifetime::Freshness;
 use crate::load::{Load, Loaded, Traits};
@@ -40,6 +40,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         origin: Origin,
     ) -> Landed<V> {
         let flight = Arc::clone(leader.flight());
+        // A clone, weigher or predicate that asks for the key it is called for waits for itself, as its loader would.
+        let _inside = Inside::enter(std::slice::from_ref(&flight));
         let now = self.clock.now();
         let landed = match made {
             Ok(Load::Loaded(loaded)) => self.land_value(&mut leader, &flight, loaded, now, origin),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
-use crate::event::RefreshStatus;
+use crate::event::{Outcome, RefreshStatus};
 use crate::handle::Refreshing;
 use crate::housekeeper;
 
@@ -54,7 +54,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`warm`](Cache::warm) in a task.
     pub async fn warm_async(&self, keys: impl IntoIterator<Item = K>) -> usize {
         let keys: Vec<K> = keys.into_iter().collect();
-        let wanted = keys.iter().filter(|key| self.lookup(*key).max_stale(Duration::ZERO).peek().is_none());
+        let is_fresh = |key: &&K| self.peek_answer(*key, None).is_some_and(|answer| answer.outcome == Outcome::Hit);
+        let wanted = keys.iter().filter(|key| !is_fresh(key));
         self.renew(wanted).await;
         keys.iter().filter(|key| self.contains(*key)).count()
     }

@@ -75,7 +75,7 @@ fn what_is_right_is_not_refused() {
     let right: [Change; 8] = [
         |it| it.capacity(1),
         |it| it.weight_capacity(u64::MAX).weigher(|_, value| *value),
-        |it| it.unbounded().lifetime(Lifetime::ttl(Duration::from_nanos(1)).jitter(0.999)),
+        |it| it.unbounded().lifetime(Lifetime::ttl(Duration::from_secs(86_400)).jitter(0.999)),
         |it| it.capacity(usize::MAX),
         |it| it.capacity(1).refresh_timeout(None).max_refreshes(0),
         |it| it.capacity(1).max_waiters(0),
@@ -255,12 +255,12 @@ fn a_loader_that_borrows_runs_here_and_starts_no_refresh() {
 
 #[test]
 fn max_stale_narrows_what_is_served_without_waiting() {
-    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let clock = ManualClock::new();
     let cache: Cache<u32, u64> = Cache::builder()
         .capacity(10)
         .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE).stale_if_error(10 * MINUTE))
         .clock(clock.clone())
-        .spawner(hand)
+        .max_refreshes(0)
         .build()
         .unwrap();
     cache.insert(1, 1);
@@ -340,7 +340,8 @@ fn errors_are_errors_and_small() {
     is_error(&error);
     assert!(size_of::<everfresh::Error>() <= 32);
     let cache: Cache<u32, u64> = Cache::builder().capacity(1).build().unwrap();
-    let error: LoadError<std::io::Error> = cache.get_or_load(&1, || Err::<u64, _>(std::io::Error::other("why"))).unwrap_err();
+    let error: LoadError<std::io::Error> =
+        cache.get_or_load(&1, || Err::<u64, _>(std::io::Error::other("why"))).unwrap_err();
     is_error(&error);
     let boxed: Box<dyn std::error::Error + Send + Sync> = error.into();
     assert_eq!(boxed.to_string(), "why");

@@ -3,9 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 
-use everfresh::{
-    AsKey, Cache, Cause, Ending, Event, Job, NotStored, Outcome, RefreshStatus, Spawn, SpawnError, Task,
-};
+use everfresh::{AsKey, Cache, Cause, Ending, Event, Job, NotStored, Outcome, RefreshStatus, Spawn, SpawnError, Task};
 
 use crate::kit::{Count, SECOND};
 

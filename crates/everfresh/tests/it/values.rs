@@ -4,9 +4,9 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use everfresh::{AsKey, Cache, Eviction, Lifetime, ManualClock, Outcome};
+use everfresh::{AsKey, Cache, Eviction, Outcome};
 
-use crate::kit::{Hand, MINUTE, SECOND, within_a_minute};
+use crate::kit::within_a_minute;
 
 #[test]
 fn v1_each_caller_owns_what_it_gets() {
@@ -174,113 +174,6 @@ fn v3_a_struct_of_borrowed_parts_finds_the_struct_of_owned_ones() {
     by_text.insert("a".into(), 1);
     assert_eq!((by_text.get("a"), by_text.get(&"a".to_owned())), (Some(1), Some(1)));
     assert!(!by_text.contains("b"));
-}
-
-type Slot = Arc<OnceLock<Cache<Chatty, Chatty>>>;
-
-/// A key and a value that call the cache that holds them whenever they are cloned or dropped.
-#[derive(Default)]
-struct Chatty {
-    number: u32,
-    cache: Option<Slot>,
-}
-
-thread_local! {
-    static DEPTH: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-impl Chatty {
-    fn quiet(number: u32) -> Chatty {
-        Chatty { number, cache: None }
-    }
-
-    fn talk(&self) {
-        let Some(cache) = self.cache.as_ref().and_then(|slot| slot.get()) else { return };
-        let depth = DEPTH.get();
-        if depth >= 3 {
-            return;
-        }
-        DEPTH.set(depth + 1);
-        let _ = cache.get(&Chatty::quiet(self.number));
-        let _ = cache.peek(&Chatty::quiet(self.number + 1));
-        cache.insert(Chatty::quiet(100 + self.number), Chatty::quiet(1));
-        cache.invalidate(&Chatty::quiet(101 + self.number));
-        let _ = cache.get_or_load(&Chatty::quiet(200 + self.number), || Chatty::quiet(2));
-        let _ = cache.entries();
-        cache.expire_tag("tag");
-        DEPTH.set(depth);
-    }
-}
-
-impl Clone for Chatty {
-    fn clone(&self) -> Chatty {
-        self.talk();
-        Chatty { number: self.number, cache: self.cache.clone() }
-    }
-}
-
-impl Drop for Chatty {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.talk();
-        }
-    }
-}
-
-impl PartialEq for Chatty {
-    fn eq(&self, other: &Chatty) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Chatty {}
-
-impl Hash for Chatty {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.number.hash(state);
-    }
-}
-
-#[test]
-fn m5_keys_and_values_may_call_their_cache_when_they_are_cloned_and_dropped() {
-    for eviction in [Eviction::S3Fifo, Eviction::Lru] {
-        within_a_minute(move || {
-            let slot = Slot::default();
-            let (clock, hand) = (ManualClock::new(), Hand::default());
-            let cache = Cache::builder()
-                .capacity(4)
-                .eviction(eviction)
-                .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE))
-                .prompt_drop(true)
-                .negative_ttl(MINUTE)
-                .clock(clock.clone())
-                .spawner(hand.clone())
-                .build()
-                .unwrap();
-            assert!(slot.set(cache.clone()).is_ok());
-            let chatty = |number| Chatty { number, cache: Some(Arc::clone(&slot)) };
-            for number in 0..20 {
-                cache.insert(chatty(number), chatty(number));
-                let again = chatty(number);
-                let _ = cache.get_or_load(&chatty(number + 1), move || again);
-                let _ = cache.get_or_load(&chatty(number + 2), || Err::<Chatty, _>("bad"));
-                clock.advance(11 * SECOND);
-                let renewed = chatty(number);
-                let _ = cache.lookup(&chatty(number)).load(move || renewed);
-                hand.run();
-                drop(cache.remove(&chatty(number)));
-                cache.invalidate_matching(|key, _| key.number % 3 == 0);
-                if number % 5 == 0 {
-                    cache.clear();
-                    cache.reclaim();
-                }
-            }
-            assert!(cache.len() <= 4);
-            let stats = cache.stats();
-            assert!(stats.lookups() > 60 && stats.left.invalidated > 0);
-            drop(slot);
-        });
-    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 //! Every load notes at which point of the history it began. An entry is judged, when it is read, by what came after.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::moment::Moment;
-use crate::sync::raced::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::lock;
 
 /// Where in the history a load began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -155,24 +155,6 @@ fn r1_many_readers_of_a_stale_key_start_one_refresh() {
 }
 
 #[test]
-fn r4_an_eviction_discards_the_refresh_of_what_was_evicted() {
-    explore(|| {
-        let clock = ManualClock::new();
-        let cache = cache(&clock);
-        cache.insert(1, 10);
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(cache.get_or_load(&1, || 11_u64).unwrap(), 10);
-        for key in 2..12 {
-            cache.insert(key, u64::from(key));
-            assert!(cache.len() <= 4);
-        }
-        assert_eq!(cache.close(Duration::from_secs(1)), 0);
-        assert!(matches!(cache.get(&1), None | Some(11)));
-        assert!(cache.len() <= 4);
-    });
-}
-
-#[test]
 fn l2_everybody_who_joined_a_failing_load_gets_its_error() {
     explore(|| {
         let cache = cache(&ManualClock::new());

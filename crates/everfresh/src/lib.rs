@@ -5,12 +5,16 @@ mod beneath;
 mod builder;
 mod cache;
 mod clock;
+#[cfg(feature = "macros")]
+pub mod data;
 mod drive;
 mod engine;
 mod entry;
 mod error;
 mod event;
 mod flight;
+#[cfg(feature = "macros")]
+mod functions;
 #[cfg(everfresh_fuzz)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -33,6 +37,8 @@ mod obtain;
 mod pool;
 mod reclaim;
 mod refresh;
+#[cfg(feature = "macros")]
+pub mod resource;
 mod schedule;
 mod spawn;
 mod stats;
@@ -51,6 +57,15 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+#[cfg(feature = "macros")]
+pub use everfresh_macros::{cache_data, cache_resource};
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use functions::glue as __private;
+#[cfg(feature = "macros")]
+pub use functions::{
+    CachedFunction, KeyArgument, Kind, Registered, Registry, Runtime, Shared, close, close_async, registry, runtime,
+};
 pub use handle::Refreshing;
 pub use key::AsKey;
 pub use level::{LevelFuture, SecondLevel};

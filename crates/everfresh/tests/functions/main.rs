@@ -1,0 +1,7 @@
+//! Cached functions: what stands above a function keeps what the cache promises.
+#![cfg(feature = "macros")]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "tests")]
+
+#[path = "../it/kit.rs"]
+mod kit;
+mod places;

@@ -2,9 +2,9 @@
 #![cfg(feature = "macros")]
 #![allow(missing_docs, unreachable_pub, dead_code, unused_variables, reason = "tests")]
 
+mod errors;
 #[path = "../it/kit.rs"]
 mod kit;
-mod errors;
 mod places;
 mod refreshing;
 mod sharing;

@@ -100,7 +100,10 @@ fn skipped_arguments_and_those_that_begin_with_an_underscore_are_not_in_the_key(
     fn row(connection: &Connection, id: u32, _trace: &str) -> u32 {
         connection.0 + id
     }
-    assert_eq!((row(&Connection(10), 1, "a"), row(&Connection(20), 1, "b"), row(&Connection(20), 2, "c")), (11, 11, 22));
+    assert_eq!(
+        (row(&Connection(10), 1, "a"), row(&Connection(20), 1, "b"), row(&Connection(20), 2, "c")),
+        (11, 11, 22)
+    );
     row::clear_for(1);
     assert_eq!((row::peek(1), row::peek(2)), (None, Some(22)));
 }
@@ -286,9 +289,7 @@ async fn asynchronous_functions_are_cached_as_they_are() {
 fn many_arguments_are_one_key() {
     #[cache_data]
     #[allow(clippy::too_many_arguments)]
-    fn twelve(
-        a: u8, b: u8, c: &str, d: u8, e: u8, f: u8, g: &[u8], h: u8, i: u8, j: u8, k: u8, l: String,
-    ) -> u64 {
+    fn twelve(a: u8, b: u8, c: &str, d: u8, e: u8, f: u8, g: &[u8], h: u8, i: u8, j: u8, k: u8, l: String) -> u64 {
         [a, b, d, e, f, h, i, j, k].iter().map(|&it| u64::from(it)).sum::<u64>() + (c.len() + g.len() + l.len()) as u64
     }
     let of = |l: &str| twelve(1, 1, "c", 1, 1, 1, &[1], 1, 1, 1, 1, l.to_owned());

@@ -79,7 +79,11 @@ fn v2_released_once_for_each_way_out() {
     db::clear_for(2);
     assert_eq!(closed(), [0, 1, 3], "cleared");
     HAND.run();
-    assert_eq!((closed(), db::stats().not_stored.overtaken), (vec![0, 1, 3, 4], 1), "made by a refresh that was overtaken");
+    assert_eq!(
+        (closed(), db::stats().not_stored.overtaken),
+        (vec![0, 1, 3, 4], 1),
+        "made by a refresh that was overtaken"
+    );
     assert_eq!(NotStored::Overtaken.name(), "overtaken");
     CLOCK.advance(2 * MINUTE);
     db::handle().cache().reclaim();
@@ -103,7 +107,11 @@ fn v2_validate_is_asked_before_each_serve_and_what_fails_is_made_anew() {
         Db::open(&OPENED, &CLOSED)
     }
     let alive = Arc::clone(&db("a").alive);
-    assert_eq!((db("a").number, db("a").number, ASKED.load(Ordering::SeqCst)), (0, 0, 2), "not asked of what was just made");
+    assert_eq!(
+        (db("a").number, db("a").number, ASKED.load(Ordering::SeqCst)),
+        (0, 0, 2),
+        "not asked of what was just made"
+    );
     alive.store(false, Ordering::SeqCst);
     let answer = db::answer("a");
     assert_eq!((answer.value.number, answer.outcome, db::stats().left.invalidated), (1, Outcome::Loaded, 1));

@@ -35,29 +35,29 @@ fn by_name(name: &str, day: u32) -> u64 {
     name.len() as u64 + u64::from(day)
 }
 
-#[cached(max_size = 10_000, key = "(String, u32)", convert = "{ (name.to_owned(), day) }")]
+#[cached(max_size = 10_000, key = "(String, u32)", convert = { (name.to_owned(), day) })]
 fn cached_by_name(name: &str, day: u32) -> u64 {
     name.len() as u64 + u64::from(day)
 }
 
-#[concurrent_cached(max_size = 10_000, key = "(String, u32)", convert = "{ (name.to_owned(), day) }")]
+#[concurrent_cached(max_size = 10_000, key = "(String, u32)", convert = { (name.to_owned(), day) })]
 fn concurrent_by_name(name: &str, day: u32) -> u64 {
     name.len() as u64 + u64::from(day)
 }
 
 /// One row for a number as the key, one for a borrowed name and a number.
 pub fn rows(threads: usize, rounds: usize, each: usize) -> Vec<Row> {
-    let keys: Vec<Vec<usize>> = (0..threads as u64).map(|seed| zipf(KEYS, 0.99, each, seed)).collect();
+    let keys: Vec<Vec<u64>> = (0..threads as u64).map(|seed| zipf(KEYS, 0.99, each, seed)).collect();
     let names: Vec<String> = (0..KEYS).map(|rank| format!("product:{rank:016x}")).collect();
     let (keys, names) = (&keys, &names);
     let number = |name: &str, call: fn(u64) -> u64| -> Contestant<'_> {
         (0..KEYS as u64).for_each(|key| assert_eq!(call(key), key + 1));
-        let work = move |thread: usize| keys[thread].iter().filter(|&&key| black_box(call(key as u64)) > 0).count();
+        let work = move |thread: usize| keys[thread].iter().filter(|&&key| black_box(call(key)) > 0).count();
         (name.to_owned(), Box::new(work), true)
     };
     let named = |name: &str, call: fn(&str, u32) -> u64| -> Contestant<'_> {
         names.iter().for_each(|name| assert_eq!(call(name, 1), name.len() as u64 + 1));
-        let work = move |thread: usize| keys[thread].iter().filter(|&&key| black_box(call(&names[key], 1)) > 0).count();
+        let work = move |thread: usize| keys[thread].iter().filter(|&&key| black_box(call(&names[key as usize], 1)) > 0).count();
         (name.to_owned(), Box::new(work), true)
     };
     let numbers = [

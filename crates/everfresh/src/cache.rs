@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
+use crate::entry::Entry;
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
@@ -299,7 +300,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     #[cold]
     #[inline(never)]
-    fn tell(&self, found: &crate::entry::Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
+    fn tell(&self, found: &Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
         let age = Some(self.engine.clock.now().since(found.loaded_at));
         let key = Some(&found.key);
         self.engine.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
@@ -329,7 +330,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
     pub fn insert(&self, key: K, value: V) {
-        self.insert_with(key, value, Traits::new());
+        let engine = &self.engine;
+        if !engine.policy.is_plain() {
+            return self.insert_with(key, value, Traits::new());
+        }
+        let hash = self.hash(&key);
+        engine.store.prepare(hash);
+        let weight = engine.weigh(&key, &value, None);
+        engine.flights.fence(hash, &key);
+        let now = engine.clock.now();
+        let entry = engine.plain_entry(key, value, engine.history.now(), now);
+        self.put(hash, entry, weight, now);
     }
 
     /// Puts a value with a lifetime, weight, tags or token of its own.
@@ -337,6 +348,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let engine = &self.engine;
         let traits = traits.into();
         let hash = self.hash(&key);
+        engine.store.prepare(hash);
         let weight = engine.weigh(&key, &value, traits.weight);
         engine.flights.fence(hash, &key);
         let now = engine.clock.now();
@@ -348,6 +360,12 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             }
         };
         let entry = engine.entry(key, value, traits, tags, began, (now, Duration::ZERO));
+        self.put(hash, entry, weight, now);
+    }
+
+    #[inline]
+    fn put(&self, hash: u64, entry: Entry<K, V>, weight: u64, now: Moment) {
+        let engine = &self.engine;
         self.forget_negative(hash, &entry.key);
         let deadline = engine.deadline(&entry);
         if deadline <= now {
@@ -357,7 +375,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             engine.tell_not_stored(&entry.key, NotStored::NotServable);
             return;
         }
-        let insertion = engine.store.insert(hash, entry, weight, deadline, now);
+        let insertion = engine.store.put(hash, entry, (weight, deadline), now, engine.listeners.any());
         engine.settle_insertion(insertion, Cause::Replaced);
         if deadline != Moment::NEVER {
             engine.keep_reclaiming();

@@ -19,7 +19,7 @@ use crate::loader::WideLoader;
 use crate::moment::Moment;
 use crate::pool::{Background, RefreshPool};
 use crate::stats::Counters;
-use crate::store::{Insertion, PushedOut, Removed, Store};
+use crate::store::{Insertion, PushedOut, Removed, Store, Unseen};
 
 /// What a key must be able to do.
 pub trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
@@ -53,6 +53,14 @@ pub(crate) struct Policy<K, V> {
     pub(crate) wait_at_most: Option<Duration>,
     pub(crate) max_waiters: usize,
     pub(crate) backoff: (Duration, Duration),
+}
+
+impl<K, V> Policy<K, V> {
+    /// Whether an entry without traits has nothing extra.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.lifetime.idle_bound().is_none() && self.early_refresh.is_none()
+    }
 }
 
 /// A remembered error or absence.
@@ -202,6 +210,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         own.unwrap_or_else(|| self.policy.weigher.as_ref().map_or(1, |weigh| weigh(key, value)))
     }
 
+    /// The entry for a value without traits, where [`Policy::is_plain`] holds.
+    #[inline]
+    pub(crate) fn plain_entry(&self, key: K, value: V, began: Began, now: Moment) -> Entry<K, V> {
+        let fresh_until = self.policy.lifetime.fresh_until(now, fastrand::f64);
+        Entry::new(key, value, now, fresh_until, began, None)
+    }
+
     /// The entry for a value whose load ended now.
     pub(crate) fn entry(
         &self,
@@ -212,6 +227,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         began: Began,
         (now, load_took): (Moment, Duration),
     ) -> Entry<K, V> {
+        if traits.are_none() && self.policy.is_plain() {
+            return self.plain_entry(key, value, began, now);
+        }
         let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
         let fresh_until = lifetime.fresh_until(now, fastrand::f64);
         let plain = traits.lifetime.is_none()
@@ -271,6 +289,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 PushedOut::Expired => Cause::Expired,
             };
             self.depart(gone, cause);
+        }
+        if insertion.unseen != Unseen::default() {
+            self.counters.left_unseen(insertion.unseen, replaced);
         }
         if let Some(refused) = insertion.refused {
             self.tell_not_stored(&refused.key, NotStored::TooHeavy);

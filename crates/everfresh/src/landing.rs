@@ -164,7 +164,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let deadline = self.deadline(&entry);
         if flight.purpose == Purpose::Load || flight.is_adopted() {
-            return Ok(self.store.insert(flight.hash, entry, weight, deadline, now));
+            let wanted = self.listeners.any();
+            return Ok(self.store.put(flight.hash, entry, (weight, deadline), now, wanted));
         }
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
         self.store

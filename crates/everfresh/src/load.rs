@@ -63,6 +63,12 @@ impl Traits {
         Traits::default()
     }
 
+    /// Whether there are none.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.lifetime.is_none() && self.weight.is_none() && self.tags.is_empty() && self.token.is_none()
+    }
+
     /// A lifetime of its own, instead of the cache's.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Traits {
         self.lifetime = Some(lifetime);

@@ -119,7 +119,8 @@ impl Ticks {
     fn exact(&self) -> u64 {
         let origin = self.origin();
         let before = counter::read();
-        let now = u64::try_from(origin.instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = origin.instant.elapsed();
+        let now = elapsed.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(elapsed.subsec_nanos()));
         if let Some(before) = before {
             let since = before.wrapping_sub(self.anchored_at.load(Ordering::Relaxed));
             // A quarter of the trusted stretch, so that a busy process never runs out of it.

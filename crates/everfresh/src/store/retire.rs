@@ -11,7 +11,7 @@ use crate::sync::{MutexGuard, Ordering};
 /// Removed entries after which it is looked whether a barrier has passed: a thirty-second of the shard, but at least so
 /// many; and so often before this shard raises one itself.
 const STEP: usize = 8;
-const MOST_STEPS: usize = 6;
+const MOST_STEPS: usize = 2;
 
 impl<K, V> Shard<K, V> {
     /// Puts a node among the garbage. With the lock held, and after its slot was overwritten.
@@ -41,6 +41,9 @@ impl<K, V> Shard<K, V> {
     pub(super) fn unlock<'s>(&'s self, state: MutexGuard<'s, State<K, V>>) {
         if state.reach.garbage.fresh.len() >= state.reach.collect_at {
             self.tidy(state);
+        } else if self.prompt && !state.reach.garbage.fresh.is_empty() {
+            drop(state);
+            self.collect_all();
         }
     }
 

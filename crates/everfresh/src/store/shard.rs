@@ -29,7 +29,7 @@ pub(super) struct Shard<K, V> {
     pub(super) waiting: AtomicUsize,
     pub(super) len: AtomicUsize,
     pub(super) pool: Pool<K, V>,
-    state: Mutex<State<K, V>>,
+    pub(super) state: Mutex<State<K, V>>,
 }
 
 /// Begins a new line.
@@ -148,7 +148,7 @@ impl<K, V> Shard<K, V> {
 
     /// The table of now, which may be an old one a moment later.
     #[inline(always)]
-    fn current(&self) -> Option<&Table<K, V>> {
+    pub(super) fn current(&self) -> Option<&Table<K, V>> {
         // SeqCst: also pairs with the store in `publish`, so that the table is seen as it was built.
         let table = self.table.load(Ordering::SeqCst);
         // SAFETY: tables are freed with the shard only.

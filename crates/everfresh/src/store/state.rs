@@ -1,6 +1,7 @@
 //! What the holder of a shard's lock knows: all that readers do not need.
 
 use crate::moment::Moment;
+use crate::store::ahead::prefetch;
 use crate::store::barrier::Stamp;
 use crate::store::clock::Clock;
 use crate::store::hazard::Guarded;
@@ -98,6 +99,8 @@ pub(super) struct Lines {
     /// Empty unless the bound is a weight.
     weights: Vec<[u64; WAYS]>,
     weighted: bool,
+    /// No deadline comes before this one.
+    soonest: u32,
 }
 
 /// No deadline.
@@ -125,16 +128,30 @@ fn moment(units: u32) -> Moment {
 
 impl Lines {
     pub(super) fn new(weighted: bool) -> Lines {
-        Lines { weighted, ..Lines::default() }
+        Lines { weighted, soonest: NEVER, ..Lines::default() }
+    }
+
+    /// Asks for what is noted of a bucket.
+    #[inline]
+    pub(super) fn prefetch(&self, bucket: usize) {
+        if let Some(line) = self.deadlines.get(bucket) {
+            prefetch(line);
+        }
     }
 
     pub(super) fn deadline(&self, place: Place) -> Moment {
         self.deadlines.get(place.bucket()).map_or(Moment::NEVER, |line| moment(line[place.slot()]))
     }
 
-    /// Whether any entry ever had one, in this table or a smaller one before it.
-    pub(super) fn have_deadlines(&self) -> bool {
-        !self.deadlines.is_empty()
+    /// Whether any entry may be over at `now`.
+    #[inline]
+    pub(super) fn may_be_due(&self, now: Moment) -> bool {
+        self.soonest <= passed(now)
+    }
+
+    /// Looks anew what the soonest deadline is.
+    pub(super) fn find_soonest(&mut self) {
+        self.soonest = self.deadlines.iter().map(|line| line[SOONEST]).min().unwrap_or(NEVER);
     }
 
     pub(super) fn weight(&self, place: Place) -> u64 {
@@ -158,6 +175,7 @@ impl Lines {
         let line = &mut self.deadlines[place.bucket()];
         line[place.slot()] = deadline;
         line[SOONEST] = line[SOONEST].min(deadline);
+        self.soonest = self.soonest.min(deadline);
     }
 
     /// The slots of a bucket whose deadline has come.
@@ -195,7 +213,12 @@ impl Lines {
     pub(super) fn resized(&self, buckets: usize) -> Lines {
         let deadlines = if self.deadlines.is_empty() { 0 } else { buckets };
         let weights = if self.weighted { buckets } else { 0 };
-        Lines { deadlines: vec![[NEVER; 16]; deadlines], weights: vec![[0; WAYS]; weights], weighted: self.weighted }
+        Lines {
+            deadlines: vec![[NEVER; 16]; deadlines],
+            weights: vec![[0; WAYS]; weights],
+            weighted: self.weighted,
+            soonest: self.soonest,
+        }
     }
 
     /// Takes over what `other` notes of its place.
@@ -217,6 +240,7 @@ impl Lines {
         assert!(self.deadlines.is_empty() || self.deadlines.len() == buckets, "a deadline line for each bucket");
         assert!(!self.weighted || self.weights.len() == buckets, "a weight line for each bucket");
         for (bucket, line) in self.deadlines.iter().enumerate() {
+            assert!(self.soonest <= line[SOONEST], "bucket {bucket} has an earlier deadline than all");
             for slot in 0..WAYS {
                 assert!(line[SOONEST] <= line[slot], "bucket {bucket} has an earlier deadline than its soonest");
                 assert!(line[slot] == NEVER || taken(Place::new(bucket, slot)), "a free slot has a deadline");

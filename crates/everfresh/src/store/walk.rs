@@ -34,6 +34,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 let Some(slice) = slice else { break };
                 self.judge(shard, slice, &mut judge, &mut condemned);
             }
+            shard.lock().lines.find_soonest();
             shard.collect_all();
         }
     }

@@ -9,7 +9,7 @@ use crate::clock::Timepiece;
 use crate::entry::{Attempt, Entry, Extra, Idle};
 use crate::error::Failure;
 use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
-use crate::flight::Flights;
+use crate::flight::{Flight, Flights};
 use crate::history::{Began, History, Standing, Tag};
 use crate::housekeeper::Purpose;
 use crate::level::SecondLevel;
@@ -79,8 +79,12 @@ pub(crate) struct Engine<K, V, S> {
     /// No worker could be had; tried again from this moment on.
     pub(crate) unavailable_until: AtomicU64,
     pub(crate) told_unavailable: AtomicBool,
-    /// Entries were invalidated by tag or all at once, and their room is not given back yet.
-    pub(crate) struck: AtomicBool,
+    /// How often entries were invalidated by tag or all at once.
+    pub(crate) strikes: AtomicU64,
+    /// How many of those strikes came before a sweep that has given back the room of what they struck.
+    pub(crate) swept: AtomicU64,
+    /// A sweep after a strike is due, and has not begun.
+    pub(crate) sweep_is_due: AtomicBool,
     /// Somebody reclaims expired entries already.
     pub(crate) reclaiming: AtomicBool,
     /// Why chores are done for this cache.
@@ -142,20 +146,22 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// How many entries there are, without those that an invalidation has struck but no sweep has met yet.
     pub(crate) fn len(&self) -> usize {
-        if !self.struck.load(Ordering::Acquire) {
+        // Acquire: pairs with the Release in `sweep`.
+        if self.swept.load(Ordering::Acquire) == self.strikes.load(Ordering::Acquire) {
             return self.store.len();
         }
         let now = self.clock.now();
         self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
     }
 
-    /// What a loader may look at, whatever its age, unless it was invalidated.
-    pub(crate) fn previous(&self, hash: u64, key: &K) -> Option<Previous<V>> {
-        let found = self.store.peek(hash, key)?;
+    /// What the loader of a flight may look at, whatever its age, unless it was invalidated.
+    pub(crate) fn previous(&self, flight: &Flight<K, V>) -> Option<Previous<V>> {
+        let found = self.store.peek(flight.hash, &flight.key)?;
         let now = self.clock.now();
         if self.stage(&found, now).gone {
             return None;
         }
+        flight.note_shown(found.value.clone());
         Some(Previous {
             value: found.value.clone(),
             age: now.since(found.loaded_at),

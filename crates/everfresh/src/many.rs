@@ -166,6 +166,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             Freshness::Fallback | Freshness::Expired => return false,
         };
+        if let Some(idle) = entry.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
+            idle.touch(now);
+        }
         sorted.found.insert(key.clone(), entry.value.clone());
         self.conclude(Some(key), outcome, Some(now.since(entry.loaded_at)), refresh);
         true

@@ -21,8 +21,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let now = self.clock.now();
         if due == Moment::NEVER {
             // Before the first look: what is struck while the sweep is under way needs another one.
-            self.struck.store(false, Ordering::Release);
+            self.sweep_is_due.store(false, Ordering::Release);
         }
+        let strikes = self.strikes.load(Ordering::Acquire);
         let judge = |entry: &Entry<K, V>| {
             let stage = self.stage(entry, now);
             if stage.gone {
@@ -45,6 +46,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 if over { Judgement::Remove } else { Judgement::Keep }
             };
             negatives.sweep(due, judge, |gone| drop(gone));
+        }
+        if due == Moment::NEVER {
+            // Release: whoever sees it sees the store without what was struck.
+            self.swept.fetch_max(strikes, Ordering::Release);
         }
     }
 
@@ -71,8 +76,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Gives back what an invalidation has struck, soon and on another thread; here, if no thread can be had.
     pub(crate) fn sweep_soon(self: &Arc<Self>) {
-        if self.struck.swap(true, Ordering::AcqRel) {
-            // The sweep that is due already looks at everything after this.
+        self.strikes.fetch_add(1, Ordering::AcqRel);
+        if self.sweep_is_due.swap(true, Ordering::AcqRel) {
+            // That one looks at everything after this.
             return;
         }
         let engine = Arc::downgrade(self);

@@ -39,8 +39,8 @@ where
     /// Given back last: whoever waits for the pool to be idle finds all of this done.
     _permit: Option<Permit>,
     _running: Running,
-    /// The spawner took it.
-    accepted: Arc<AtomicBool>,
+    /// The spawner took it, or it was dropped before its end; the second of the two to happen tells that both did.
+    one_of_two: Arc<AtomicBool>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
@@ -208,14 +208,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: Detached<K, V>,
         permit: Option<Permit>,
     ) -> Result<(), SpawnError> {
-        let accepted = Arc::new(AtomicBool::new(false));
+        let one_of_two = Arc::new(AtomicBool::new(false));
+        let flight = Arc::clone(leader.flight());
         let behind = Behind {
             engine: Arc::clone(self),
-            flight: Arc::clone(leader.flight()),
+            flight: Arc::clone(&flight),
             leader: Some(leader),
             _permit: permit,
             _running: self.background.begin(),
-            accepted: Arc::clone(&accepted),
+            one_of_two: Arc::clone(&one_of_two),
         };
         let Detached { wants_previous, work } = loader;
         #[cfg(feature = "tracing")]
@@ -234,8 +235,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
         };
         if taken.is_ok() {
-            accepted.store(true, Ordering::Release);
-            self.told_unavailable.store(false, Ordering::Relaxed);
+            if one_of_two.swap(true, Ordering::AcqRel) {
+                self.note_dropped(&flight);
+            } else {
+                self.told_unavailable.store(false, Ordering::Relaxed);
+            }
         }
         taken
     }
@@ -249,6 +253,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 flight.release_claim(&entry);
             }
         });
+    }
+
+    /// Counts and tells that accepted work was dropped before its end.
+    pub(crate) fn note_dropped(&self, flight: &Flight<K, V>) {
+        let now = self.clock.now();
+        self.report(flight, Ending::Abandoned, now);
+        self.note_unavailable(now, &SpawnError::new("the work was dropped before its end"));
     }
 
     /// Whether background work may be tried at all now.
@@ -285,7 +296,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
 impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     fn previous(&self, wanted: bool) -> Option<Previous<V>> {
-        if wanted { self.engine.previous(self.flight.hash, &self.flight.key) } else { None }
+        if wanted { self.engine.previous(&self.flight) } else { None }
     }
 
     fn run_blocking(mut self, load: impl FnOnce(&Self) -> Made<V, Failure>) {
@@ -305,7 +316,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
             let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));
             async move {
                 let later = async {
-                    let previous = if wants_previous { engine.previous(flight.hash, &flight.key) } else { None };
+                    let previous = if wants_previous { engine.previous(&flight) } else { None };
                     load(&flight.key, previous).await
                 };
                 engine.make_by(&flight, later).await
@@ -348,10 +359,8 @@ impl<K: Key, V: Value, S: Hasher> Drop for Behind<K, V, S> {
         let Some(leader) = self.leader.take() else { return };
         self.engine.give_up(leader);
         // What was never accepted is its starter's to tell.
-        if self.accepted.load(Ordering::Acquire) {
-            let now = self.engine.clock.now();
-            self.engine.report(&self.flight, Ending::Abandoned, now);
-            self.engine.note_unavailable(now, &SpawnError::new("the work was dropped before its end"));
+        if self.one_of_two.swap(true, Ordering::AcqRel) {
+            self.engine.note_dropped(&self.flight);
         }
     }
 }

@@ -199,3 +199,49 @@ fn m5_a_clone_that_takes_out_the_very_value_being_read_gets_what_it_began_with()
         assert!(!cache.contains(&1));
     });
 }
+
+/// A key whose clone asks the cache that it is a key of.
+#[derive(Default)]
+struct Nosy(u32, Arc<OnceLock<Cache<Nosy, u32>>>);
+
+impl Clone for Nosy {
+    fn clone(&self) -> Nosy {
+        if let Some(cache) = self.1.get() {
+            cache.invalidate(&Nosy(self.0 + 100, Arc::default()));
+            let _ = cache.len();
+        }
+        Nosy(self.0, Arc::clone(&self.1))
+    }
+}
+
+impl PartialEq for Nosy {
+    fn eq(&self, other: &Nosy) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Nosy {}
+
+impl Hash for Nosy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn m5_a_keys_clone_may_call_the_cache_also_when_an_error_or_an_absence_is_remembered() {
+    within_a_minute(|| {
+        // So many keys that among those a clone invalidates some would wait for the very lock that is held.
+        let cache: Cache<Nosy, u32> =
+            Cache::builder().capacity(10).negative_ttl(std::time::Duration::from_secs(60)).build().unwrap();
+        let home = Arc::new(OnceLock::new());
+        assert!(home.set(cache.clone()).is_ok());
+        let key = |number| Nosy(number, Arc::clone(&home));
+        for number in 0..100 {
+            assert!(cache.get_or_load(&key(number), || Err::<u32, _>("bad")).is_err());
+            assert!(cache.get_or_load(&key(1_000 + number), || None::<u32>).unwrap_err().is_absent());
+            assert_eq!(cache.get_or_load(&key(2_000 + number), || 5_u32).unwrap(), 5);
+        }
+        home.get().unwrap().clear();
+    });
+}

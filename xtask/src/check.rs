@@ -57,7 +57,7 @@ const FLOORS: &[&[&str]] = &[
     &["history", "stats", "load"],
     &["entry", "loader"],
     &["flight"],
-    &["store", "level", "pool", "trace", "measure"],
+    &["store", "level", "ledger", "pool", "trace", "measure"],
     &["engine"],
     &["landing"],
     &["beneath"],

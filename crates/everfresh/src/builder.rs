@@ -15,6 +15,7 @@ use crate::event::Listeners;
 use crate::flight::Flights;
 use crate::history::History;
 use crate::housekeeper::Purpose;
+use crate::ledger::Ledger;
 use crate::level::SecondLevel;
 use crate::lifetime::Lifetime;
 use crate::load::{IntoLoad, Previous};
@@ -310,7 +311,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// Asks this before a loader, and tells it what the loader made (contract S1).
+    /// Asks this before a loader, and tells it what the loader made and what was invalidated (contract S1); see
+    /// [`SecondLevel`].
     pub fn second_level(mut self, level: impl SecondLevel<K, V>) -> Self {
         self.second_level = Some(Arc::new(level));
         self
@@ -370,6 +372,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
                 background: Arc::new(Background::default()),
                 loader: self.loader,
                 second_level: self.second_level,
+                ledger: Ledger::default(),
                 closed: AtomicBool::new(false),
                 unavailable_until: AtomicU64::new(0),
                 told_unavailable: AtomicBool::new(false),

@@ -12,6 +12,7 @@ use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
 use crate::key::AsKey;
+use crate::ledger::Strike;
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
@@ -287,6 +288,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let traits = traits.into();
         let hash = self.hash(&key);
         let weight = engine.weigh(&key, &value, traits.weight);
+        let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
         engine.flights.fence(hash, &key);
         let now = engine.clock.now();
         let (began, tags) = loop {
@@ -333,12 +335,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes unservable all that has the tag; one step, whatever the number of entries (contract I3).
     pub fn invalidate_tag(&self, tag: &str) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.invalidate_tag(tag);
         self.engine.sweep_soon();
     }
 
     /// Makes unservable all for which `matches` holds, after looking at every entry; loads that are running are not stored.
     pub fn invalidate_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         self.engine.flights.fence_all();
         self.engine.store.sweep(
             Moment::NEVER,
@@ -349,6 +353,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes everything unservable; one step, whatever the number of entries (contract I3). Their room is given back soon.
     pub fn clear(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.invalidate_all() {
             self.engine.sweep(Moment::NEVER);
         } else {
@@ -360,6 +365,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// (contract I2).
     pub fn expire<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hash(key);
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         let now = self.engine.clock.now();
         self.engine.flights.mark_expired(hash, key, now);
         if let Some(found) = self.engine.store.peek(hash, key) {
@@ -369,15 +375,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes stale all that has the tag; one step, whatever the number of entries.
     pub fn expire_tag(&self, tag: &str) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.expire_tag(tag, self.engine.clock.now());
     }
 
-    /// Makes stale all for which `matches` holds, after looking at every entry.
+    /// Makes stale all for which `matches` holds, after looking at every entry; what running loads bring is stale, too.
     pub fn expire_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         let now = self.engine.clock.now();
+        self.engine.flights.mark_all_expired(now);
         for found in self.engine.store.iter() {
             if matches(&found.key, &found.value) {
-                self.engine.flights.mark_expired(self.hash(&found.key), &found.key, now);
                 found.expire(now);
             }
         }
@@ -385,19 +393,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes everything stale; one step, whatever the number of entries.
     pub fn expire_all(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.expire_all(self.engine.clock.now()) {
             self.engine.sweep(Moment::NEVER);
         }
     }
 
     fn take_out<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<crate::store::Removed<'_, K, V>> {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         self.engine.flights.fence(hash, key);
         self.forget_negative(hash, key);
-        let gone = self.engine.store.remove(hash, key);
-        if self.engine.second_level.is_some() {
-            self.engine.forget_in_second_level(key.to_key());
-        }
-        gone
+        self.engine.store.remove(hash, key)
     }
 
     fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {

@@ -12,6 +12,7 @@ use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
 use crate::flight::{Flight, Flights};
 use crate::history::{Began, History, Standing, Tag};
 use crate::housekeeper::Purpose;
+use crate::ledger::Ledger;
 use crate::level::SecondLevel;
 use crate::lifetime::{Freshness, Lifetime, Windows};
 use crate::load::{Previous, Traits};
@@ -75,6 +76,7 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) background: Arc<Background>,
     pub(crate) loader: Option<WideLoader<K, V>>,
     pub(crate) second_level: Option<Arc<dyn SecondLevel<K, V>>>,
+    pub(crate) ledger: Ledger<K>,
     pub(crate) closed: AtomicBool,
     /// No worker could be had; tried again from this moment on.
     pub(crate) unavailable_until: AtomicU64,

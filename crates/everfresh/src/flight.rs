@@ -435,6 +435,15 @@ impl<K, V> Flights<K, V> {
         }
     }
 
+    /// As [`mark_expired`](Flights::mark_expired), for every key.
+    pub(crate) fn mark_all_expired(&self, now: Moment) {
+        for shard in &self.shards {
+            for flight in shard.lock().iter() {
+                flight.expired_at.fetch_min(now.nanos(), Ordering::AcqRel);
+            }
+        }
+    }
+
     /// Ends a flight whose deadline has passed. `true` for the one caller who did it.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) -> bool {
         let shard = self.shard(flight.hash);

@@ -20,6 +20,7 @@ mod history;
 mod housekeeper;
 mod key;
 mod landing;
+mod ledger;
 mod level;
 mod lifetime;
 mod load;

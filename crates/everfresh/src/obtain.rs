@@ -263,7 +263,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 (Err(Failure::shared(Arc::clone(&error))), Some(error))
             }
         };
-        let landed = self.land(unfinished.leader(), made, origin);
+        let landed = self.land_and_tell(unfinished.leader(), made, origin).await;
         drop(unfinished);
         if let Some(error) = error {
             return self.fall_back(flight.hash, key, old, LoadError::Load(error));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::beneath::Telling;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Stage, Value};
 use crate::entry::{Attempt, Entry};
@@ -303,7 +304,9 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
         let flight = Arc::clone(&self.flight);
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let (made, origin) = drive(self.engine.make_by(&flight, async { load(&self) }));
-            self.finish(made, origin);
+            if let Some((telling, ending)) = self.finish(made, origin) {
+                drive(telling.send(ending));
+            }
         }));
         if attempt.is_err() {
             self.panicked();
@@ -323,11 +326,14 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
             }
         }));
         match first_of(work, engine.clock.sleep_until(flight.deadline)).await {
-            Some(Ok((made, origin))) => {
-                if catch_unwind(AssertUnwindSafe(|| self.finish(made, origin))).is_err() {
-                    self.panicked();
+            Some(Ok((made, origin))) => match catch_unwind(AssertUnwindSafe(|| self.finish(made, origin))) {
+                Ok(Some((telling, ending))) => {
+                    let limit = engine.clock.sleep_until(flight.deadline);
+                    let _ = first_of(telling.send(ending), limit).await;
                 }
-            }
+                Ok(None) => {}
+                Err(_panic) => self.panicked(),
+            },
             Some(Err(Panicked)) => self.panicked(),
             None => {
                 engine.give_up_in_time(&flight);
@@ -336,10 +342,11 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
         }
     }
 
-    fn finish(&mut self, made: Made<V, Failure>, origin: Origin) {
-        if let Some(leader) = self.leader.take() {
-            self.engine.land(leader, made, origin);
-        }
+    /// Lands the flight; returns what the second level is to be told of it.
+    fn finish(&mut self, made: Made<V, Failure>, origin: Origin) -> Option<(Telling<K, V, S>, Ending)> {
+        let telling = self.engine.telling(&self.flight, &made, origin);
+        let landed = self.engine.land(self.leader.take()?, made, origin);
+        telling.map(|telling| (telling, landed.ending))
     }
 
     fn panicked(&mut self) {

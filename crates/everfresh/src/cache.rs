@@ -511,6 +511,29 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             .collect()
     }
 
+    /// Waits until nothing runs in the background that lookups, refreshes or invalidations of this cache have started: for tests,
+    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too.
+    ///
+    /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, it would
+    /// wait for itself.
+    ///
+    /// ```
+    /// # use everfresh::Cache;
+    /// # let cache: Cache<u32, u32> = Cache::builder().capacity(10).build()?;
+    /// let _ = cache.refresh_with(&1, || 7);
+    /// cache.settle();
+    /// assert_eq!(cache.get(&1), Some(7));
+    /// # Ok::<(), everfresh::Error>(())
+    /// ```
+    pub fn settle(&self) {
+        drive(self.settle_async());
+    }
+
+    /// As [`settle`](Cache::settle) in a task.
+    pub async fn settle_async(&self) {
+        Drained(Arc::clone(&self.engine.background)).await;
+    }
+
     /// Starts no more work in the background, waits until what runs has ended or `deadline` has passed, and says how much it
     /// left running (contract R8). Lookups go on as before.
     ///

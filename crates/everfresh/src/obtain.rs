@@ -219,7 +219,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// Whether a flight has landed between the look and the taking of the lead.
-    fn landed_meanwhile<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
+    pub(crate) fn landed_meanwhile<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
         let Some(found) = self.store.peek(hash, key) else {
             return self.negatives.as_ref().is_some_and(|negatives| negatives.peek(hash, key).is_some())
                 && self.remembered::<Q, std::convert::Infallible>(hash, key).is_some();
@@ -228,7 +228,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         stage.freshness == Freshness::Fresh
     }
 
-    fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(&self, hash: u64, key: &Q) -> Option<LoadError<E>> {
+    pub(crate) fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(
+        &self,
+        hash: u64,
+        key: &Q,
+    ) -> Option<LoadError<E>> {
         let found = self.negatives.as_ref()?.find(hash, key)?;
         let cleared = found.epoch != self.history.epoch();
         if cleared || self.clock.now() >= found.fresh_until() {

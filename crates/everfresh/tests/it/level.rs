@@ -493,3 +493,26 @@ fn t5_what_is_put_there_says_how_long_it_lives() {
     let (value, _) = Loaded::with_traits(*held[&1].value(), traits(1)).into_parts();
     assert_eq!(value, 7);
 }
+
+#[test]
+fn s1_many_ask_the_second_level_before_the_loader_and_tell_it_afterwards() {
+    for bounded in [false, true] {
+        let fake = Fake::with(1, seven());
+        let builder = Cache::builder().capacity(10).second_level(fake.clone());
+        let builder = if bounded { builder.load_timeout(MINUTE) } else { builder };
+        let cache = builder.build().unwrap();
+        let found = cache.get_many_or_load([1, 2, 3], |keys| {
+            assert_eq!(keys, [2, 3]);
+            Ok::<_, &str>([(2, 20)])
+        });
+        let found = found.unwrap();
+        assert_eq!((found.len(), found[&1], found[&2]), (2, 7, 20));
+        cache.settle();
+        assert_eq!(fake.asked(), ["get 1", "get 2", "get 3", "put 2", "remove 3"]);
+        let stats = cache.stats();
+        assert_eq!((stats.second_level, stats.loaded, stats.loads.stored, stats.loads.absent), (1, 1, 2, 1));
+        cache.clear();
+        cache.settle();
+        assert!(!fake.holds(1) && !fake.holds(2));
+    }
+}

@@ -51,7 +51,7 @@ fn unsafe_stands_where_it_may() -> bool {
 const FLOORS: &[&[&str]] = &[
     &["sync", "moment", "key"],
     &["thread"],
-    &["ticks", "error", "drive"],
+    &["ticks", "error", "drive", "dice"],
     &["clock", "lifetime", "event", "spawn"],
     &["housekeeper"],
     &["history", "stats", "load"],

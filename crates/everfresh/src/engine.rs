@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timepiece;
+use crate::dice::Dice;
 use crate::entry::{Attempt, Entry, Extra, Idle};
 use crate::error::Failure;
 use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
@@ -71,6 +72,7 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) counters: Counters,
     pub(crate) listeners: Arc<Listeners<K, V>>,
     pub(crate) clock: Timepiece,
+    pub(crate) dice: Dice,
     pub(crate) policy: Policy<K, V>,
     pub(crate) pool: RefreshPool,
     pub(crate) background: Arc<Background>,
@@ -187,7 +189,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         (now, load_took): (Moment, Duration),
     ) -> Entry<K, V> {
         let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
-        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         let plain = traits.lifetime.is_none()
             && traits.weight.is_none()
             && tags.is_empty()
@@ -224,7 +226,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
             })
         });
-        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)
     }
 
@@ -286,7 +288,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let left = servable_until.since(now);
         let (base, max) = self.policy.backoff;
         let doubled = base.saturating_mul(1 << (failures - 1).min(30));
-        let jittered = doubled.min(max).mul_f64(0.5 + fastrand::f64() / 2.0);
+        let jittered = doubled.min(max).mul_f64(0.5 + self.dice.throw() / 2.0);
         entry.set_attempt(Attempt::failed(failures, now.after(jittered.min(left / 4))));
     }
 }

@@ -5,6 +5,7 @@ mod beneath;
 mod builder;
 mod cache;
 mod clock;
+mod dice;
 mod drive;
 mod engine;
 mod entry;

@@ -69,12 +69,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return;
         }
         let engine = Arc::downgrade(self);
-        if !housekeeper::take_on(Box::pin(reclaim(engine, self.purpose.watch()))) {
+        if !housekeeper::take_on(Box::pin(reclaim(engine, self.purpose.watch())), &self.clock) {
             self.reclaiming.store(false, Ordering::Release);
         }
     }
 
-    /// Gives back what an invalidation has struck, soon and on another thread; here, if no thread can be had.
+    /// Gives back what an invalidation has struck: soon and on another thread, or when the clock is moved next if that is done by
+    /// hand; here, if no thread can be had.
     pub(crate) fn sweep_soon(self: &Arc<Self>) {
         self.strikes.fetch_add(1, Ordering::AcqRel);
         if self.sweep_is_due.swap(true, Ordering::AcqRel) {
@@ -82,11 +83,18 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return;
         }
         let engine = Arc::downgrade(self);
-        let taken = housekeeper::take_on(Box::pin(async move {
+        let (clock, watch) = (self.clock.clone(), self.purpose.watch());
+        let chore = async move {
+            if clock.moves_by_hand()
+                && !watch.sleep(clock.sleep_until(clock.now().after(Duration::from_nanos(1)))).await
+            {
+                return;
+            }
             if let Some(engine) = engine.upgrade() {
                 engine.sweep(Moment::NEVER);
             }
-        }));
+        };
+        let taken = housekeeper::take_on(Box::pin(chore), &self.clock);
         if !taken {
             self.sweep(Moment::NEVER);
         }

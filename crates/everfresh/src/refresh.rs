@@ -289,8 +289,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         ahead
             || self.policy.early_refresh.is_some_and(|beta| {
                 let took = entry.extra.as_ref().map_or(0, |extra| extra.load_took) as f64 / 1e9;
-                // 1 - f64() is in (0, 1]: its logarithm is finite.
-                -took * beta * (1.0 - fastrand::f64()).ln() >= left
+                // One less a throw is in (0, 1]: its logarithm is finite.
+                -took * beta * (1.0 - self.dice.throw()).ln() >= left
             })
     }
 }

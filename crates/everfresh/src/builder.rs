@@ -450,10 +450,13 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     }
 }
 
-/// How long before the end of freshness a hit has to look closer.
+/// How long before the end of freshness a hit has to look closer: at most a quarter of all time, so that it can be added to
+/// any moment that comes.
 fn look_ahead(lifetime: &Lifetime, refresh_ahead: Option<f64>) -> u64 {
     match (lifetime.time_to_live(), refresh_ahead) {
-        (Some(ttl), Some(fraction)) => (saturating_nanos(ttl) as f64 * (1.0 - fraction)).ceil() as u64,
+        (Some(ttl), Some(fraction)) => {
+            ((saturating_nanos(ttl) as f64 * (1.0 - fraction)).ceil() as u64).min(u64::MAX / 4)
+        }
         _ => 0,
     }
 }

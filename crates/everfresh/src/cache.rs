@@ -19,7 +19,7 @@ use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
 use crate::obtain::{Answer, Bounds};
 use crate::stats::Stats;
-use crate::store::{Bound, Judgement, Ref};
+use crate::store::{Bound, Glance, Judgement};
 
 /// A bounded concurrent cache in which no reader waits for a refresh.
 ///
@@ -60,6 +60,14 @@ impl<K, V, S> fmt::Debug for Cache<K, V, S> {
     }
 }
 
+/// What the first look at a key brings.
+enum Plainly<'c, K, V> {
+    Value(V),
+    /// There is an entry, which wants a closer look.
+    Found(Glance<'c, K, V>),
+    Unknown,
+}
+
 /// Looking and loading.
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The value of a key, fresh or stale.
@@ -70,19 +78,25 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let hash = self.hash(key);
-        if let Some(found) = self.engine.store.find(hash, key)
-            && self.engine.is_plainly_fresh(&found)
-        {
-            let value = found.value.clone();
-            self.count_hit(&found);
-            return Some(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => Some(value),
+            Plainly::Found(found) => self.get_less_plainly(key, found),
+            Plainly::Unknown => self.get_slowly(key),
         }
-        self.get_slowly(hash, key)
+    }
+
+    #[inline(never)]
+    fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>) -> Option<V> {
+        match self.look_closely(found) {
+            None => self.get_slowly(key),
+            some => some,
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn get_slowly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+    fn get_slowly<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        let hash = self.hash(key);
         if self.engine.loader.is_some() {
             return self.load_widely(hash, key).ok();
         }
@@ -105,12 +119,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// the loader is asynchronous and this thread drives a runtime.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(found) = self.engine.store.find(hash, key)
-            && self.engine.is_plainly_fresh(&found)
-        {
-            let value = found.value.clone();
-            self.count_hit(&found);
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         self.load_widely(hash, key)
     }
@@ -143,8 +159,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`try_get`](Cache::try_get).
     pub async fn get_async<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(value) = self.get_plainly(hash, key) {
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
@@ -169,8 +191,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         R: IntoLoad<V>,
     {
         let hash = self.hash(key);
-        if let Some(value) = self.get_plainly(hash, key) {
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         let loader = Blocking::<_, false>(move |_| loader());
         Ok(drive(self.engine.obtain(hash, key, self.bounds(), loader))?.value)
@@ -193,8 +221,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
         let hash = self.hash(key);
-        if let Some(value) = self.get_plainly(hash, key) {
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         let loader = Async::<_, false>(move |_| loader());
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
@@ -229,29 +263,46 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
     }
 
-    #[inline]
-    fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
-        let found = self.engine.store.find(hash, key)?;
-        if !self.engine.is_plainly_fresh(&found) {
-            return None;
+    /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
+    /// rest stays in registers.
+    #[inline(always)]
+    fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Plainly<'_, K, V> {
+        let Some(found) = self.engine.store.glance(hash, key) else { return Plainly::Unknown };
+        if self.engine.is_plainly_fresh(&found)
+            && !self.engine.listeners.any()
+            && let Some(mut counts) = self.engine.counters.of_thread(found.thread())
+        {
+            let value = found.value.clone();
+            counts.outcome(Outcome::Hit);
+            return Plainly::Value(value);
         }
+        Plainly::Found(found)
+    }
+
+    /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
+    #[inline(never)]
+    fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
+        let engine = &self.engine;
+        let (outcome, status) = match engine.is_fresh(&found) {
+            true => (Outcome::Hit, RefreshStatus::NotNeeded),
+            false => (Outcome::Stale, engine.is_plainly_stale(&found)?),
+        };
         let value = found.value.clone();
-        self.count_hit(&found);
+        engine.counters.outcome(outcome);
+        if outcome == Outcome::Stale {
+            engine.counters.refresh_status(status);
+        }
+        if engine.listeners.any() {
+            self.tell(&found, outcome, status);
+        }
         Some(value)
     }
 
-    #[inline]
-    fn count_hit(&self, found: &Ref<'_, K, V>) {
-        self.engine.counters.outcome_on(found.thread(), Outcome::Hit);
-        if self.engine.listeners.any() {
-            self.tell_hit(found);
-        }
-    }
-
     #[cold]
-    fn tell_hit(&self, found: &crate::entry::Entry<K, V>) {
+    #[inline(never)]
+    fn tell(&self, found: &crate::entry::Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
         let age = Some(self.engine.clock.now().since(found.loaded_at));
-        let (key, outcome, refresh) = (Some(&found.key), Outcome::Hit, RefreshStatus::NotNeeded);
+        let key = Some(&found.key);
         self.engine.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
     }
 

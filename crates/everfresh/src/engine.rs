@@ -107,22 +107,56 @@ pub(crate) struct Stage {
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>) -> bool {
+        self.is_plain(entry) && self.clock.is_cheaply_before(entry.fresh_until(), self.policy.look_ahead)
+    }
+
+    /// As [`is_plainly_fresh`](Engine::is_plainly_fresh), with the exact clock if it must be.
+    pub(crate) fn is_fresh(&self, entry: &Entry<K, V>) -> bool {
+        self.is_plain(entry) && self.clock.surely_before(self.freshness_asked_until(entry))
+    }
+
+    /// Nothing but its own time decides.
+    #[inline(always)]
+    fn is_plain(&self, entry: &Entry<K, V>) -> bool {
+        entry.is_plain_of(self.history.epoch())
+    }
+
+    #[inline(always)]
+    fn freshness_asked_until(&self, entry: &Entry<K, V>) -> Moment {
+        match entry.fresh_until() {
+            Moment::NEVER => Moment::NEVER,
+            end => Moment::from_nanos(end.nanos().saturating_sub(self.policy.look_ahead)),
+        }
+    }
+
+    /// As certain as [`is_plainly_fresh`](Engine::is_plainly_fresh): stale, servable, and nobody has to start a refresh. Why not.
+    #[inline]
+    pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>) -> Option<RefreshStatus> {
+        let (now, guard) = self.clock.about()?;
         let fresh_until = entry.fresh_until();
-        let plain = entry.extra.is_none() && entry.epoch == self.history.epoch();
-        plain
-            && (fresh_until == Moment::NEVER
-                || self
-                    .clock
-                    .surely_before(Moment::from_nanos(fresh_until.nanos().saturating_sub(self.policy.look_ahead))))
+        let (earliest, latest) =
+            (now.nanos().saturating_sub(guard), Moment::from_nanos(now.nanos().saturating_add(guard)));
+        if !self.is_plain(entry)
+            || earliest < fresh_until.nanos()
+            || latest >= self.policy.windows.stale_until(fresh_until)
+        {
+            return None;
+        }
+        let attempt = entry.attempt();
+        match (attempt.until > latest, attempt.running) {
+            (true, true) => Some(RefreshStatus::AlreadyRunning),
+            (true, false) if attempt.failures > 0 => Some(RefreshStatus::BackingOff),
+            _ => None,
+        }
     }
 
     /// Which life an entry is in, with all that befell it.
     pub(crate) fn stage(&self, entry: &Entry<K, V>, now: Moment) -> Stage {
-        let mut standing = match entry.epoch == self.history.epoch() {
+        let mut standing = match entry.epoch() == self.history.epoch() {
             true => Standing::Good,
-            false => self.history.standing_of_epoch(entry.epoch),
+            false => self.history.standing_of_epoch(entry.epoch()),
         };
         if let Some(extra) = &entry.extra
             && !extra.tags.is_empty()

@@ -234,7 +234,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         key: &Q,
     ) -> Option<LoadError<E>> {
         let found = self.negatives.as_ref()?.find(hash, key)?;
-        let cleared = found.epoch != self.history.epoch();
+        let cleared = found.epoch() != self.history.epoch();
         if cleared || self.clock.now() >= found.fresh_until() {
             return None;
         }

@@ -42,7 +42,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         });
         if let Some(negatives) = &self.negatives {
             let judge = |entry: &Entry<K, Negative>| {
-                let over = now >= entry.fresh_until() || entry.epoch != self.history.epoch();
+                let over = now >= entry.fresh_until() || entry.epoch() != self.history.epoch();
                 if over { Judgement::Remove } else { Judgement::Keep }
             };
             negatives.sweep(due, judge, |gone| drop(gone));

@@ -28,10 +28,22 @@ pub(crate) fn exact_nanos() -> u64 {
     TICKS.exact()
 }
 
+/// Whether `nanos` is certainly not reached yet by so many nanoseconds, and the estimate is enough to know that; `false`
+/// says nothing.
+#[inline(always)]
+pub(crate) fn is_cheaply_before(nanos: u64, by: u64) -> bool {
+    TICKS.surely_before(nanos, by)
+}
+
 /// Whether `nanos` is certainly not reached yet; `false` means that only the exact clock can tell.
-#[inline]
 pub(crate) fn surely_before(nanos: u64) -> bool {
-    TICKS.surely_before(nanos) || TICKS.looked_at_closely(nanos)
+    TICKS.surely_before(nanos, 0) || TICKS.looked_at_closely(nanos)
+}
+
+/// Nanoseconds by the estimate, which may be off by [`GUARD`]; `None` while it cannot be trusted.
+#[inline]
+pub(crate) fn about() -> Option<u64> {
+    TICKS.estimate()
 }
 
 /// Aligned away from its neighbours: readers share the line, an anchoring writes it a few times a second at most.
@@ -76,13 +88,13 @@ impl Ticks {
     }
 
     /// The check that nearly every hit ends with: no arithmetic but two comparisons.
-    #[inline]
-    fn surely_before(&self, nanos: u64) -> bool {
+    #[inline(always)]
+    fn surely_before(&self, nanos: u64, by: u64) -> bool {
         let Some(tick) = counter::read() else { return false };
         // Acquire: pairs with the Release in `anchor`, so that what is read below is at least as new as this anchoring.
         let anchored_at = self.anchored_at.load(Ordering::Acquire);
         tick.wrapping_sub(anchored_at) < self.trusted_for.load(Ordering::Relaxed)
-            && nanos > self.not_reached.load(Ordering::Relaxed)
+            && nanos > self.not_reached.load(Ordering::Relaxed).wrapping_add(by)
     }
 
     #[cold]
@@ -186,7 +198,7 @@ fn scaled(ticks: u64, scale: u64) -> u64 {
 mod counter {
     #![allow(unsafe_code)]
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn read() -> Option<u64> {
         // SAFETY: every x86-64 processor has the instruction; an operating system that forbids it is not one we run on.
         Some(unsafe { core::arch::x86_64::_rdtsc() })
@@ -264,7 +276,7 @@ mod tests {
             ticks.anchor(tick, 3_000_000_000);
         }
         assert!(ticks.estimate().is_none());
-        assert!(!ticks.surely_before(u64::MAX));
+        assert!(!ticks.surely_before(u64::MAX, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::ptr;
 
 use crate::entry::Entry;
-use crate::store::hazard::Hazard;
+use crate::store::hazard::{Hazard, Quick};
 use crate::store::shard::Shard;
 use crate::store::slab::Node;
 
@@ -23,13 +23,6 @@ impl<'s, K, V> Ref<'s, K, V> {
     #[inline]
     pub(super) fn new(node: Node<K, V>, hazard: Hazard, shard: &'s Shard<K, V>) -> Ref<'s, K, V> {
         Ref { node, hazard: ManuallyDrop::new(hazard), shard, _stays_on_its_thread: PhantomData }
-    }
-
-    /// The number of this thread, as [`crate::thread::current_thread`] has it, from what is at hand.
-    #[inline]
-    #[allow(dead_code)]
-    pub(crate) fn thread(&self) -> usize {
-        self.hazard.thread()
     }
 
     /// Whether this is that very entry, not only one of the same key.
@@ -59,6 +52,36 @@ impl<K, V> Drop for Ref<'_, K, V> {
         // SAFETY: taken here only, and not used afterwards.
         let hazard = unsafe { ManuallyDrop::take(&mut self.hazard) };
         self.shard.let_go(hazard);
+    }
+}
+
+/// An entry that a glance found: as [`Ref`], for a moment and with less to carry.
+pub(crate) struct Glance<'s, K, V> {
+    node: Node<K, V>,
+    hazard: Quick,
+    _stays_on_its_thread: PhantomData<(*const (), &'s ())>,
+}
+
+impl<K, V> Glance<'_, K, V> {
+    #[inline(always)]
+    pub(super) fn new(node: Node<K, V>, hazard: Quick) -> Self {
+        Glance { node, hazard, _stays_on_its_thread: PhantomData }
+    }
+
+    /// The number of this thread, as [`crate::thread::current_thread`] has it, from what is at hand.
+    #[inline(always)]
+    pub(crate) fn thread(&self) -> usize {
+        self.hazard.thread()
+    }
+}
+
+impl<K, V> Deref for Glance<'_, K, V> {
+    type Target = Entry<K, V>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Entry<K, V> {
+        // SAFETY: the hazard has guarded the entry since it was found.
+        unsafe { self.node.entry() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The store: shards, and the one bound over them all.
+#![allow(unsafe_code, reason = "the read path picks its shard without a check of the bounds")]
 
+use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
 
 use crate::entry::Entry;
@@ -7,7 +9,7 @@ use crate::key::AsKey;
 use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
-use crate::store::guard::{Departures, Insertion, Ref, Removed};
+use crate::store::guard::{Departures, Glance, Insertion, Ref, Removed};
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
@@ -27,6 +29,10 @@ const MOST_COUNTED: usize = 16 << 10;
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
     pub(super) account: Account,
+    /// One less than the number of shards, which is a power of two.
+    mask: usize,
+    /// Neither prompt nor in exact order: a reader has nothing to do but read.
+    plain: bool,
     sizing: Sizing,
     hasher: S,
 }
@@ -58,7 +64,8 @@ impl<K, V, S> Store<K, V, S> {
             let state = State::new(account.is_weighted(), policy, seed);
             Shard::new(state, settings.prompt_drop, bounded, exact_order)
         };
-        Store { shards: (0..shards).map(shard).collect(), account, sizing, hasher }
+        let shards: Box<[_]> = (0..shards).map(shard).collect();
+        Store { mask: shards.len() - 1, shards, account, plain: !settings.prompt_drop && !exact_order, sizing, hasher }
     }
 
     /// Entries, those included that are just being put.
@@ -81,22 +88,37 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
-impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
-    /// The hash that all other methods want. Spread, so that a weak hasher costs no more than it must.
+impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
+    /// The hash that all other methods want. Spread, unless it is known to be: so that a weak hasher costs no more than it
+    /// must.
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15_u128;
+        let hash = self.hasher.hash_one(key);
+        if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+            return hash;
+        }
+        let product = u128::from(hash) * 0x9E37_79B9_7F4A_7C15_u128;
         (product >> 64) as u64 ^ product as u64
     }
 
     #[inline]
     pub(super) fn index(&self, hash: u64) -> usize {
-        (hash >> 52) as usize & (self.shards.len() - 1)
+        (hash >> 52) as usize & self.mask
     }
 
-    #[inline]
+    #[inline(always)]
     fn shard(&self, hash: u64) -> &Shard<K, V> {
-        &self.shards[self.index(hash)]
+        // SAFETY: the mask is one less than the number of shards.
+        unsafe { self.shards.get_unchecked(self.index(hash)) }
+    }
+
+    /// The lock-free read in its likely course; what it does not find, [`Store::find`] may. Counts as a use.
+    #[inline(always)]
+    pub(crate) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Glance<'_, K, V>> {
+        if !self.plain {
+            return None;
+        }
+        self.shard(hash).glance(hash, key)
     }
 
     /// The lock-free read. Counts as a use.

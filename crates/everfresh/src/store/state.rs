@@ -1,6 +1,7 @@
 //! What the holder of a shard's lock knows: all that readers do not need.
 
 use crate::moment::Moment;
+use crate::store::barrier::Stamp;
 use crate::store::clock::Clock;
 use crate::store::hazard::Guarded;
 use crate::store::policy::Policy;
@@ -24,18 +25,60 @@ pub(super) struct State<K, V> {
 /// What readers may still reach although it was taken out. Entries are borrowed from this, so that none is freed while the
 /// holder of the lock looks at it.
 pub(super) struct Reach<K, V> {
-    /// Removed entries that are not dropped yet.
-    pub(super) garbage: Vec<Node<K, V>>,
+    pub(super) garbage: Garbage<K, V>,
     pub(super) old_tables: Vec<*mut Table<K, V>>,
     pub(super) guarded: Guarded,
     /// How much garbage may lie around before somebody looks again.
     pub(super) collect_at: usize,
 }
 
+/// Removed entries that are not dropped yet.
+pub(super) struct Garbage<K, V> {
+    /// The latest.
+    pub(super) fresh: Vec<Node<K, V>>,
+    /// Those removed before `since`: when a barrier has passed since then, hazards tell who still reads them.
+    pub(super) aging: Vec<Node<K, V>>,
+    pub(super) since: Stamp,
+}
+
+impl<K, V> Garbage<K, V> {
+    fn new() -> Garbage<K, V> {
+        Garbage { fresh: Vec::new(), aging: Vec::new(), since: Stamp::default() }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.aging.len()
+    }
+
+    /// Whether a barrier has passed for all that is aging.
+    pub(super) fn is_ripe(&self) -> bool {
+        self.since.is_passed()
+    }
+
+    /// All that is fresh begins to age; what aged already begins anew.
+    pub(super) fn age(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        if self.aging.is_empty() {
+            std::mem::swap(&mut self.aging, &mut self.fresh);
+        } else {
+            self.aging.append(&mut self.fresh);
+        }
+        self.since = Stamp::now();
+    }
+}
+
 impl<K, V> State<K, V> {
     pub(super) fn new(weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
         State {
-            reach: Reach { garbage: Vec::new(), old_tables: Vec::new(), guarded: Guarded::default(), collect_at: 0 },
+            reach: Reach {
+                garbage: Garbage::new(),
+                old_tables: Vec::new(),
+                guarded: Guarded::default(),
+                collect_at: 0,
+            },
             slab: Slab::new(),
             lines: Lines::new(weighted),
             clock: Clock::new(seed),

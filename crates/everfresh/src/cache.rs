@@ -13,6 +13,7 @@ use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
 use crate::key::AsKey;
+use crate::ledger::Strike;
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
@@ -350,6 +351,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let hash = self.hash(&key);
         engine.store.prepare(hash);
         let weight = engine.weigh(&key, &value, traits.weight);
+        let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
         engine.flights.fence(hash, &key);
         let now = engine.clock.now();
         let (began, tags) = loop {
@@ -402,12 +404,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes unservable all that has the tag; one step, whatever the number of entries (contract I3).
     pub fn invalidate_tag(&self, tag: &str) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.invalidate_tag(tag);
         self.engine.sweep_soon();
     }
 
     /// Makes unservable all for which `matches` holds, after looking at every entry; loads that are running are not stored.
     pub fn invalidate_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         self.engine.flights.fence_all();
         self.engine.store.sweep(
             Moment::NEVER,
@@ -418,6 +422,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes everything unservable; one step, whatever the number of entries (contract I3). Their room is given back soon.
     pub fn clear(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.invalidate_all() {
             self.engine.sweep(Moment::NEVER);
         } else {
@@ -429,6 +434,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// (contract I2).
     pub fn expire<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hash(key);
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         let now = self.engine.clock.now();
         self.engine.flights.mark_expired(hash, key, now);
         if let Some(found) = self.engine.store.peek(hash, key) {
@@ -438,15 +444,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes stale all that has the tag; one step, whatever the number of entries.
     pub fn expire_tag(&self, tag: &str) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.expire_tag(tag, self.engine.clock.now());
     }
 
-    /// Makes stale all for which `matches` holds, after looking at every entry.
+    /// Makes stale all for which `matches` holds, after looking at every entry; what running loads bring is stale, too.
     pub fn expire_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         let now = self.engine.clock.now();
+        self.engine.flights.mark_all_expired(now);
         for found in self.engine.store.iter() {
             if matches(&found.key, &found.value) {
-                self.engine.flights.mark_expired(self.hash(&found.key), &found.key, now);
                 found.expire(now);
             }
         }
@@ -454,19 +462,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes everything stale; one step, whatever the number of entries.
     pub fn expire_all(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.expire_all(self.engine.clock.now()) {
             self.engine.sweep(Moment::NEVER);
         }
     }
 
     fn take_out<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<crate::store::Removed<'_, K, V>> {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         self.engine.flights.fence(hash, key);
         self.forget_negative(hash, key);
-        let gone = self.engine.store.remove(hash, key);
-        if self.engine.second_level.is_some() {
-            self.engine.forget_in_second_level(key.to_key());
-        }
-        gone
+        self.engine.store.remove(hash, key)
     }
 
     fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
@@ -572,6 +578,29 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             .filter(|found| self.engine.stage(found, now).freshness != Freshness::Expired)
             .map(|found| (found.key.clone(), found.value.clone()))
             .collect()
+    }
+
+    /// Waits until nothing runs in the background that lookups, refreshes or invalidations of this cache have started: for tests,
+    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too.
+    ///
+    /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, it would
+    /// wait for itself.
+    ///
+    /// ```
+    /// # use everfresh::Cache;
+    /// # let cache: Cache<u32, u32> = Cache::builder().capacity(10).build()?;
+    /// let _ = cache.refresh_with(&1, || 7);
+    /// cache.settle();
+    /// assert_eq!(cache.get(&1), Some(7));
+    /// # Ok::<(), everfresh::Error>(())
+    /// ```
+    pub fn settle(&self) {
+        drive(self.settle_async());
+    }
+
+    /// As [`settle`](Cache::settle) in a task.
+    pub async fn settle_async(&self) {
+        Drained(Arc::clone(&self.engine.background)).await;
     }
 
     /// Starts no more work in the background, waits until what runs has ended or `deadline` has passed, and says how much it

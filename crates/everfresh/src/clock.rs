@@ -25,6 +25,13 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Completes once [`now`](Clock::now) has reached `at`; at the first poll if it has already.
     fn sleep_until(&self, at: Duration) -> Sleep;
+
+    /// Whether time moves only when the program says so, as in a test or a simulation. Then a cache reclaims what has expired,
+    /// and refreshes on a schedule, on the thread that moves the clock, which wakes those who sleep: so that the order of all
+    /// that happens is the program's. Otherwise, and by default, a thread of its own does that.
+    fn moves_by_hand(&self) -> bool {
+        false
+    }
 }
 
 /// The monotonic clock of the operating system, counted from its first use in this process.
@@ -44,7 +51,8 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is told to move: tests of code that caches need no sleep.
 ///
 /// Clones are handles to the same clock. Whoever waits for a moment is woken by the [`advance`](ManualClock::advance) that
-/// reaches it.
+/// reaches it; what a cache does at some time of its own accord, such as giving back the room of what has expired, is done by
+/// the time that `advance` returns.
 ///
 /// ```
 /// use std::time::Duration;
@@ -125,6 +133,10 @@ impl Clock for ManualClock {
 
     fn sleep_until(&self, at: Duration) -> Sleep {
         Box::pin(ManualSleep { clock: self.clone(), at: saturating_nanos(at), id: None })
+    }
+
+    fn moves_by_hand(&self) -> bool {
+        true
     }
 }
 
@@ -252,6 +264,13 @@ impl Timepiece {
         match self {
             Timepiece::System => Some((Moment::from_nanos(ticks::about()?), ticks::GUARD.as_nanos() as u64)),
             Timepiece::Other(_) => Some((self.now(), 0)),
+        }
+    }
+
+    pub(crate) fn moves_by_hand(&self) -> bool {
+        match self {
+            Timepiece::System => false,
+            Timepiece::Other(clock) => clock.moves_by_hand(),
         }
     }
 

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timepiece;
+use crate::dice::Dice;
 use crate::entry::{Attempt, Entry, Extra, Idle};
 use crate::error::Failure;
 use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
-use crate::flight::Flights;
+use crate::flight::{Flight, Flights};
 use crate::history::{Began, History, Standing, Tag};
 use crate::housekeeper::Purpose;
+use crate::ledger::Ledger;
 use crate::level::SecondLevel;
 use crate::lifetime::{Freshness, Lifetime, Windows};
 use crate::load::{Previous, Traits};
@@ -78,17 +80,23 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) counters: Counters,
     pub(crate) listeners: Arc<Listeners<K, V>>,
     pub(crate) clock: Timepiece,
+    pub(crate) dice: Dice,
     pub(crate) policy: Policy<K, V>,
     pub(crate) pool: RefreshPool,
     pub(crate) background: Arc<Background>,
     pub(crate) loader: Option<WideLoader<K, V>>,
     pub(crate) second_level: Option<Arc<dyn SecondLevel<K, V>>>,
+    pub(crate) ledger: Ledger<K>,
     pub(crate) closed: AtomicBool,
     /// No worker could be had; tried again from this moment on.
     pub(crate) unavailable_until: AtomicU64,
     pub(crate) told_unavailable: AtomicBool,
-    /// Entries were invalidated by tag or all at once, and their room is not given back yet.
-    pub(crate) struck: AtomicBool,
+    /// How often entries were invalidated by tag or all at once.
+    pub(crate) strikes: AtomicU64,
+    /// How many of those strikes came before a sweep that has given back the room of what they struck.
+    pub(crate) swept: AtomicU64,
+    /// A sweep after a strike is due, and has not begun.
+    pub(crate) sweep_is_due: AtomicBool,
     /// Somebody reclaims expired entries already.
     pub(crate) reclaiming: AtomicBool,
     /// Why chores are done for this cache.
@@ -184,20 +192,22 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// How many entries there are, without those that an invalidation has struck but no sweep has met yet.
     pub(crate) fn len(&self) -> usize {
-        if !self.struck.load(Ordering::Acquire) {
+        // Acquire: pairs with the Release in `sweep`.
+        if self.swept.load(Ordering::Acquire) == self.strikes.load(Ordering::Acquire) {
             return self.store.len();
         }
         let now = self.clock.now();
         self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
     }
 
-    /// What a loader may look at, whatever its age, unless it was invalidated.
-    pub(crate) fn previous(&self, hash: u64, key: &K) -> Option<Previous<V>> {
-        let found = self.store.peek(hash, key)?;
+    /// What the loader of a flight may look at, whatever its age, unless it was invalidated.
+    pub(crate) fn previous(&self, flight: &Flight<K, V>) -> Option<Previous<V>> {
+        let found = self.store.peek(flight.hash, &flight.key)?;
         let now = self.clock.now();
         if self.stage(&found, now).gone {
             return None;
         }
+        flight.note_shown(found.value.clone());
         Some(Previous {
             value: found.value.clone(),
             age: now.since(found.loaded_at),
@@ -231,7 +241,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return self.plain_entry(key, value, began, now);
         }
         let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
-        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         let plain = traits.lifetime.is_none()
             && traits.weight.is_none()
             && tags.is_empty()
@@ -268,7 +278,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
             })
         });
-        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)
     }
 
@@ -333,7 +343,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let left = servable_until.since(now);
         let (base, max) = self.policy.backoff;
         let doubled = base.saturating_mul(1 << (failures - 1).min(30));
-        let jittered = doubled.min(max).mul_f64(0.5 + fastrand::f64() / 2.0);
+        let jittered = doubled.min(max).mul_f64(0.5 + self.dice.throw() / 2.0);
         entry.set_attempt(Attempt::failed(failures, now.after(jittered.min(left / 4))));
     }
 }

@@ -338,6 +338,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let hash = self.hash(&key);
         engine.store.prepare(hash);
         let weight = engine.weigh(&key, &value, None);
+        let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
         engine.flights.fence(hash, &key);
         let now = engine.clock.now();
         let entry = engine.plain_entry(key, value, engine.history.now(), now);

@@ -223,7 +223,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The entry for a value without traits, where [`Policy::is_plain`] holds.
     #[inline]
     pub(crate) fn plain_entry(&self, key: K, value: V, began: Began, now: Moment) -> Entry<K, V> {
-        let fresh_until = self.policy.lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = self.policy.lifetime.fresh_until(now, || self.dice.throw());
         Entry::new(key, value, now, fresh_until, began, None)
     }
 

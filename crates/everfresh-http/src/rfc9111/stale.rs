@@ -1,0 +1,25 @@
+//! When a stale response may stand in (RFC 9111 §4.2.4, RFC 5861).
+
+use std::time::Duration;
+
+use super::control::ResponseControl;
+use super::rules::Choices;
+
+/// §4.2.4: no-cache, must-revalidate, and in a shared cache proxy-revalidate and s-maxage forbid every stale response,
+/// whatever a window or a client says.
+pub(crate) fn is_forbidden(choices: &Choices, control: &ResponseControl) -> bool {
+    control.no_cache.is_whole()
+        || control.must_revalidate
+        || (choices.shared
+            && (control.proxy_revalidate || (control.s_maxage().is_some() && !choices.stale_despite_s_maxage)))
+}
+
+/// The windows of RFC 5861 that hold: the origin's word, else the operator's default, at most the operator's cap.
+pub(crate) fn windows(choices: &Choices, control: &ResponseControl, forbidden: bool) -> (Duration, Duration) {
+    if forbidden {
+        return (Duration::ZERO, Duration::ZERO);
+    }
+    let swr = control.stale_while_revalidate().or(choices.default_swr).unwrap_or_default();
+    let sie = control.stale_if_error().or(choices.default_sie).unwrap_or_default();
+    (swr.min(choices.max_swr), sie.min(choices.max_sie))
+}

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, PRAGMA};
 
-use super::fields::{delta_seconds, elements, list, trim};
+use super::fields::{delta_seconds, elements, is_well_quoted, list, trim};
 
 /// A directive that carries seconds: RFC 9111 §4.2.1 lets a cache use the first of several, or treat what conflicts or
 /// is malformed as already over. We do the latter.
@@ -57,7 +57,7 @@ impl Qualified {
 }
 
 /// A response cannot be kept without the fields that say how to read, select or age it: naming one means all of it.
-fn may_be_left_out(name: &HeaderName) -> bool {
+pub(crate) fn may_be_left_out(name: &HeaderName) -> bool {
     const NEEDED: [&str; 11] = [
         "cache-control",
         "content-encoding",
@@ -98,9 +98,15 @@ impl ResponseControl {
     /// Reads `Cache-Control`; what `Pragma` means in a response is not specified (RFC 9111 §5.4) and not guessed.
     pub fn parse(headers: &HeaderMap) -> Self {
         let mut own = Self::default();
-        for directive in list(headers.get_all(CACHE_CONTROL).iter()) {
-            let (name, argument) = split(directive);
-            own.add(name, argument);
+        for line in headers.get_all(CACHE_CONTROL) {
+            let line = line.as_bytes();
+            if is_well_quoted(line) {
+                elements(line).map(split).for_each(|(name, argument)| own.add(name, argument));
+            } else {
+                // What an unclosed quote may hide must not be missed, and nothing here is to be trusted.
+                own.no_cache.add(None);
+                torn(line).map(split).for_each(|(name, argument)| own.add(name, argument));
+            }
         }
         own
     }
@@ -214,7 +220,10 @@ impl RequestControl {
             return own;
         }
         let at_most = |known: Option<Duration>, new: Duration| Some(known.map_or(new, |known| known.min(new)));
-        for directive in list(lines) {
+        for directive in lines.map(HeaderValue::as_bytes).flat_map(|line| {
+            let (whole, torn) = if is_well_quoted(line) { (line, &b""[..]) } else { (&b""[..], line) };
+            elements(whole).chain(self::torn(torn))
+        }) {
             let (name, argument) = split(directive);
             match lower(name, &mut [0; 24]) {
                 b"no-store" => own.no_store = true,
@@ -237,6 +246,11 @@ impl RequestControl {
         }
         own
     }
+}
+
+/// The pieces of a line whose quotes cannot be told apart.
+fn torn(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| byte == b',').map(trim).filter(|piece| !piece.is_empty())
 }
 
 fn pragma_no_cache(headers: &HeaderMap) -> bool {

@@ -89,6 +89,20 @@ fn end_of_element(text: &[u8]) -> usize {
     text.len()
 }
 
+/// Whether every quoted string of the line is closed.
+pub(crate) fn is_well_quoted(line: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for &byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
+}
+
 /// All elements of all lines of a field (RFC 9110 §5.3: several lines are one list).
 pub(crate) fn list<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a [u8]> {
     lines.flat_map(|value| elements(value.as_bytes()))

@@ -24,9 +24,9 @@ pub fn invalidated_by(request: &request::Parts, response: &response::Parts) -> V
 /// Whether this exchange makes stored responses invalid: an unsafe or unknown method, and an answer of 2xx or 3xx
 /// (RFC 9111 §4.4).
 pub fn invalidates(request: &request::Parts, response: &response::Parts) -> bool {
+    // RFC 9110 §9.2.1, and the registry of methods (§16.1.1) for the others.
     let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(&request.method)
-        // RFC 10008: QUERY is safe too.
-        || request.method.as_str() == "QUERY" || request.method.as_str() == "PROPFIND";
+        || ["PROPFIND", "QUERY", "REPORT", "SEARCH"].contains(&request.method.as_str());
     !safe && (response.status.is_success() || response.status.is_redirection())
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Stored {
     pub(crate) forbids_stale: bool,
     pub(crate) swr: Duration,
     pub(crate) sie: Duration,
+    /// How long it may stand in while the origin cannot be reached.
+    pub(crate) apart: Duration,
     pub(crate) authorized: bool,
     pub(crate) shareable: bool,
     pub(crate) etag: Option<EntityTag>,
@@ -129,7 +131,7 @@ impl Meta {
     ///
     /// A client's own `max-stale` or `stale-if-error` may still allow it after that.
     pub fn servable_until(&self) -> Option<SystemTime> {
-        let window = self.0.swr.max(self.0.sie);
+        let window = self.0.swr.max(self.0.sie).max(self.0.apart);
         let left = self.0.lifetime.saturating_add(window).saturating_sub(self.0.initial_age);
         self.0.response_time.checked_add(left)
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use http::{StatusCode, request};
+use http::{Method, StatusCode, request};
 
 use super::fields::{add, put, replace};
 use super::meta::{Extent, Meta};
@@ -18,7 +18,7 @@ use super::validation::strip_conditions;
 /// both sides, or the request asks for ranges itself.
 pub fn completion(request: &request::Parts, meta: &Meta) -> Option<HeaderMap> {
     let Extent::Partial { range, complete } = meta.extent() else { return None };
-    if request.headers.contains_key(RANGE) {
+    if request.method != Method::GET || request.headers.contains_key(RANGE) {
         return None;
     }
     let tag = meta.etag().filter(|tag| !tag.is_weak())?;
@@ -118,7 +118,8 @@ pub fn combine(rules: &Rules, stored: &Meta, new: &Meta) -> Option<Combined> {
         request_time: new.request_time(),
         response_time: new.response_time(),
     };
-    let meta = rules.remember(draft).ok()?;
+    let (meta, verdict) = rules.describe(draft);
+    verdict.ok()?;
     // The new part's Age was counted when it was stored and is gone from its fields.
     let meta = meta.at_least_as_old_as(new);
     Some(Combined { meta, pieces })

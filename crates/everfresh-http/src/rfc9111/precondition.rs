@@ -5,8 +5,8 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES,
+    HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use http::{Method, StatusCode, request};
 
@@ -125,9 +125,12 @@ fn of_whole(meta: &Meta, ranges: &Ranges, length: u64) -> Served {
     if found.is_empty() {
         // RFC 9110 §14.4: an unsatisfied range tells the length.
         let mut headers = meta.headers().clone();
-        for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE] {
+        for name in [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES, ETAG, LAST_MODIFIED] {
             headers.remove(name);
         }
+        headers.remove("cdn-cache-control");
+        // The lifetime of the whole is not that of this answer: a cache behind us must not keep it for the URI.
+        put(&mut headers, CACHE_CONTROL, HeaderValue::from_static("no-store"));
         put(&mut headers, CONTENT_RANGE, text(format!("bytes */{length}")));
         put(&mut headers, CONTENT_LENGTH, HeaderValue::from(0));
         return Served::RangeNotSatisfiable(headers);

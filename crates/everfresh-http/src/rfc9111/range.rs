@@ -41,7 +41,17 @@ pub(crate) fn digits(text: &[u8]) -> Option<u64> {
     Some(text.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }
 
-/// What `Range` asks for; `None` if it is absent, malformed, not in bytes, said twice, or asks for too many ranges.
+/// Whether `Range` is of a unit other than bytes.
+pub(crate) fn is_foreign(headers: &HeaderMap) -> bool {
+    let foreign = |line: &[u8]| {
+        let unit = line.split(|&byte| byte == b'=').next().unwrap_or_default();
+        line.contains(&b'=') && !trim(unit).eq_ignore_ascii_case(b"bytes")
+    };
+    headers.get_all(RANGE).iter().any(|line| foreign(line.as_bytes()))
+}
+
+/// What `Range` asks for; `None` if it is to be ignored (RFC 9110 §14.2): absent, malformed, not in bytes, said twice, or
+/// asking for more ranges than are answered here.
 pub(crate) fn parse(headers: &HeaderMap) -> Option<Ranges> {
     let mut lines = headers.get_all(RANGE).iter();
     let line = lines.next()?.as_bytes();

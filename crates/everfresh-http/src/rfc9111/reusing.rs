@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_UNMODIFIED_SINCE, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode, request};
 
 use super::control::RequestControl;
@@ -24,7 +24,7 @@ pub enum Bypass {
     Upgrade,
     /// `If-Match` and `If-Unmodified-Since` are for the origin to judge (RFC 9111 §4.3.2).
     Precondition,
-    /// A `Range` that is malformed or not in bytes (RFC 9110 §14.2).
+    /// A `Range` in units other than bytes, which only the origin knows (RFC 9110 §14.2).
     Range,
 }
 
@@ -152,7 +152,7 @@ impl Rules {
             return Some(Bypass::Precondition);
         }
         // RFC 9110 §14.2: Range counts for GET only.
-        if request.method == Method::GET && has(RANGE) && range::parse(headers).is_none() {
+        if request.method == Method::GET && range::is_foreign(headers) {
             return Some(Bypass::Range);
         }
         None
@@ -165,7 +165,8 @@ impl Rules {
 
     /// What is to be done with a stored response for this request (RFC 9111 §4).
     ///
-    /// For a request that [`Rules::bypass`] let through, and a stored response of the same URI. Whether the answer is
+    /// For a request that [`Rules::bypass`] let through, and a stored response of the same URI. Where nothing stored is
+    /// usable, [`Rules::only_if_cached`] says whether to fetch at all. Whether the answer is
     /// then the whole response, a part or a 304 says [`evaluate`](super::evaluate).
     pub fn reuse(&self, request: &request::Parts, meta: &Meta, now: SystemTime) -> Reuse {
         if let Err(why) = self.usable(request, meta) {
@@ -243,7 +244,7 @@ impl Rules {
             return false;
         }
         let client = asked.stale_if_error.unwrap_or_default().min(choices.max_sie);
-        let apart = choices.when_disconnected.filter(|_| failure == Failure::Unreachable).unwrap_or_default();
+        let apart = if failure == Failure::Unreachable { stored.apart } else { Duration::ZERO };
         stale_for < stored.sie.max(client).max(apart) || asked.max_stale.is_some_and(|most| stale_for < most)
     }
 

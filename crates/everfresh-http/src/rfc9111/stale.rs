@@ -14,12 +14,33 @@ pub(crate) fn is_forbidden(choices: &Choices, control: &ResponseControl) -> bool
             && (control.proxy_revalidate || (control.s_maxage().is_some() && !choices.stale_despite_s_maxage)))
 }
 
-/// The windows of RFC 5861 that hold: the origin's word, else the operator's default, at most the operator's cap.
-pub(crate) fn windows(choices: &Choices, control: &ResponseControl, forbidden: bool) -> (Duration, Duration) {
+/// How long past its lifetime a response may be served, on each ground.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Windows {
+    /// RFC 5861 §3
+    pub(crate) swr: Duration,
+    /// RFC 5861 §4
+    pub(crate) sie: Duration,
+    /// §4.2.4: while disconnected.
+    pub(crate) apart: Duration,
+}
+
+impl Windows {
+    pub(crate) fn widest(self) -> Duration {
+        self.swr.max(self.sie).max(self.apart)
+    }
+}
+
+/// The windows that hold: the origin's word, else the operator's default, at most the operator's cap.
+pub(crate) fn windows(choices: &Choices, control: &ResponseControl, forbidden: bool) -> Windows {
     if forbidden {
-        return (Duration::ZERO, Duration::ZERO);
+        return Windows::default();
     }
     let swr = control.stale_while_revalidate().or(choices.default_swr).unwrap_or_default();
     let sie = control.stale_if_error().or(choices.default_sie).unwrap_or_default();
-    (swr.min(choices.max_swr), sie.min(choices.max_sie))
+    Windows {
+        swr: swr.min(choices.max_swr),
+        sie: sie.min(choices.max_sie),
+        apart: choices.when_disconnected.unwrap_or_default(),
+    }
 }

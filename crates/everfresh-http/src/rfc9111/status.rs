@@ -1,9 +1,12 @@
 //! Telling what the cache did (RFC 9211).
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+
+use super::reusing::{Reuse, Unusable, WhyRevalidate};
 
 /// The field's name, `Cache-Status`.
 const NAME: HeaderName = HeaderName::from_static("cache-status");
@@ -42,6 +45,34 @@ impl Forwarded {
             Self::Request => "request",
             Self::Stale => "stale",
             Self::Partial => "partial",
+        }
+    }
+}
+
+impl Reuse {
+    /// What `Cache-Status` calls it if the request is forwarded; `None` for what is served (RFC 9211 §2.2).
+    pub fn forwarded(&self) -> Option<Forwarded> {
+        match self {
+            Self::Fresh { .. } | Self::Stale { .. } | Self::GatewayTimeout => None,
+            Self::Revalidate { why, .. } => Some(match why {
+                WhyRevalidate::Stale | WhyRevalidate::NoCache | WhyRevalidate::MustRevalidate => Forwarded::Stale,
+                WhyRevalidate::RequestNoCache | WhyRevalidate::RequestMaxAge | WhyRevalidate::RequestMinFresh => {
+                    Forwarded::Request
+                }
+            }),
+            Self::Unusable(Unusable::Vary) => Some(Forwarded::VaryMiss),
+            Self::Unusable(Unusable::Part) => Some(Forwarded::Partial),
+            Self::Unusable(Unusable::Method | Unusable::Authorization) => Some(Forwarded::Miss),
+        }
+    }
+
+    /// The `ttl` of `Cache-Status`: whole seconds that it stays fresh, negative for what is stale (RFC 9211 §2.4).
+    pub fn ttl_seconds(&self) -> Option<i64> {
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        match self {
+            Self::Fresh { ttl, .. } => Some(seconds(*ttl)),
+            Self::Stale { stale_for, .. } => Some(-seconds(*stale_for)),
+            Self::Revalidate { .. } | Self::Unusable(_) | Self::GatewayTimeout => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{Method, StatusCode, request, response};
 
-use super::control::{RequestControl, ResponseControl};
+use super::control::{RequestControl, ResponseControl, may_be_left_out};
 use super::fields::{EntityTag, list, put, valid_date};
 use super::freshness::{is_heuristic_status, lifetime};
 use super::meta::{Extent, Meta, Stored};
@@ -122,7 +122,8 @@ impl Rules {
             request_time,
             response_time,
         };
-        self.remember(draft)
+        let (meta, verdict) = self.describe(draft);
+        verdict.map(|()| meta)
     }
 
     /// §3: the method is understood. POST only with explicit freshness and a Content-Location that is its own target
@@ -144,23 +145,20 @@ impl Rules {
         Err(WhyNot::Method)
     }
 
-    /// Everything of §3 but the request's own wishes, for a response new, freshened or combined.
-    pub(crate) fn remember(&self, draft: Draft<'_>) -> Result<Meta, WhyNot> {
+    /// What is to be known of a response, new, freshened or combined; and everything of §3 but the request's own wishes.
+    pub(crate) fn describe(&self, draft: Draft<'_>) -> (Meta, Result<(), WhyNot>) {
         let choices = self.choices();
         let Draft { method, status, extent, authorized, request, mut headers, request_time, response_time } = draft;
-        // §3: the status code is final, and not one that only answers a condition.
-        if status.is_informational() || status == StatusCode::NOT_MODIFIED {
-            return Err(WhyNot::Status);
-        }
         let (control, targeted) = targeted::governing(choices, &headers);
-        let vary = Vary::of(&headers, request, choices.max_vary_fields);
-        let vary = vary.map_err(|why| match why {
-            Unselectable::Star => WhyNot::VaryStar,
-            Unselectable::TooMany => WhyNot::VaryTooWide,
-            Unselectable::Malformed => WhyNot::VaryMalformed,
-        })?;
         let shareable = allows_sharing(&control);
-        may(choices, &control, targeted, status, &headers, authorized && !shareable)?;
+        let allowed = may(choices, &control, targeted, status, &headers, authorized && !shareable);
+        let vary = Vary::of(&headers, request, choices.max_vary_fields);
+        let (vary, selectable) = match vary {
+            Ok(vary) => (vary, Ok(())),
+            Err(Unselectable::Star) => (Vary::default(), Err(WhyNot::VaryStar)),
+            Err(Unselectable::TooMany) => (Vary::default(), Err(WhyNot::VaryTooWide)),
+            Err(Unselectable::Malformed) => (Vary::default(), Err(WhyNot::VaryMalformed)),
+        };
 
         let date = valid_date(&headers, &DATE);
         let dated = date.is_some();
@@ -176,7 +174,7 @@ impl Rules {
         let last_modified = valid_date(&headers, &LAST_MODIFIED);
         let (lifetime, origin) = lifetime(choices, &control, targeted, status, &headers, date, last_modified);
         let forbids_stale = stale::is_forbidden(choices, &control);
-        let (swr, sie) = stale::windows(choices, &control, forbids_stale);
+        let windows = stale::windows(choices, &control, forbids_stale);
         strip(&mut headers, &control, choices.shared);
         let etag = single(&headers, &ETAG).and_then(EntityTag::parse);
         if last_modified.is_none() {
@@ -184,12 +182,10 @@ impl Rules {
         }
         let useful = etag.is_some()
             || last_modified.is_some()
-            || (!control.no_cache.is_whole() && lifetime.saturating_add(swr.max(sie)) > initial_age);
-        if !useful {
-            return Err(WhyNot::Useless);
-        }
+            || (!control.no_cache.is_whole() && lifetime.saturating_add(windows.widest()) > initial_age);
+        let useful = if useful { Ok(()) } else { Err(WhyNot::Useless) };
         let groups = groups::groups(&headers).into();
-        Ok(Meta(Arc::new(Stored {
+        let meta = Meta(Arc::new(Stored {
             method,
             status,
             headers,
@@ -203,15 +199,17 @@ impl Rules {
             lifetime,
             origin,
             forbids_stale,
-            swr,
-            sie,
+            swr: windows.swr,
+            sie: windows.sie,
+            apart: windows.apart,
             authorized,
             shareable,
             etag,
             last_modified,
             extent,
             groups,
-        })))
+        }));
+        (meta, allowed.and(selectable).and(useful))
     }
 }
 
@@ -235,6 +233,11 @@ fn may(
     headers: &HeaderMap,
     unshareable: bool,
 ) -> Result<(), WhyNot> {
+    // §3: the status is final; and answers to a request's own conditions say nothing of the resource.
+    let conditional = [StatusCode::NOT_MODIFIED, StatusCode::PRECONDITION_FAILED, StatusCode::RANGE_NOT_SATISFIABLE];
+    if status.is_informational() || conditional.contains(&status) {
+        return Err(WhyNot::Status);
+    }
     let understood = choices.understood.contains(&status);
     // §5.2.2.3: must-understand asks for an understood status, and then puts no-store out of force.
     if control.must_understand && !understood {
@@ -276,8 +279,8 @@ fn strip(headers: &mut HeaderMap, control: &ResponseControl, shared: bool) {
     let named: Vec<HeaderName> =
         list(headers.get_all(CONNECTION).iter()).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
-        // What frames or dates a message is never the connection's, whatever a sender says (RFC 9110 §7.6.1).
-        if ![DATE, CONTENT_LENGTH].contains(&name) {
+        // What is meant for every recipient is never the connection's, whatever a sender says (RFC 9110 §7.6.1).
+        if may_be_left_out(&name) {
             headers.remove(name);
         }
     }

@@ -1,16 +1,16 @@
 //! What a 304 or a HEAD changes in stored responses (RFC 9111 §3.2, §4.3.4, §4.3.5).
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, LAST_MODIFIED,
 };
 use http::{Method, StatusCode, request, response};
 
-use super::control::RequestControl;
+use super::control::{RequestControl, may_be_left_out};
 use super::fields::{EntityTag, add, list, parse_date, replace};
-use super::meta::{Extent, Meta, Stored};
+use super::meta::{Extent, Meta};
 use super::rules::Rules;
 use super::storing::{Draft, WhyNot, content_length, is_hop_by_hop};
 
@@ -38,8 +38,8 @@ pub enum HeadUpdate {
 
 /// Which of the stored responses a 304 says are still good; their places in the sequence (RFC 9111 §4.3.4).
 ///
-/// With a strong validator all that have the same one; with a weak one the latest that has it; without any the only
-/// stored response that has none either. None of them: the 304 cannot be used, fetch unconditionally.
+/// `stored` are those whose validators were sent. With a strong validator all that have the same one; with a weak one the
+/// latest that has it; without any the only one that was asked about. None of them: the 304 cannot be used, fetch unconditionally.
 pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {
     let headers = &not_modified.headers;
     let latest = |matches: &dyn Fn(&Meta) -> bool| {
@@ -61,11 +61,9 @@ pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize>
         let Some(date) = parse_date(value) else { return Vec::new() };
         return latest(&|meta| meta.last_modified() == Some(date));
     }
-    // §4.3.4, last: no validator in the 304. The only one asked about, or the only one without validators.
-    match stored {
-        [_] => vec![0],
-        _ => latest(&|meta| !meta.has_validator()),
-    }
+    // §4.3.4, last: no validator in the 304. Where one stored response was asked about, no other can be meant, also if it
+    // has a validator: a 304 to If-Modified-Since need not repeat Last-Modified (RFC 9110 §15.4.5).
+    if stored.len() == 1 { vec![0] } else { Vec::new() }
 }
 
 impl Rules {
@@ -136,21 +134,16 @@ impl Rules {
             method: old.method.clone(),
             status: old.status,
             extent: old.extent.clone(),
-            authorized: old.authorized || request.headers.contains_key(http::header::AUTHORIZATION),
+            authorized: old.authorized || request.headers.contains_key(AUTHORIZATION),
             request: &asked,
-            headers: headers.clone(),
+            headers,
             request_time,
             response_time,
         };
         let forbidden = RequestControl::parse(&request.headers).no_store.then_some(WhyNot::RequestNoStore);
-        match self.remember(draft) {
-            Ok(meta) => Freshened { meta, keep: forbidden.map_or(Ok(()), Err) },
-            // It answers this request once more, validated as it is, and is gone.
-            Err(why) => {
-                let meta = Meta(Arc::new(Stored { headers, request_time, response_time, ..old.clone() }));
-                Freshened { meta, keep: Err(why) }
-            }
-        }
+        let (meta, verdict) = self.describe(draft);
+        // What may not be kept answers this request once more, validated as it is, and is gone.
+        Freshened { meta, keep: verdict.and(forbidden.map_or(Ok(()), Err)) }
     }
 }
 
@@ -166,11 +159,15 @@ fn nominated(meta: &Meta, request: &request::Parts) -> HeaderMap {
 /// §3.2: each field of the new response replaces the stored ones of its name, but for those it must not change.
 fn merged(meta: &Meta, new: &HeaderMap) -> HeaderMap {
     let mut headers = meta.headers().clone();
-    let connection: Vec<HeaderName> = list(new.get_all(http::header::CONNECTION).iter())
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .collect();
+    let connection: Vec<HeaderName> =
+        list(new.get_all(CONNECTION).iter()).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    // RFC 9110 §6.6.1: without a Date of its own, the new response is dated when it came, not when the stored one was.
+    headers.remove(DATE);
     for name in new.keys() {
-        if is_hop_by_hop(name) || connection.contains(name) || describes_body(name) {
+        let own = is_hop_by_hop(name) || (connection.contains(name) && may_be_left_out(name));
+        // The 304 may know the stored tag as a weak one; the stored bytes keep the tag they came with.
+        let tagged = *name == ETAG && meta.etag().is_some();
+        if own || tagged || describes_body(name) {
             continue;
         }
         replace(&mut headers, name, new);

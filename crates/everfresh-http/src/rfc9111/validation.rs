@@ -4,7 +4,7 @@ use http::header::{
     HeaderMap, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
     RANGE,
 };
-use http::request;
+use http::{Method, request};
 
 use super::fields::{add, put};
 use super::meta::{Extent, Meta};
@@ -22,7 +22,7 @@ const MOST_TAGS: usize = 32;
 pub fn conditional(request: &request::Parts, stored: &[&Meta]) -> Option<HeaderMap> {
     let mut headers = request.headers.clone();
     strip_conditions(&mut headers);
-    add_conditions(&mut headers, &request.headers, stored).then_some(headers)
+    add_conditions(&mut headers, &request.headers, &request.method, stored).then_some(headers)
 }
 
 /// The fields of a request that refreshes a stored response on nobody's behalf: those that `Vary` nominated, as they were,
@@ -34,7 +34,7 @@ pub fn refreshing(meta: &Meta) -> HeaderMap {
     meta.vary().fields().for_each(|(name, value)| add(&mut nominated, name, value));
     let mut headers = nominated.clone();
     strip_conditions(&mut headers);
-    add_conditions(&mut headers, &nominated, &[meta]);
+    add_conditions(&mut headers, &nominated, meta.method(), &[meta]);
     headers
 }
 
@@ -46,8 +46,11 @@ pub fn strip_conditions(headers: &mut HeaderMap) {
     }
 }
 
-fn add_conditions(headers: &mut HeaderMap, asked: &HeaderMap, stored: &[&Meta]) -> bool {
-    let whole = |meta: &&&Meta| matches!(meta.extent(), Extent::Complete(_));
+fn add_conditions(headers: &mut HeaderMap, asked: &HeaderMap, method: &Method, stored: &[&Meta]) -> bool {
+    // A 304 must leave something to serve: a whole body, unless none is asked for.
+    let whole = |meta: &&&Meta| {
+        matches!(meta.extent(), Extent::Complete(_)) && (meta.method() != Method::HEAD || method == Method::HEAD)
+    };
     let mut tags: Vec<&HeaderValue> = Vec::new();
     for meta in stored.iter().filter(whole) {
         if let Some(tag) = meta.etag().map(|tag| tag.value()).filter(|tag| !tags.contains(tag)) {

@@ -60,7 +60,8 @@ pub(crate) fn lifetime(
         && let Some(since) = last_modified.and_then(|modified| date.duration_since(modified).ok())
     {
         let share = Duration::try_from_secs_f64(since.as_secs_f64() * choices.heuristic_fraction);
-        let limit = share.unwrap_or(Duration::MAX).min(choices.heuristic_cap);
+        // Dates know whole seconds only; a guess does not pretend to more.
+        let limit = Duration::from_secs(share.unwrap_or(Duration::MAX).as_secs()).min(choices.heuristic_cap);
         return (limit, Origin::Heuristic);
     }
     (Duration::ZERO, Origin::Nothing)

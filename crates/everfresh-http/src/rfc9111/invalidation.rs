@@ -50,13 +50,13 @@ fn named(request: &request::Parts, headers: &HeaderMap, field: &HeaderName) -> O
 
     let (authority, path_and_query) = match absolute(reference) {
         Some((scheme, authority, rest)) => {
-            // The scheme of an origin-form target is not told; the authority's port then decides.
+            // An origin-form target does not tell its scheme; then the port alone decides.
             let known = target.scheme();
-            let schemed = Scheme::try_from(scheme).ok()?;
-            if known.is_some_and(|known| *known != schemed) {
+            if known.is_some_and(|known| !known.as_str().eq_ignore_ascii_case(scheme)) {
                 return None;
             }
-            (Some((authority, known.cloned().unwrap_or(schemed))), rest)
+            let secure = scheme.eq_ignore_ascii_case("https");
+            (Some((authority, if secure { Scheme::HTTPS } else { Scheme::HTTP })), rest)
         }
         None => match reference.strip_prefix("//") {
             Some(rest) => {

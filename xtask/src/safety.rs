@@ -77,7 +77,7 @@ fn sanitizers() -> Vec<Step> {
 fn fuzzing() -> Vec<Step> {
     let seconds = "-max_total_time=1200";
     let flags = format!("{COVERAGE} --cfg everfresh_fuzz --cfg fuzzing");
-    ["store", "cache"]
+    ["store", "cache", "http_fields", "http_exchange"]
         .map(|target| {
             let corpus = run::root().join("target/corpus").join(target);
             let _ = Command::new("mkdir").arg("-p").arg(&corpus).status();

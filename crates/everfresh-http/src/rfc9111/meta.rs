@@ -62,7 +62,9 @@ pub enum Extent {
 }
 
 impl Meta {
-    /// The method of the request that fetched it: GET, HEAD, or POST (RFC 9110 §9.3.3).
+    /// GET or HEAD: the method whose responses it stands for, and by which it is validated.
+    ///
+    /// A response to POST that is stored (RFC 9110 §9.3.3) stands for one to GET.
     pub fn method(&self) -> &Method {
         &self.0.method
     }

@@ -140,7 +140,8 @@ impl Rules {
         };
         let own = || invalidation::names_itself(request, &response.headers, &CONTENT_LOCATION);
         if request.method == Method::POST && response.status.is_success() && explicit() && own() {
-            return Ok(Method::POST);
+            // What it holds is what a GET would have brought; so it is validated and refreshed by one.
+            return Ok(Method::GET);
         }
         Err(WhyNot::Method)
     }

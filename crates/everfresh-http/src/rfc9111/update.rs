@@ -1,5 +1,6 @@
 //! What a 304 or a HEAD changes in stored responses (RFC 9111 §3.2, §4.3.4, §4.3.5).
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
 use http::header::{
@@ -159,7 +160,7 @@ fn nominated(meta: &Meta, request: &request::Parts) -> HeaderMap {
 /// §3.2: each field of the new response replaces the stored ones of its name, but for those it must not change.
 fn merged(meta: &Meta, new: &HeaderMap) -> HeaderMap {
     let mut headers = meta.headers().clone();
-    let connection: Vec<HeaderName> =
+    let connection: HashSet<HeaderName> =
         list(new.get_all(CONNECTION).iter()).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     // RFC 9110 §6.6.1: without a Date of its own, the new response is dated when it came, not when the stored one was.
     headers.remove(DATE);

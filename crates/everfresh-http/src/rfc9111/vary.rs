@@ -78,6 +78,21 @@ impl Vary {
         })
     }
 
+    /// One key for all requests that select the same variant under these nominated fields, and for no others.
+    ///
+    /// Each value is preceded by its length, so that no two lists of values run into the same key.
+    pub fn key(&self, request: &HeaderMap) -> Box<[u8]> {
+        let mut key = Vec::new();
+        for nominated in &self.0 {
+            let value = normal(&nominated.name, &mut request.get_all(&nominated.name).iter());
+            // Zero is absence, so a value counts one more than its length.
+            let length = value.as_ref().map_or(0, |value| value.len() as u64 + 1);
+            key.extend_from_slice(&length.to_be_bytes());
+            key.extend_from_slice(value.as_deref().unwrap_or_default());
+        }
+        key.into_boxed_slice()
+    }
+
     /// Whether two stored responses answer the same requests, so that one replaces the other.
     pub fn is_same(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()

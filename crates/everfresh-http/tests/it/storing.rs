@@ -128,6 +128,8 @@ fn only_get_and_head_are_stored_and_a_post_that_says_what_it_is() {
         store(&rules, &post, &response(200, &[("cache-control", control), ("content-location", place)])).err()
     };
     assert_eq!(named("/a", "max-age=60"), None);
+    let came = response(200, &[("cache-control", "max-age=60"), ("content-location", "/a")]);
+    assert_eq!(*store(&rules, &post, &came).expect("stored").method(), "GET", "what a GET would have brought");
     assert_eq!(named("https://EXAMPLE.com:443/a", "max-age=60"), None);
     assert_eq!(named("/b", "max-age=60"), Some(WhyNot::Method));
     assert_eq!(named("https://example.net/a", "max-age=60"), Some(WhyNot::Method));

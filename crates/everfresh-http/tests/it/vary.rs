@@ -49,6 +49,8 @@ fn a_variant_is_selected_by_what_its_vary_names() {
         let came = response(200, &[("cache-control", "max-age=60"), ("vary", vary)]);
         let meta = store(&Rules::shared(), &get(then), &came).expect("stored");
         assert_eq!(meta.matches(&fields(now)), *selected, "Vary: {vary}; {then:?} against {now:?}");
+        let (then, now) = (meta.vary().key(&fields(then)), meta.vary().key(&fields(now)));
+        assert_eq!(then == now, *selected, "the key says the same: Vary: {vary}");
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Freshened {
 pub enum HeadUpdate {
     /// It says nothing of the stored response.
     Nothing,
-    /// The stored response is still the current one; keep this in its place (RFC 9111 §4.3.5).
+    /// The stored response is still the current one; keep this in its place and answer with its fields (RFC 9111 §4.3.5).
     Updated(Freshened),
     /// The representation has changed: the stored response is to count as stale (RFC 9111 §4.3.5).
     Changed,
@@ -40,13 +40,23 @@ pub enum HeadUpdate {
 /// Which of the stored responses a 304 says are still good; their places in the sequence (RFC 9111 §4.3.4).
 ///
 /// `stored` are those whose validators were sent. With a strong validator all that have the same one; with a weak one the
-/// latest that has it; without any the only one that was asked about. None of them: the 304 cannot be used, fetch unconditionally.
+/// latest that has it; without any, or where one tag alone was asked about, the only one there is. None of them: the 304
+/// cannot be used, fetch unconditionally.
 pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {
     let headers = &not_modified.headers;
     let latest = |matches: &dyn Fn(&Meta) -> bool| {
         let matching = stored.iter().enumerate().filter(|(_, meta)| matches(meta));
         matching.max_by_key(|(_, meta)| (meta.date(), meta.response_time())).map(|(at, _)| at).into_iter().collect()
     };
+    // A 304 to a question that named one tag and nothing else can only answer that tag, even if it carries another:
+    // servers that compress behind their validators do. Had a date been asked too, it might answer the date alone, and
+    // §4.3.4 holds to the letter.
+    if let [only] = stored
+        && only.etag().is_some()
+        && only.last_modified().is_none()
+    {
+        return vec![0];
+    }
     if let Some(value) = headers.get(ETAG) {
         let Some(tag) = EntityTag::parse(value) else { return Vec::new() };
         if !tag.is_weak() {

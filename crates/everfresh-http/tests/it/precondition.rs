@@ -55,6 +55,8 @@ fn a_client_that_has_it_is_told_so() {
         (strong, &[("if-none-match", "\"a")], "200"),
         (strong, &[("if-none-match", "w/\"a\"")], "200"),
         (dated, &[("if-none-match", "\"a\"")], "200"),
+        (&[("etag", "\"caf\u{e9}\"")], &[("if-none-match", "\"caf\u{e9}\"")], "304"),
+        (&[("etag", "\"caf\u{e9}\"")], &[("if-none-match", "\"caf\u{e8}\"")], "200"),
         // If-None-Match goes before If-Modified-Since.
         (strong, &[("if-none-match", "\"b\""), ("if-modified-since", &then)], "200"),
         (dated, &[("if-modified-since", &then)], "304"),

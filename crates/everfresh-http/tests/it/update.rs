@@ -131,7 +131,9 @@ fn a_304_says_which_of_the_stored_ones_it_means() {
     assert_eq!(means(&[("last-modified", &date(-7))]), [0; 0]);
     assert_eq!(means(&[]), [0; 0], "nothing says which");
     assert_eq!(validated(&all[..1], &response(304, &[])), [0], "only one was asked about");
-    assert_eq!(validated(&all[..1], &response(304, &[("etag", "\"z\"")])), [0; 0]);
+    assert_eq!(validated(&all[..1], &response(304, &[("etag", "\"z\"")])), [0], "its tag alone was asked about");
+    let dated = with(&[("etag", "\"a\""), ("last-modified", &modified)], 0);
+    assert_eq!(validated(&[&dated], &response(304, &[("etag", "\"z\"")])), [0; 0], "it may have answered the date");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The small grammars that fields share: lists, delta-seconds, dates, entity tags (RFC 9110 §5.6, §8.8.3; RFC 9111 §1.2).
+//! The small grammars that fields share: lists, delta-seconds, dates, entity tags (RFC 9110 §5.6, §8.8.3; RFC 9111
+//! §1.2).
 
 use std::time::{Duration, SystemTime};
 

@@ -19,8 +19,8 @@ pub fn groups(response: &HeaderMap) -> Vec<Box<str>> {
 
 /// The groups of the target's origin that a response makes stale, from `Cache-Group-Invalidation` (RFC 9875 §3).
 ///
-/// Empty unless the request was unsafe and succeeded: only these are heeded. What is invalidated by a group invalidates no
-/// further groups of its own (RFC 9875 §2.2).
+/// Empty unless the request was unsafe and succeeded: only these are heeded. What is invalidated by a group
+/// invalidates no further groups of its own (RFC 9875 §2.2).
 pub fn invalidated_groups(request: &request::Parts, response: &response::Parts) -> Vec<Box<str>> {
     if invalidation::invalidates(request, response) {
         read(&response.headers, "cache-group-invalidation")

@@ -76,8 +76,8 @@ impl Meta {
 
     /// The fields to serve it with, but for `Age` and `Cache-Status`.
     ///
-    /// Without the fields of the connection, without those that `no-cache="…"` or (in a shared cache) `private="…"` name,
-    /// and always with a `Date` (RFC 9111 §3.1, RFC 9110 §6.6.1).
+    /// Without the fields of the connection, without those that `no-cache="…"` or (in a shared cache) `private="…"`
+    /// name, and always with a `Date` (RFC 9111 §3.1, RFC 9110 §6.6.1).
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
     }
@@ -190,8 +190,8 @@ impl Meta {
 
     /// States how many bytes its body really has, now that all of it came.
     ///
-    /// `None` if that contradicts its `Content-Length` or `Content-Range`: such a body is truncated or misframed and must
-    /// not be kept as what it claims to be (RFC 9111 §3.3).
+    /// `None` if that contradicts its `Content-Length` or `Content-Range`: such a body is truncated or misframed and
+    /// must not be kept as what it claims to be (RFC 9111 §3.3).
     pub fn with_body_length(&self, length: u64) -> Option<Self> {
         let mut stored = (*self.0).clone();
         match &self.0.extent {

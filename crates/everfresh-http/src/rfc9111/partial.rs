@@ -14,8 +14,8 @@ use super::validation::strip_conditions;
 /// The fields of a request for what is missing of a stored part, where it can be completed (RFC 9111 §3.4).
 ///
 /// Asks for the bytes behind it, or before it if it is the end, and with `If-Range`: should the representation have
-/// changed, the whole of the new one comes. `None` if it is whole already, lacks a strong validator, is missing bytes on
-/// both sides, or the request asks for ranges itself.
+/// changed, the whole of the new one comes. `None` if it is whole already, lacks a strong validator, is missing bytes
+/// on both sides, or the request asks for ranges itself.
 pub fn completion(request: &request::Parts, meta: &Meta) -> Option<HeaderMap> {
     let Extent::Partial { range, complete } = meta.extent() else { return None };
     if request.method != Method::GET || request.headers.contains_key(RANGE) {

@@ -61,12 +61,12 @@ pub struct Part {
     pub body: Range<u64>,
 }
 
-/// What a stored response becomes for a request that [`Rules::reuse`](super::Rules::reuse) lets it answer: 304 where the
-/// client has it already, 206 where it asks for ranges, else the whole (RFC 9110 §13.2.2, RFC 9111 §4.3.2).
+/// What a stored response becomes for a request that [`Rules::reuse`](super::Rules::reuse) lets it answer: 304 where
+/// the client has it already, 206 where it asks for ranges, else the whole (RFC 9110 §13.2.2, RFC 9111 §4.3.2).
 ///
 /// `If-Match` and `If-Unmodified-Since` are not judged: RFC 9111 §4.3.2 leaves them to the origin, and
-/// [`Rules::bypass`](super::Rules::bypass) sends them there; so there is no 412. `body_length` is the length of the stored
-/// body, if it is known; without it, ranges of a whole response are ignored and the whole is served.
+/// [`Rules::bypass`](super::Rules::bypass) sends them there; so there is no 412. `body_length` is the length of the
+/// stored body, if it is known; without it, ranges of a whole response are ignored and the whole is served.
 pub fn evaluate(request: &request::Parts, meta: &Meta, body_length: Option<u64>) -> Served {
     let asked = &request.headers;
     let read = request.method == Method::GET || request.method == Method::HEAD;

@@ -50,8 +50,8 @@ pub(crate) fn is_foreign(headers: &HeaderMap) -> bool {
     headers.get_all(RANGE).iter().any(|line| foreign(line.as_bytes()))
 }
 
-/// What `Range` asks for; `None` if it is to be ignored (RFC 9110 §14.2): absent, malformed, not in bytes, said twice, or
-/// asking for more ranges than are answered here.
+/// What `Range` asks for; `None` if it is to be ignored (RFC 9110 §14.2): absent, malformed, not in bytes, said twice,
+/// or asking for more ranges than are answered here.
 pub(crate) fn parse(headers: &HeaderMap) -> Option<Ranges> {
     let mut lines = headers.get_all(RANGE).iter();
     let line = lines.next()?.as_bytes();

@@ -141,8 +141,8 @@ impl Rules {
         self.with(|choices| choices.ignore_request_no_cache = yes)
     }
 
-    /// The targeted fields to heed before `Cache-Control`, most specific first; `CDN-Cache-Control` by default in a shared
-    /// cache, none in a private one (RFC 9213 §2.2).
+    /// The targeted fields to heed before `Cache-Control`, most specific first; `CDN-Cache-Control` by default in a
+    /// shared cache, none in a private one (RFC 9213 §2.2).
     pub fn targets(self, fields: impl IntoIterator<Item = HeaderName>) -> Self {
         self.with(|choices| choices.targets = fields.into_iter().collect())
     }

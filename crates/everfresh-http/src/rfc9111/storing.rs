@@ -22,7 +22,8 @@ use super::{age, groups, invalidation, range, stale, targeted};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WhyNot {
-    /// The method is neither GET nor HEAD, nor a POST whose response says what it represents (RFC 9111 §3, RFC 9110 §9.3.3).
+    /// The method is neither GET nor HEAD, nor a POST whose response says what it represents (RFC 9111 §3, RFC 9110
+    /// §9.3.3).
     Method,
     /// The status is not final, or is one whose caching is not understood (RFC 9111 §3).
     Status,
@@ -146,7 +147,8 @@ impl Rules {
         Err(WhyNot::Method)
     }
 
-    /// What is to be known of a response, new, freshened or combined; and everything of §3 but the request's own wishes.
+    /// What is to be known of a response, new, freshened or combined; and everything of §3 but the request's own
+    /// wishes.
     pub(crate) fn describe(&self, draft: Draft<'_>) -> (Meta, Result<(), WhyNot>) {
         let choices = self.choices();
         let Draft { method, status, extent, authorized, request, mut headers, request_time, response_time } = draft;

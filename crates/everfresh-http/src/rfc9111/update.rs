@@ -31,7 +31,8 @@ pub struct Freshened {
 pub enum HeadUpdate {
     /// It says nothing of the stored response.
     Nothing,
-    /// The stored response is still the current one; keep this in its place and answer with its fields (RFC 9111 §4.3.5).
+    /// The stored response is still the current one; keep this in its place and answer with its fields (RFC 9111
+    /// §4.3.5).
     Updated(Freshened),
     /// The representation has changed: the stored response is to count as stale (RFC 9111 §4.3.5).
     Changed,
@@ -39,9 +40,9 @@ pub enum HeadUpdate {
 
 /// Which of the stored responses a 304 says are still good; their places in the sequence (RFC 9111 §4.3.4).
 ///
-/// `stored` are those whose validators were sent. With a strong validator all that have the same one; with a weak one the
-/// latest that has it; without any, or where one tag alone was asked about, the only one there is. None of them: the 304
-/// cannot be used, fetch unconditionally.
+/// `stored` are those whose validators were sent. With a strong validator all that have the same one; with a weak one
+/// the latest that has it; without any, or where one tag alone was asked about, the only one there is. None of them:
+/// the 304 cannot be used, fetch unconditionally.
 pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {
     let headers = &not_modified.headers;
     let latest = |matches: &dyn Fn(&Meta) -> bool| {
@@ -72,8 +73,8 @@ pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize>
         let Some(date) = parse_date(value) else { return Vec::new() };
         return latest(&|meta| meta.last_modified() == Some(date));
     }
-    // §4.3.4, last: no validator in the 304. Where one stored response was asked about, no other can be meant, also if it
-    // has a validator: a 304 to If-Modified-Since need not repeat Last-Modified (RFC 9110 §15.4.5).
+    // §4.3.4, last: no validator in the 304. Where one stored response was asked about, no other can be meant, also if
+    // it has a validator: a 304 to If-Modified-Since need not repeat Last-Modified (RFC 9110 §15.4.5).
     if stored.len() == 1 { vec![0] } else { Vec::new() }
 }
 

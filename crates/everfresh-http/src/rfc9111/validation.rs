@@ -15,18 +15,18 @@ const MOST_TAGS: usize = 32;
 /// The fields of the request that asks whether what is stored still holds; the client's own conditions and ranges are
 /// replaced (RFC 9111 §4.3.1).
 ///
-/// `stored` are the stored responses of the same URI, the one that the request selects first, if there is one: its date is
-/// sent as `If-Modified-Since`. Entity tags of the others are sent too, so that the origin can say which of them answers
-/// this request; those of partial responses are not, as a 304 could not be served from them. `None` if nothing stored has
-/// a validator: fetch unconditionally.
+/// `stored` are the stored responses of the same URI, the one that the request selects first, if there is one: its
+/// date is sent as `If-Modified-Since`. Entity tags of the others are sent too, so that the origin can say which of
+/// them answers this request; those of partial responses are not, as a 304 could not be served from them. `None` if
+/// nothing stored has a validator: fetch unconditionally.
 pub fn conditional(request: &request::Parts, stored: &[&Meta]) -> Option<HeaderMap> {
     let mut headers = request.headers.clone();
     strip_conditions(&mut headers);
     add_conditions(&mut headers, &request.headers, &request.method, stored).then_some(headers)
 }
 
-/// The fields of a request that refreshes a stored response on nobody's behalf: those that `Vary` nominated, as they were,
-/// and its validators (RFC 9111 §4.3.1).
+/// The fields of a request that refreshes a stored response on nobody's behalf: those that `Vary` nominated, as they
+/// were, and its validators (RFC 9111 §4.3.1).
 ///
 /// It carries no credentials unless `Vary` nominates them; method and URI are those it was stored for.
 pub fn refreshing(meta: &Meta) -> HeaderMap {

@@ -1,5 +1,5 @@
-//! No rule ever serves what RFC 9111 §4 forbids: against a small oracle that knows the exchange as it was meant, not as it
-//! was written, and works in plain seconds.
+//! No rule ever serves what RFC 9111 §4 forbids: against a small oracle that knows the exchange as it was meant, not
+//! as it was written, and works in plain seconds.
 
 use everfresh_http::rfc9111::{Failure, Meta, Reuse, Rules};
 use http::HeaderMap;

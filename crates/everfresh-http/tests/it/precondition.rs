@@ -175,10 +175,10 @@ fn several_ranges_make_a_message_of_the_length_it_says() {
     assert_eq!(message.headers["content-length"], body.len().to_string().as_str());
     let kind = message.headers["content-type"].to_str().expect("text");
     let boundary = kind.strip_prefix("multipart/byteranges; boundary=").expect("a boundary");
-    let expected = format!(
-        "--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n--{boundary}\r\nContent-Type: \
-         text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\r\n--{boundary}--\r\n"
-    );
+    let part = |place: &str, bytes: &str| {
+        format!("--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes {place}/10\r\n\r\n{bytes}\r\n")
+    };
+    let expected = format!("{}{}--{boundary}--\r\n", part("8-9", "89"), part("0-1", "01"));
     assert_eq!(body, expected);
     assert!(!message.headers.contains_key("content-range"));
 }

@@ -19,6 +19,30 @@
 //! | `status` | RFC 9211 | [`CacheStatus`]: telling what the cache did |
 //! | `groups` | RFC 9875 | [`groups`], [`invalidated_groups`]: responses that are forgotten together |
 //!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//!
+//! use everfresh_http::rfc9111::{Reuse, Rules, conditional};
+//! use http::{Request, Response};
+//!
+//! let rules = Rules::shared();
+//! let (request, ()) = Request::get("https://example.com/a").body(())?.into_parts();
+//! let control = "max-age=60, stale-while-revalidate=30";
+//! let (response, ()) = Response::builder().header("cache-control", control).header("etag",
+//! "\"a\"").body(())?.into_parts();
+//!
+//! let came = SystemTime::now();
+//! let stored = rules.may_store(&request, &response, came, came).expect("nothing forbids it");
+//! let after = |seconds| rules.reuse(&request, &stored, came + Duration::from_secs(seconds));
+//! assert!(matches!(after(59), Reuse::Fresh { .. }));
+//! assert!(matches!(after(89), Reuse::Stale { refresh: true, .. }));
+//! assert!(matches!(after(90), Reuse::Revalidate { .. }));
+//!
+//! let fields = conditional(&request, &[&stored]).expect("it has a validator");
+//! assert_eq!(fields["if-none-match"], "\"a\"");
+//! # Ok::<(), http::Error>(())
+//! ```
+//!
 //! Hostile or malformed fields never fail a request: the RFC's own rule is followed where it has one, the
 //! conservative reading (not stored, stale, not matched) where it has none.
 

@@ -1,5 +1,6 @@
 //! When a stored response answers a request (RFC 9111 §4, §4.2.4, §5.2.1).
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_UNMODIFIED_SINCE, TRANSFER_ENCODING, UPGRADE};
@@ -107,6 +108,43 @@ pub enum Unusable {
     Authorization,
     /// Only a part is stored, and not the one asked for (RFC 9111 §3.3).
     Part,
+}
+
+impl fmt::Display for Bypass {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Method => "only GET and HEAD are answered from the cache (RFC 9111 §4)",
+            Self::NoStore => "the request says no-store (RFC 9111 §5.2.1.5)",
+            Self::Content => "the request has a body (RFC 9110 §9.3.1)",
+            Self::Upgrade => "the request asks for another protocol (RFC 9110 §7.8)",
+            Self::Precondition => "the precondition is for the origin to judge (RFC 9111 §4.3.2)",
+            Self::Range => "the range is not in bytes (RFC 9110 §14.2)",
+        })
+    }
+}
+
+impl fmt::Display for WhyRevalidate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Stale => "stale (RFC 9111 §4.2)",
+            Self::NoCache => "the response says no-cache (RFC 9111 §5.2.2.4)",
+            Self::MustRevalidate => "stale, and the response forbids stale ones (RFC 9111 §4.2.4)",
+            Self::RequestNoCache => "the request says no-cache (RFC 9111 §5.2.1.4)",
+            Self::RequestMaxAge => "older than the request's max-age (RFC 9111 §5.2.1.1)",
+            Self::RequestMinFresh => "not as long fresh as the request's min-fresh (RFC 9111 §5.2.1.3)",
+        })
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Method => "stored for another method (RFC 9111 §4)",
+            Self::Vary => "another variant is selected (RFC 9111 §4.1)",
+            Self::Authorization => "fetched with credentials and not to be shared (RFC 9111 §3.5)",
+            Self::Part => "only another part is stored (RFC 9111 §3.3)",
+        })
+    }
 }
 
 /// How the origin failed (RFC 5861 §4).

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::iter;
 
+use http::Method;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 
 use super::fields::{elements, list, trim};
-use super::meta::Meta;
+use super::meta::{Extent, Meta};
 
 /// The fields that `Vary` names, with the values that the stored response's request had (RFC 9111 §4.1).
 #[derive(Clone, Debug, Default)]
@@ -131,6 +132,18 @@ impl Meta {
     /// Whether a request with these fields selects this stored response (RFC 9111 §4.1).
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.0.vary.matches(request)
+    }
+
+    /// Whether it takes another's place in the store: both answer the same requests, and nothing that the other could
+    /// serve is lost (RFC 9111 §4, §3.3).
+    ///
+    /// A HEAD never takes the place of a GET, nor a part that of a whole; parts of one representation are to be joined
+    /// by [`combine`](super::combine) first.
+    pub fn replaces(&self, other: &Self) -> bool {
+        let whole = |meta: &Self| matches!(meta.extent(), Extent::Complete(_));
+        self.0.vary.is_same(&other.0.vary)
+            && (self.method() == Method::GET || other.method() == Method::HEAD)
+            && (whole(self) || !whole(other))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use everfresh_http::rfc9111::{Rules, WhyNot, select};
 
-use crate::world::{Fields, date, fields, get, response, store, why_not};
+use crate::world::{Fields, date, fields, get, request, response, store, why_not};
 
 #[test]
 fn a_variant_is_selected_by_what_its_vary_names() {
@@ -84,4 +84,24 @@ fn of_several_that_match_the_latest_is_selected() {
     assert_eq!(select(&all, &fields(&[("foo", "2")])), Some(3));
     assert_eq!(select(&all, &fields(&[])), None);
     assert!(all[0].vary().is_same(all[1].vary()) && !all[0].vary().is_same(all[3].vary()));
+}
+
+#[test]
+fn nothing_takes_the_place_of_what_could_serve_more() {
+    let rules = Rules::shared();
+    let of = |method: &str, status, place: &str, vary: &str| {
+        let asked = request(method, "https://example.com/a", &[("range", "bytes=0-1"), ("foo", "1")]);
+        let with = [("cache-control", "max-age=60"), ("content-range", place), ("vary", vary)];
+        store(&rules, &asked, &response(status, &with)).expect("stored")
+    };
+    let all =
+        [of("GET", 200, "", ""), of("HEAD", 200, "", ""), of("GET", 206, "bytes 0-1/9", ""), of("GET", 200, "", "foo")];
+    let replaces = all.each_ref().map(|one| all.each_ref().map(|other| one.replaces(other)));
+    let expected = [
+        [true, true, true, false],
+        [false, true, false, false],
+        [false, false, true, false],
+        [false, false, false, true],
+    ];
+    assert_eq!(replaces, expected);
 }

@@ -183,6 +183,8 @@ impl Rules {
         if last_modified.is_none() {
             headers.remove(LAST_MODIFIED);
         }
+        // A qualified no-cache may have named the validator itself.
+        let last_modified = last_modified.filter(|_| headers.contains_key(LAST_MODIFIED));
         let useful = etag.is_some()
             || last_modified.is_some()
             || (!control.no_cache.is_whole() && lifetime.saturating_add(windows.widest()) > initial_age);

@@ -222,3 +222,10 @@ fn content_lengths_that_contradict_each_other_tell_nothing() {
         assert_eq!(*stored(&Rules::shared(), &with).extent(), Extent::Complete(known));
     }
 }
+
+#[test]
+fn a_validator_that_may_not_be_kept_is_none() {
+    let (modified, control) = (date(-9), "max-age=60, no-cache=\"etag, last-modified\"");
+    let meta = stored(&Rules::shared(), &[("cache-control", control), ("etag", "\"a\""), ("last-modified", &modified)]);
+    assert!(!meta.has_validator() && meta.is_fresh(start()));
+}

@@ -284,14 +284,16 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline(never)]
     fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
         let engine = &self.engine;
-        let (outcome, status) = match engine.is_fresh(&found) {
-            true => (Outcome::Hit, RefreshStatus::NotNeeded),
-            false => (Outcome::Stale, engine.is_plainly_stale(&found)?),
-        };
+        let (outcome, status) = engine.judge_closely(&found)?;
         let value = found.value.clone();
-        engine.counters.outcome(outcome);
-        if outcome == Outcome::Stale {
-            engine.counters.refresh_status(status);
+        match engine.counters.of_thread(found.thread()) {
+            Some(mut counts) => counts.lookup(outcome, status),
+            None => {
+                engine.counters.outcome(outcome);
+                if outcome == Outcome::Stale {
+                    engine.counters.refresh_status(status);
+                }
+            }
         }
         if engine.listeners.any() {
             self.tell(&found, outcome, status);

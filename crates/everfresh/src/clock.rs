@@ -242,28 +242,21 @@ impl Timepiece {
     }
 
     /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
-    /// quarter of all time. `false` says nothing: [`surely_before`](Timepiece::surely_before) asks
-    /// the exact clock, too.
+    /// quarter of all time. `false` says nothing.
     #[inline(always)]
     pub(crate) fn is_cheaply_before(&self, deadline: Moment, by: u64) -> bool {
         deadline == Moment::NEVER || matches!(self, Timepiece::System) && ticks::is_cheaply_before(deadline.nanos(), by)
     }
 
-    /// Whether `deadline` is certainly not reached yet. `false` says nothing: read the exact time then.
-    pub(crate) fn surely_before(&self, deadline: Moment) -> bool {
-        match self {
-            _ if deadline == Moment::NEVER => true,
-            Timepiece::System => ticks::surely_before(deadline.nanos()),
-            Timepiece::Other(_) => self.now() < deadline,
-        }
-    }
-
-    /// The time, and by how many nanoseconds it may be off; `None` if there is no estimate to be had.
+    /// The time, and by how many nanoseconds it may be off.
     #[inline]
-    pub(crate) fn about(&self) -> Option<(Moment, u64)> {
+    pub(crate) fn about(&self) -> (Moment, u64) {
         match self {
-            Timepiece::System => Some((Moment::from_nanos(ticks::about()?), ticks::GUARD.as_nanos() as u64)),
-            Timepiece::Other(_) => Some((self.now(), 0)),
+            Timepiece::System => match ticks::about() {
+                Some(nanos) => (Moment::from_nanos(nanos), ticks::GUARD.as_nanos() as u64),
+                None => (self.now(), 0),
+            },
+            Timepiece::Other(_) => (self.now(), 0),
         }
     }
 

@@ -114,15 +114,11 @@ pub(crate) struct Stage {
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
-    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end.
+    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end. `false` says
+    /// nothing.
     #[inline(always)]
     pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>) -> bool {
         self.is_plain(entry) && self.clock.is_cheaply_before(entry.fresh_until(), self.policy.look_ahead)
-    }
-
-    /// As [`is_plainly_fresh`](Engine::is_plainly_fresh), with the exact clock if it must be.
-    pub(crate) fn is_fresh(&self, entry: &Entry<K, V>) -> bool {
-        self.is_plain(entry) && self.clock.surely_before(self.freshness_asked_until(entry))
     }
 
     /// Nothing but its own time decides.
@@ -131,31 +127,34 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         entry.is_plain_of(self.history.epoch())
     }
 
-    #[inline(always)]
-    fn freshness_asked_until(&self, entry: &Entry<K, V>) -> Moment {
-        match entry.fresh_until() {
-            Moment::NEVER => Moment::NEVER,
-            end => Moment::from_nanos(end.nanos().saturating_sub(self.policy.look_ahead)),
-        }
-    }
-
-    /// As certain as [`is_plainly_fresh`](Engine::is_plainly_fresh): stale, servable, and nobody has to start a refresh. Why not.
+    /// What a lookup of an entry is that is certainly fresh, or certainly stale while nobody has to start a refresh, and why
+    /// not. `None` says nothing.
     #[inline]
-    pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>) -> Option<RefreshStatus> {
-        let (now, guard) = self.clock.about()?;
+    pub(crate) fn judge_closely(&self, entry: &Entry<K, V>) -> Option<(Outcome, RefreshStatus)> {
+        if !self.is_plain(entry) {
+            return None;
+        }
         let fresh_until = entry.fresh_until();
-        let (earliest, latest) =
-            (now.nanos().saturating_sub(guard), Moment::from_nanos(now.nanos().saturating_add(guard)));
-        if !self.is_plain(entry)
-            || earliest < fresh_until.nanos()
-            || latest >= self.policy.windows.stale_until(fresh_until)
-        {
+        if fresh_until == Moment::NEVER {
+            return Some((Outcome::Hit, RefreshStatus::NotNeeded));
+        }
+        let (mut now, mut guard) = self.clock.about();
+        let asked_until = fresh_until.nanos().saturating_sub(self.policy.look_ahead);
+        if now.nanos().abs_diff(asked_until) <= guard {
+            (now, guard) = (self.clock.now(), 0);
+        }
+        if now.nanos() < asked_until {
+            return Some((Outcome::Hit, RefreshStatus::NotNeeded));
+        }
+        let latest = Moment::from_nanos(now.nanos().saturating_add(guard));
+        let is_stale = now.nanos().saturating_sub(guard) >= fresh_until.nanos();
+        if !is_stale || latest >= self.policy.windows.stale_until(fresh_until) {
             return None;
         }
         let attempt = entry.attempt();
         match (attempt.until > latest, attempt.running) {
-            (true, true) => Some(RefreshStatus::AlreadyRunning),
-            (true, false) if attempt.failures > 0 => Some(RefreshStatus::BackingOff),
+            (true, true) => Some((Outcome::Stale, RefreshStatus::AlreadyRunning)),
+            (true, false) if attempt.failures > 0 => Some((Outcome::Stale, RefreshStatus::BackingOff)),
             _ => None,
         }
     }

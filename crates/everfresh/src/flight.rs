@@ -325,8 +325,10 @@ impl<K, V> Flights<K, V> {
         on_overdue: impl Fn(&Arc<Flight<K, V>>),
     ) -> Joined<K, V> {
         let shard = self.shard(plan.hash);
-        // Looked at under the lock first: making a key is the user's code, and most who come here lead.
-        let mut fresh = None;
+        // Made outside of the lock, for making a key is the user's code; at once where it is certain to be needed.
+        let begin =
+            || Arc::new(Flight::new(key.to_key(), plan.hash, plan.purpose, plan.began, plan.started, plan.deadline));
+        let mut fresh = (shard.len.load(Ordering::Relaxed) == 0).then(begin);
         loop {
             let mut table = shard.lock();
             if let Some(found) = table.find(plan.hash, |flight| key.is(&flight.key)) {
@@ -366,9 +368,7 @@ impl<K, V> Flights<K, V> {
                 }
                 None => {
                     drop(table);
-                    let flight =
-                        Flight::new(key.to_key(), plan.hash, plan.purpose, plan.began, plan.started, plan.deadline);
-                    fresh = Some(Arc::new(flight));
+                    fresh = Some(begin());
                 }
             }
         }

@@ -40,6 +40,15 @@ impl OwnCounts<'_> {
         self.count(outcome as usize);
     }
 
+    /// An outcome, and what became of the refresh that a stale one wants.
+    #[inline]
+    pub(crate) fn lookup(&mut self, outcome: Outcome, status: RefreshStatus) {
+        self.outcome(outcome);
+        if outcome == Outcome::Stale {
+            self.count(OUTCOMES + CAUSES + status as usize);
+        }
+    }
+
     #[inline(always)]
     fn count(&mut self, index: usize) {
         // No other write comes between.

@@ -70,8 +70,9 @@ fn the_witness_sees_what_it_should() {
     let _turn = alone();
     let mut kept = Vec::new();
     let before = held();
-    assert_eq!(allocations(|| kept = vec![1_u8; 10_000]), 1);
-    assert!(held() - before >= 9_000);
+    // Much more than what threads that are just ending give back meanwhile.
+    assert_eq!(allocations(|| kept = vec![1_u8; 10_000_000]), 1);
+    assert!(held() - before >= 9_000_000);
     assert_eq!(allocations(|| assert_eq!(kept[0], 1)), 0);
 }
 

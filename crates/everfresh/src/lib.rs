@@ -5,6 +5,8 @@ mod beneath;
 mod builder;
 mod cache;
 mod clock;
+#[cfg(feature = "macros")]
+pub mod data;
 mod dice;
 mod drive;
 mod engine;
@@ -12,6 +14,8 @@ mod entry;
 mod error;
 mod event;
 mod flight;
+#[cfg(feature = "macros")]
+mod functions;
 #[cfg(everfresh_fuzz)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -35,6 +39,8 @@ mod obtain;
 mod pool;
 mod reclaim;
 mod refresh;
+#[cfg(feature = "macros")]
+pub mod resource;
 mod schedule;
 mod spawn;
 mod stats;
@@ -53,6 +59,15 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+#[cfg(feature = "macros")]
+pub use everfresh_macros::{cache_data, cache_resource};
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use functions::glue as __private;
+#[cfg(feature = "macros")]
+pub use functions::{
+    CachedFunction, KeyArgument, Kind, Registered, Registry, Runtime, Shared, close, close_async, registry, runtime,
+};
 pub use handle::Refreshing;
 pub use key::AsKey;
 pub use level::{LevelFuture, SecondLevel};

@@ -120,14 +120,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// the loader is asynchronous and this thread drives a runtime.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        match self.get_plainly(hash, key) {
-            Plainly::Value(value) => return Ok(value),
-            Plainly::Found(found) => {
-                if let Some(value) = self.look_closely(found) {
-                    return Ok(value);
-                }
-            }
-            Plainly::Unknown => {}
+        if let Some(value) = self.get_at_once(hash, key) {
+            return Ok(value);
         }
         self.load_widely(hash, key)
     }
@@ -160,14 +154,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`try_get`](Cache::try_get).
     pub async fn get_async<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        match self.get_plainly(hash, key) {
-            Plainly::Value(value) => return Ok(value),
-            Plainly::Found(found) => {
-                if let Some(value) = self.look_closely(found) {
-                    return Ok(value);
-                }
-            }
-            Plainly::Unknown => {}
+        if let Some(value) = self.get_at_once(hash, key) {
+            return Ok(value);
         }
         let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
@@ -192,14 +180,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         R: IntoLoad<V>,
     {
         let hash = self.hash(key);
-        match self.get_plainly(hash, key) {
-            Plainly::Value(value) => return Ok(value),
-            Plainly::Found(found) => {
-                if let Some(value) = self.look_closely(found) {
-                    return Ok(value);
-                }
-            }
-            Plainly::Unknown => {}
+        if let Some(value) = self.get_at_once(hash, key) {
+            return Ok(value);
         }
         let loader = Blocking::<_, false>(move |_| loader());
         Ok(drive(self.engine.obtain(hash, key, self.bounds(), loader))?.value)
@@ -222,14 +204,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
         let hash = self.hash(key);
-        match self.get_plainly(hash, key) {
-            Plainly::Value(value) => return Ok(value),
-            Plainly::Found(found) => {
-                if let Some(value) = self.look_closely(found) {
-                    return Ok(value);
-                }
-            }
-            Plainly::Unknown => {}
+        if let Some(value) = self.get_at_once(hash, key) {
+            return Ok(value);
         }
         let loader = Async::<_, false>(move |_| loader());
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
@@ -264,17 +240,6 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
     }
 
-    /// A value that can be served without a loader: what cached functions ask for before they make one.
-    #[cfg(feature = "macros")]
-    #[inline]
-    pub(crate) fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        match self.get_plainly(self.hash(key), key) {
-            Plainly::Value(value) => Some(value),
-            Plainly::Found(found) => self.look_closely(found),
-            Plainly::Unknown => None,
-        }
-    }
-
     /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
     /// rest stays in registers.
     #[inline(always)]
@@ -289,6 +254,16 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             return Plainly::Value(value);
         }
         Plainly::Found(found)
+    }
+
+    /// A value that wants neither a load nor the start of a refresh. `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => Some(value),
+            Plainly::Found(found) => self.look_closely(found),
+            Plainly::Unknown => None,
+        }
     }
 
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.

@@ -299,9 +299,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             };
             self.depart(gone, cause);
         }
-        if insertion.unseen != Unseen::default() {
-            self.counters.left_unseen(insertion.unseen, replaced);
-        }
+        let Unseen { replaced: old, evicted, expired } = insertion.unseen;
+        self.counters.many_left(replaced, old);
+        self.counters.many_left(Cause::Evicted, evicted);
+        self.counters.many_left(Cause::Expired, expired);
         if let Some(refused) = insertion.refused {
             self.tell_not_stored(&refused.key, NotStored::TooHeavy);
         }

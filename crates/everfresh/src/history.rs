@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::moment::Moment;
-use crate::sync::lock;
+use crate::sync::lock_plainly as lock;
 
 /// Where in the history a load began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

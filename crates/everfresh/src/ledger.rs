@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hashbrown::HashTable;
 
-use crate::sync::lock;
+use crate::sync::lock_plainly as lock;
 
 /// More keys than this are not remembered one by one, as when the second level is out of order for long: all is owed then.
 const MOST_KEYS: usize = 1 << 16;

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use crate::event::{Cause, Ending, NotStored, Outcome, RefreshStatus};
-use crate::store::Unseen;
 use crate::thread::current_thread;
 
 const OUTCOMES: usize = Outcome::ALL.len();
@@ -92,12 +91,9 @@ impl Counters {
         self.count_hot(OUTCOMES + cause as usize);
     }
 
-    /// Those that an insertion took out; the replaced one left for that cause.
-    pub(crate) fn left_unseen(&self, unseen: Unseen, replaced: Cause) {
-        let counts = [(replaced, unseen.replaced), (Cause::Evicted, unseen.evicted), (Cause::Expired, unseen.expired)];
-        for (cause, count) in counts {
-            (0..count).for_each(|_| self.left(cause));
-        }
+    /// As [`left`](Counters::left), for several.
+    pub(crate) fn many_left(&self, cause: Cause, count: u32) {
+        (0..count).for_each(|_| self.left(cause));
     }
 
     pub(crate) fn refresh_status(&self, status: RefreshStatus) {

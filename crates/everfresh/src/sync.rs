@@ -59,3 +59,8 @@ pub(crate) mod raced {
         mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
+
+/// As [`lock`], for a lock that is the standard library's under a model checker, too.
+pub(crate) fn lock_plainly<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -103,7 +103,10 @@ mod kernel {
     pub(super) fn fence_everywhere() -> bool {
         // Nobody announces cheaply before this was asked, so there is nobody whom the plain fence would miss.
         if ask() {
-            return membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+            // A child of a fork may have to register anew.
+            return membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+                || membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+                    && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
         }
         fence(Ordering::SeqCst);
         true

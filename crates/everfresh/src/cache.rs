@@ -229,7 +229,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     #[inline]
-    fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+    pub(crate) fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
         let found = self.engine.store.find(hash, key)?;
         if !self.engine.is_plainly_fresh(&found) {
             return None;

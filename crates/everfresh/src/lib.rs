@@ -33,6 +33,8 @@ mod obtain;
 mod pool;
 mod reclaim;
 mod refresh;
+#[cfg(feature = "resilience")]
+mod resilient;
 mod schedule;
 mod spawn;
 mod stats;
@@ -68,3 +70,5 @@ pub use stats::{Ended, Left, Skipped, Stats, Unstored};
 pub use store::Eviction;
 #[cfg(feature = "tracing")]
 pub use trace::tracing_listener;
+#[cfg(feature = "resilience")]
+pub use everfresh_resilience as resilience;

@@ -10,7 +10,8 @@ const MAY_BE_UNSAFE: &[&str] =
     &["crates/everfresh/src/store/", "crates/everfresh/src/ticks.rs", "crates/everfresh/tests/"];
 
 /// Every set of features that a user may choose, once.
-const FEATURES: &[&str] = &["", "tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics", "resilience"];
+const FEATURES: &[&str] =
+    &["", "tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics", "resilience"];
 
 pub(crate) fn all() -> bool {
     let mut steps = vec![

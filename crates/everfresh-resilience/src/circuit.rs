@@ -232,9 +232,7 @@ impl Circuit {
         let inner = self.lock();
         match self.word.load(Ordering::Acquire) & STATE {
             OPEN if now < inner.open_until => Some(inner.open_until - now),
-            HALF_OPEN
-                if inner.probing >= self.settings.probes && now < inner.last_probe + self.settings.open_for =>
-            {
+            HALF_OPEN if inner.probing >= self.settings.probes && now < inner.last_probe + self.settings.open_for => {
                 Some(Duration::ZERO)
             }
             _ => None,

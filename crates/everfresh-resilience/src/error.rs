@@ -67,10 +67,7 @@ impl<E> Error<E> {
 
     /// Whether a layer refused the call before the function was called.
     pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Error::CircuitOpen { .. } | Error::RateLimited { .. } | Error::BulkheadFull | Error::Closed
-        )
+        matches!(self, Error::CircuitOpen { .. } | Error::RateLimited { .. } | Error::BulkheadFull | Error::Closed)
     }
 
     /// The same with the function's error changed into another.

@@ -30,12 +30,7 @@ pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`serve`](Front::serve).
-    fn serve_blocking<L, X>(
-        &self,
-        key: &Q,
-        refuses: impl FnOnce() -> bool,
-        load: L,
-    ) -> Result<Served<V>, Missed<X>>
+    fn serve_blocking<L, X>(&self, key: &Q, refuses: impl FnOnce() -> bool, load: L) -> Result<Served<V>, Missed<X>>
     where
         L: FnOnce() -> Result<V, X> + Send + 'static,
         X: Send + Sync + 'static;

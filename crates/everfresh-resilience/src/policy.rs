@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::drive::drive;
@@ -122,6 +124,19 @@ impl<V, E> From<Undone<V, E>> for Shared<V, E> {
     }
 }
 
+/// A load under way. Boxed: that is of no weight beside a load, and the types of those who call do not nest in it.
+struct Loading<V, E>(Pin<Box<dyn Future<Output = Loads<V, E>> + Send>>);
+
+type Loads<V, E> = Result<V, Shared<V, E>>;
+
+impl<V, E> Future for Loading<V, E> {
+    type Output = Loads<V, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
 /// Calling behind a cache.
 impl<V, E, F> Policy<V, E, Behind<F>>
 where
@@ -151,9 +166,9 @@ where
         }
         let telling = Arc::new(Telling::default());
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
-        let load = move || async move {
+        let load = move || {
             led.led.store(true, Ordering::Relaxed);
-            stack.run(Task(function)).await.map_err(Shared::from)
+            Loading(Box::pin(async move { stack.run(Task(function)).await.map_err(Shared::from) }))
         };
         let served = self.front.0.serve(key, || telling.refuses(&self.stack), load).await;
         self.conclude(served, &telling)
@@ -192,11 +207,7 @@ where
         &self.front.0
     }
 
-    fn conclude(
-        &self,
-        served: Result<Served<V>, Missed<Shared<V, E>>>,
-        telling: &Telling,
-    ) -> Result<V, Arc<Error<E>>> {
+    fn conclude(&self, served: Result<Served<V>, Missed<Shared<V, E>>>, telling: &Telling) -> Result<V, Arc<Error<E>>> {
         let tell = |event| self.stack.teller.tell(event);
         match &served {
             Ok(Served { how: How::Fresh, .. }) => tell(Event::CacheHit),

@@ -116,8 +116,10 @@ impl Registry {
         let fresh = Parts::alone(preset, &self.inner.clock)?;
         let mut all = self.inner.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(name);
-        let circuit = agree(name, "circuit breaker", known.and_then(|it| it.circuit.as_ref()), fresh.circuit, |it| it.settings)?;
-        let limiter = agree(name, "rate limit", known.and_then(|it| it.limiter.as_ref()), fresh.limiter, |it| it.settings)?;
+        let circuit =
+            agree(name, "circuit breaker", known.and_then(|it| it.circuit.as_ref()), fresh.circuit, |it| it.settings)?;
+        let limiter =
+            agree(name, "rate limit", known.and_then(|it| it.limiter.as_ref()), fresh.limiter, |it| it.settings)?;
         let places = agree(name, "bulkhead", known.and_then(|it| it.places.as_ref()), fresh.places, |it| it.settings)?;
         let shared = all.entry(name.to_owned()).or_default();
         shared.circuit = shared.circuit.take().or_else(|| circuit.clone());

@@ -350,7 +350,12 @@ impl<V, E> Stack<V, E> {
     }
 
     /// How long to pause before the next attempt, or why there is none.
-    fn may_try_again(&self, retry: &Retry, course: &Course<'_>, attempt: &Attempt<V, E>) -> Result<Duration, Exhausted> {
+    fn may_try_again(
+        &self,
+        retry: &Retry,
+        course: &Course<'_>,
+        attempt: &Attempt<V, E>,
+    ) -> Result<Duration, Exhausted> {
         if course.attempts >= retry.attempts {
             return Err(Exhausted::Attempts);
         }

@@ -53,6 +53,8 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+#[cfg(feature = "resilience")]
+pub use everfresh_resilience as resilience;
 pub use handle::Refreshing;
 pub use key::AsKey;
 pub use level::{LevelFuture, SecondLevel};
@@ -70,5 +72,3 @@ pub use stats::{Ended, Left, Skipped, Stats, Unstored};
 pub use store::Eviction;
 #[cfg(feature = "tracing")]
 pub use trace::tracing_listener;
-#[cfg(feature = "resilience")]
-pub use everfresh_resilience as resilience;

@@ -120,4 +120,9 @@ macro_rules! tells_the_time {
         }
     )*};
 }
-tells_the_time!(SystemClock, ManualClock, #[cfg(feature = "tokio")] TokioClock);
+tells_the_time!(
+    SystemClock,
+    ManualClock,
+    #[cfg(feature = "tokio")]
+    TokioClock
+);

@@ -10,8 +10,20 @@ const MAY_BE_UNSAFE: &[&str] =
     &["crates/everfresh/src/store/", "crates/everfresh/src/ticks.rs", "crates/everfresh/tests/"];
 
 /// Every set of features that a user may choose, once.
-const FEATURES: &[&str] =
-    &["", "tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics", "resilience"];
+const FEATURES: &[&str] = &[
+    "",
+    "macros",
+    "tokio",
+    "macros,tokio",
+    "tracing",
+    "metrics",
+    "tokio,tracing",
+    "tokio,metrics",
+    "tracing,metrics",
+    "resilience",
+    "macros,resilience",
+];
+    &["", "macros", "tokio", "macros,tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics"];
 
 pub(crate) fn all() -> bool {
     let mut steps = vec![
@@ -68,6 +80,8 @@ const FLOORS: &[&[&str]] = &[
     &["lookup", "many", "resilient"],
     &["schedule"],
     &["builder"],
+    &["functions"],
+    &["data", "resource"],
     &["lib", "guide", "fuzzing", "docs"],
 ];
 

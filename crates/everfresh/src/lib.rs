@@ -5,12 +5,16 @@ mod beneath;
 mod builder;
 mod cache;
 mod clock;
+#[cfg(feature = "macros")]
+pub mod data;
 mod drive;
 mod engine;
 mod entry;
 mod error;
 mod event;
 mod flight;
+#[cfg(feature = "macros")]
+mod functions;
 #[cfg(everfresh_fuzz)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -35,6 +39,8 @@ mod reclaim;
 mod refresh;
 #[cfg(feature = "resilience")]
 mod resilient;
+#[cfg(feature = "macros")]
+pub mod resource;
 mod schedule;
 mod spawn;
 mod stats;
@@ -53,8 +59,17 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+#[cfg(feature = "macros")]
+pub use everfresh_macros::{cache_data, cache_resource};
 #[cfg(feature = "resilience")]
 pub use everfresh_resilience as resilience;
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use functions::glue as __private;
+#[cfg(feature = "macros")]
+pub use functions::{
+    CachedFunction, KeyArgument, Kind, Registered, Registry, Runtime, Shared, close, close_async, registry, runtime,
+};
 pub use handle::Refreshing;
 pub use key::AsKey;
 pub use level::{LevelFuture, SecondLevel};

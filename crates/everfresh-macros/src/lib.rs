@@ -1,0 +1,60 @@
+//! The attributes `#[cache_data]` and `#[cache_resource]`: a cache as one line above a function.
+//!
+//! Use them through the crate `everfresh`, whose guide page `functions` tells what they do; the code that they write calls it.
+
+mod arguments;
+mod expand;
+mod signature;
+mod time;
+
+use proc_macro::TokenStream;
+use quote::ToTokens;
+
+use crate::arguments::Arguments;
+use crate::expand::expand;
+
+/// What a function makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Data,
+    Resource,
+}
+
+/// Caches what a function returns; each caller gets a clone of its own.
+///
+/// The call stays the call. Beside the function stands a type of the same name with its companions: `clear()`,
+/// `clear_for(..)`, `expire()`, `expire_for(..)`, `refresh(..)`, `warm(..)`, `peek(..)`, `answer(..)`, `stats()`,
+/// `subscribe(..)`, `uncached(..)`, `handle()`. Methods and associated functions have `name_handle()`, `name_answer(..)`,
+/// `name_refresh(..)`, `name_clear_for(..)` and `name_uncached(..)` instead.
+///
+/// Errors and panics are never stored. Several callers of one missing key share one run. All arguments are explained in the
+/// guide page `functions` of `everfresh`; wrong ones are refused at compile time, with the cure in the message.
+#[proc_macro_attribute]
+pub fn cache_data(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    attribute(Kind::Data, arguments, item)
+}
+
+/// Caches what a function returns as one resource that all callers share: the function then returns an `everfresh::Shared`.
+///
+/// As `#[cache_data]`, with two more arguments. `validate = path` is asked before each serve, and a resource for which it
+/// does not hold is let go and made anew; `on_release = path` gets each resource once, when it has left the cache and nobody
+/// holds it any more.
+#[proc_macro_attribute]
+pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    attribute(Kind::Resource, arguments, item)
+}
+
+fn attribute(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {
+    // Without the attribute the function still stands, so that the only error told is ours.
+    let untouched = proc_macro2::TokenStream::from(item.clone());
+    let expanded = syn::parse::Parser::parse(Arguments::parser(kind), arguments)
+        .and_then(|arguments| expand(kind, arguments, signature::parse(item.into())?));
+    match expanded {
+        Ok(tokens) => tokens.into(),
+        Err(error) => {
+            let mut tokens = error.into_compile_error();
+            untouched.to_tokens(&mut tokens);
+            tokens.into()
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! One cached function: its cache, its name, and the ways into it that the macros write.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+
+use crate::builder::Builder;
+use crate::cache::Cache;
+use crate::drive::drive;
+use crate::engine::{Key, Value};
+use crate::error::LoadError;
+use crate::event::{Cause, Event, Outcome, RefreshStatus, Subscription};
+use crate::functions::registry::{Kind, registry, runtime};
+use crate::handle::Refreshing;
+use crate::key::AsKey;
+use crate::load::{IntoLoad, Loaded, Previous};
+use crate::loader::{Detached, Loader, Made};
+use crate::obtain::Answer;
+use crate::stats::Stats;
+
+/// The cache behind one function that is marked `#[cache_data]` or `#[cache_resource]`: what its `handle()` returns.
+///
+/// Keys are the arguments that are not skipped, in their owned forms: nothing for none, the argument itself for one, a tuple
+/// for more. The companions of the function take its arguments instead and are handier; this is for everything else.
+pub struct CachedFunction<K, V> {
+    name: &'static str,
+    kind: Kind,
+    cache: Cache<K, V>,
+}
+
+impl<K: Key, V: Value> CachedFunction<K, V> {
+    /// Written by the macros: makes the cache at the first call, and enters it in the registry.
+    ///
+    /// # Panics
+    /// If the choices make no sense and could not be refused at compile time; the message names the cure.
+    #[doc(hidden)]
+    pub fn new(
+        kind: Kind,
+        name: &'static str,
+        choose: impl FnOnce(Builder<K, V>) -> Builder<K, V>,
+    ) -> CachedFunction<K, V> {
+        let builder = Cache::builder().refresh_pool(runtime().pool());
+        let cache = match choose(builder).build() {
+            Ok(cache) => cache,
+            Err(error) => panic!("the cached function {name} cannot have these arguments: {error}"),
+        };
+        registry().enter(kind, name, &cache);
+        CachedFunction { name, kind, cache }
+    }
+
+    /// The name: where the function stands, unless it was given another one.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its cache, with all that a cache can do.
+    pub fn cache(&self) -> &Cache<K, V> {
+        &self.cache
+    }
+
+    /// Forgets everything; what is being loaded is not stored (contract I1).
+    pub fn clear(&self) {
+        self.cache.clear();
+        if self.kind == Kind::Resource {
+            // Resources are given back now, not by the next sweep.
+            self.cache.reclaim();
+        }
+    }
+
+    /// Forgets one key; if it is being loaded, the result is not stored (contract I1).
+    pub fn clear_for<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
+        self.cache.invalidate(key);
+    }
+
+    /// Makes everything stale: the next reader of each gets the old value once more if a window allows.
+    pub fn expire(&self) {
+        self.cache.expire_all();
+    }
+
+    /// Makes one key stale: its next reader gets the old value once more if a window allows.
+    pub fn expire_for<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
+        self.cache.expire(key);
+    }
+
+    /// What may be served, without loading, counting or refreshing anything.
+    pub fn peek<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.cache.peek(key)
+    }
+
+    /// A snapshot of its counters.
+    pub fn stats(&self) -> Stats {
+        self.cache.stats()
+    }
+
+    /// Gets every event of this function from now on; see [`Cache::subscribe`].
+    pub fn subscribe(&self, listener: impl Fn(&Event<'_, K, V>) + Send + Sync + 'static) -> Subscription {
+        self.cache.subscribe(listener)
+    }
+
+    /// The fresh value that most calls find.
+    #[doc(hidden)]
+    #[inline]
+    pub fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.cache.get_plainly(self.cache.hash(key), key)
+    }
+
+    /// Removes what is held for a key unless `holds`, which runs outside of all locks. A load that is running goes on, and
+    /// what has come meanwhile stays.
+    #[doc(hidden)]
+    pub fn discard_unless<Q: AsKey<K> + ?Sized>(&self, key: &Q, holds: impl FnOnce(&V) -> bool) {
+        let engine = &self.cache.engine;
+        let Some(found) = engine.store.peek(self.cache.hash(key), key) else { return };
+        if !holds(&found.value)
+            && let Some(gone) = engine.store.remove_exact(&found)
+        {
+            engine.depart(gone, Cause::Invalidated);
+        }
+    }
+
+    /// Loads on this thread with a loader that may borrow; nothing runs behind.
+    #[doc(hidden)]
+    pub fn answer_here<Q, F, E>(&self, key: &Q, load: F) -> Result<Answer<V>, LoadError<E>>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> Result<Loaded<V>, E>,
+        E: Send + Sync + 'static,
+    {
+        let cache = &self.cache;
+        drive(cache.engine.obtain(cache.hash(key), key, cache.bounds(), Here(move || std::future::ready(load()))))
+    }
+
+    /// As `answer_here` in a task.
+    #[doc(hidden)]
+    pub async fn answer_here_async<Q, F, Fut, E>(&self, key: &Q, load: F) -> Result<Answer<V>, LoadError<E>>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>>,
+        E: Send + Sync + 'static,
+    {
+        let cache = &self.cache;
+        cache.engine.obtain(cache.hash(key), key, cache.bounds(), Here(load)).await
+    }
+
+    /// Loads with a loader that owns what it needs, and refreshes with it what is stale.
+    #[doc(hidden)]
+    pub fn answer<Q, F, E>(&self, key: &Q, load: F) -> Result<Answer<V>, LoadError<E>>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> Result<Loaded<V>, E> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        self.cache.lookup(key).load(load)
+    }
+
+    /// As `answer` in a task.
+    #[doc(hidden)]
+    pub async fn answer_async<Q, F, Fut, E>(&self, key: &Q, load: F) -> Result<Answer<V>, LoadError<E>>
+    where
+        Q: AsKey<K> + ?Sized,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        self.cache.lookup(key).load_async(load).await
+    }
+
+    /// Loads those keys that have no fresh value, as many at once as the pool has room for; returns how many of all have a
+    /// value that may be served afterwards.
+    #[doc(hidden)]
+    pub fn warm(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        refresh: impl Fn(&K) -> Refreshing<K, V, ahash::RandomState>,
+    ) -> usize {
+        drive(self.warm_async(keys, refresh))
+    }
+
+    /// As `warm` in a task.
+    #[doc(hidden)]
+    pub async fn warm_async(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        refresh: impl Fn(&K) -> Refreshing<K, V, ahash::RandomState>,
+    ) -> usize {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let is_fresh = |key: &K| self.cache.peek_answer(key, None).is_some_and(|it| it.outcome == Outcome::Hit);
+        let mut running = VecDeque::new();
+        for key in keys.iter().filter(|key| !is_fresh(key)) {
+            loop {
+                let started = refresh(key);
+                match (started.status(), running.pop_front()) {
+                    // The pool is full of ours: when one has ended there is room.
+                    (RefreshStatus::Saturated, Some(first)) => {
+                        first.await;
+                        continue;
+                    }
+                    (RefreshStatus::Started | RefreshStatus::AlreadyRunning, first) => {
+                        running.extend(first);
+                        running.push_back(started);
+                    }
+                    (_, first) => running.extend(first),
+                }
+                break;
+            }
+        }
+        for started in running {
+            started.await;
+        }
+        keys.iter().filter(|key| self.cache.contains(*key)).count()
+    }
+}
+
+impl<K, V> fmt::Debug for CachedFunction<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedFunction").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// A loader that runs in the caller's own thread or task, and may borrow from it.
+struct Here<F>(F);
+
+impl<K, V, F, Fut, E> Loader<K, V> for Here<F>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<Loaded<V>, E>>,
+    E: Send + Sync + 'static,
+{
+    type Error = E;
+
+    fn wants_previous(&self) -> bool {
+        false
+    }
+
+    async fn run(self, _key: &K, _previous: Option<Previous<V>>) -> Made<V, E> {
+        (self.0)().await.into_load()
+    }
+
+    fn can_detach(&self) -> bool {
+        false
+    }
+
+    fn detach(self) -> Option<Detached<K, V>> {
+        None
+    }
+}

@@ -1,0 +1,158 @@
+//! What the code that the macros write needs by name. Not for anybody else: it may change with every release.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+pub use super::argument::{KeyArgument, Parts};
+pub use super::failure::{ByBoth, ByClone, ByError, ByLoadError, ByNothing, Way, unfailing};
+pub use super::function::CachedFunction;
+pub use super::instances::Instances;
+pub use super::registry::{Kind, runtime};
+pub use super::shared::Shared;
+use crate::engine::{Key, Value};
+use crate::handle::Refreshing;
+
+/// A refresh that was asked for.
+pub type Renewal<K, V> = Refreshing<K, V, ahash::RandomState>;
+
+/// A result by whatever name.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Result`",
+    note = "leave out `fallible`: it says that the function returns a `Result` under another name"
+)]
+pub trait Fallible {
+    /// Its value.
+    type Ok;
+    /// Its error.
+    type Error;
+    /// As itself.
+    ///
+    /// # Errors
+    /// Its own.
+    fn into_result(self) -> Result<Self::Ok, Self::Error>;
+}
+
+impl<T, E> Fallible for Result<T, E> {
+    type Ok = T;
+    type Error = E;
+
+    fn into_result(self) -> Result<T, E> {
+        self
+    }
+}
+
+/// Holds once for every type, and twice for a `Result`: inference then stops with the name of this trait in its message.
+pub trait ResultByAnotherNameNeedsTheArgumentFallible<A> {}
+impl<T> ResultByAnotherNameNeedsTheArgumentFallible<()> for T {}
+impl<T, E> ResultByAnotherNameNeedsTheArgumentFallible<Result<T, E>> for Result<T, E> {}
+
+/// Checked by its call.
+pub const fn not_a_result<T: ResultByAnotherNameNeedsTheArgumentFallible<A>, A>() {}
+
+/// What a `#[cache_data]` function may return.
+#[diagnostic::on_unimplemented(
+    message = "a value of type `{Self}` cannot be kept by `#[cache_data]`",
+    label = "not `Clone + Send + Sync + 'static`",
+    note = "each caller gets a clone of its own: derive `Clone`, put the value in an `Arc`, or let all callers share one \
+            with `#[cache_resource]`"
+)]
+pub trait DataValue: Value {}
+#[diagnostic::do_not_recommend]
+impl<T: Value> DataValue for T {}
+
+/// What a `#[cache_resource]` function may return.
+#[diagnostic::on_unimplemented(
+    message = "a value of type `{Self}` cannot be kept by `#[cache_resource]`",
+    label = "not `Send + Sync + 'static`",
+    note = "callers on all threads share it: put what is not `Sync` into a `Mutex`"
+)]
+pub trait ResourceValue: Send + Sync + 'static {}
+#[diagnostic::do_not_recommend]
+impl<T: Send + Sync + 'static> ResourceValue for T {}
+
+/// An argument that is handed to a refresh behind the caller's back.
+#[diagnostic::on_unimplemented(
+    message = "the argument of type `{Self}` cannot be taken along by a refresh in the background",
+    label = "it has no owned form that is `Send + 'static`",
+    note = "make it `Clone` (a handle such as a pool or an `Arc`), or let the function be refreshed in the foreground: \
+            leave out `refresh = \"background\"`, the windows and `timeout`"
+)]
+pub trait TakenAlong: ToOwned<Owned: Send + 'static> {}
+#[diagnostic::do_not_recommend]
+impl<T: ToOwned<Owned: Send + 'static> + ?Sized> TakenAlong for T {}
+
+/// Checked by its call.
+pub const fn key_argument<T: KeyArgument + ?Sized>() {}
+
+/// Checked by its call.
+pub const fn data_value<T: DataValue>() {}
+
+/// Checked by its call.
+pub const fn resource_value<T: ResourceValue>() {}
+
+/// The owned form of an argument, for a loader that outlives the call.
+pub fn take_along<T: TakenAlong + ?Sized>(argument: &T) -> T::Owned {
+    argument.to_owned()
+}
+
+/// Asks with the type that the question expects, so that closures need none.
+pub fn ask<T: ?Sized, A>(value: &T, question: impl FnOnce(&T) -> A) -> A {
+    question(value)
+}
+
+/// Somebody who can give a resource back: by value, or by reference and then dropping it.
+pub trait Release<T, By> {
+    /// Gives it back.
+    fn release(self, value: T);
+}
+
+/// A release that takes the resource.
+#[derive(Debug)]
+pub struct ByValue;
+/// A release that looks at the resource, which is dropped afterwards.
+#[derive(Debug)]
+pub struct ByReference;
+
+impl<T, F: FnOnce(T)> Release<T, ByValue> for F {
+    fn release(self, value: T) {
+        self(value);
+    }
+}
+
+impl<T, F: FnOnce(&T)> Release<T, ByReference> for F {
+    fn release(self, value: T) {
+        self(&value);
+    }
+}
+
+/// Gives a resource back.
+pub fn release<T, By>(value: T, by: impl Release<T, By>) {
+    by.release(value);
+}
+
+/// Never called: stands where a type is to be known and no value is to be had.
+///
+/// # Panics
+/// Always.
+pub fn never<T>() -> T {
+    unreachable!("only its type is looked at")
+}
+
+/// The type of a key, found without making one.
+#[derive(Debug)]
+pub struct KeyType<K>(std::marker::PhantomData<fn() -> K>);
+
+/// The type of this key.
+pub fn type_of<K: Key>(_key: &K) -> KeyType<K> {
+    KeyType(std::marker::PhantomData)
+}
+
+/// The type of the key that this would make.
+pub fn type_made_by<K: Key>(_make: impl FnOnce() -> K) -> KeyType<K> {
+    KeyType(std::marker::PhantomData)
+}
+
+/// A tag from whatever can be shown.
+pub fn tag(tag: impl Display) -> Arc<str> {
+    Arc::from(tag.to_string())
+}

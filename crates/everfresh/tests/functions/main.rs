@@ -1,0 +1,11 @@
+//! Cached functions: what stands above a function keeps what the cache promises.
+#![cfg(feature = "macros")]
+#![allow(missing_docs, unreachable_pub, dead_code, unused_variables, reason = "tests")]
+
+mod errors;
+#[path = "../it/kit.rs"]
+mod kit;
+mod places;
+mod refreshing;
+mod sharing;
+mod storing;

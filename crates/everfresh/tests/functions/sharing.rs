@@ -1,0 +1,246 @@
+//! V2: resources are shared, asked whether they are still good, and released once.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+
+use everfresh::{ManualClock, NotStored, Outcome, RefreshPool, RefreshStatus, Shared, cache_resource};
+
+use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, within_a_minute};
+
+/// A connection that notes its end.
+#[derive(Debug)]
+struct Db {
+    number: u32,
+    alive: Arc<AtomicBool>,
+    closed: &'static Mutex<Vec<u32>>,
+}
+
+impl Db {
+    fn open(counter: &AtomicU32, closed: &'static Mutex<Vec<u32>>) -> Db {
+        let number = counter.fetch_add(1, Ordering::SeqCst);
+        Db { number, alive: Arc::new(AtomicBool::new(true)), closed }
+    }
+
+    fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::SeqCst)
+    }
+
+    fn close(&self) {
+        self.closed.lock().unwrap().push(self.number);
+    }
+
+    fn end(self) {
+        self.close();
+    }
+}
+
+#[test]
+fn v2_callers_share_one_and_it_is_closed_once_when_nobody_holds_it() {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    #[cache_resource(on_release = Db::close)]
+    fn db(url: &str) -> Result<Db, String> {
+        Ok(Db::open(&OPENED, &CLOSED))
+    }
+    let (one, other) = (db("a").unwrap(), db("a").unwrap());
+    assert!(Shared::ptr_eq(&one, &other));
+    db::clear();
+    assert_eq!((db::stats().entries, CLOSED.lock().unwrap().len()), (0, 0), "it is held");
+    drop(one);
+    assert_eq!((other.number, CLOSED.lock().unwrap().len()), (0, 0));
+    drop(other);
+    assert_eq!(*CLOSED.lock().unwrap(), [0]);
+    assert_eq!(db("a").unwrap().number, 1);
+    db::clear_for("a");
+    assert_eq!(*CLOSED.lock().unwrap(), [0, 1], "nobody held it");
+}
+
+#[test]
+fn v2_released_once_for_each_way_out() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static HAND: LazyLock<Hand> = LazyLock::new(Hand::default);
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    #[cache_resource(ttl = "1m", refresh = "background", capacity = 2, eviction = "lru", on_release = Db::end,
+                     clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone()))]
+    fn db(url: u32) -> Db {
+        Db::open(&OPENED, &CLOSED)
+    }
+    let closed = || CLOSED.lock().unwrap().clone();
+    (db(1).number, db(2).number, db(3).number);
+    assert_eq!(closed(), [0], "evicted");
+    CLOCK.advance(MINUTE);
+    assert_eq!(db::answer(2).refresh, RefreshStatus::Started);
+    HAND.run();
+    assert_eq!((closed(), db(2).number), (vec![0, 1], 3), "replaced by its refresh");
+    CLOCK.advance(MINUTE);
+    assert_eq!(db::answer(2).refresh, RefreshStatus::Started);
+    db::clear_for(2);
+    assert_eq!(closed(), [0, 1, 3], "cleared");
+    HAND.run();
+    assert_eq!(
+        (closed(), db::stats().not_stored.overtaken),
+        (vec![0, 1, 3, 4], 1),
+        "made by a refresh that was overtaken"
+    );
+    assert_eq!(NotStored::Overtaken.name(), "overtaken");
+    CLOCK.advance(2 * MINUTE);
+    db::handle().cache().reclaim();
+    assert_eq!(closed(), [0, 1, 3, 4, 2], "expired");
+}
+
+#[test]
+fn v2_validate_is_asked_before_each_serve_and_what_fails_is_made_anew() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static HAND: LazyLock<Hand> = LazyLock::new(Hand::default);
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    fn is_good(db: &Db) -> bool {
+        ASKED.fetch_add(1, Ordering::SeqCst);
+        db.is_alive()
+    }
+    #[cache_resource(ttl = "1m", refresh = "background", validate = is_good, on_release = Db::close, clock = CLOCK.clone(),
+                     pool = RefreshPool::with_spawner(4, HAND.clone()))]
+    fn db(url: &str) -> Db {
+        Db::open(&OPENED, &CLOSED)
+    }
+    let alive = Arc::clone(&db("a").alive);
+    assert_eq!(
+        (db("a").number, db("a").number, ASKED.load(Ordering::SeqCst)),
+        (0, 0, 2),
+        "not asked of what was just made"
+    );
+    alive.store(false, Ordering::SeqCst);
+    let answer = db::answer("a");
+    assert_eq!((answer.value.number, answer.outcome, db::stats().left.invalidated), (1, Outcome::Loaded, 1));
+    assert_eq!(*CLOSED.lock().unwrap(), [0]);
+    // Stale and not valid: the caller waits for a new one, and nothing is refreshed.
+    answer.value.alive.store(false, Ordering::SeqCst);
+    drop(answer);
+    CLOCK.advance(MINUTE);
+    let answer = db::answer("a");
+    assert_eq!((answer.value.number, answer.outcome, HAND.asked()), (2, Outcome::Loaded, 0));
+    // Stale and valid: served at once.
+    CLOCK.advance(MINUTE);
+    assert_eq!((db::answer("a").outcome, HAND.asked()), (Outcome::Stale, 1));
+    HAND.drop_all();
+}
+
+#[test]
+fn what_validate_refuses_is_made_once_for_all_who_find_it() {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    static GATE: LazyLock<Gate> = LazyLock::new(Gate::default);
+    static FOUND: LazyLock<Count> = LazyLock::new(Count::default);
+    fn is_good(db: &Db) -> bool {
+        let alive = db.is_alive();
+        if !alive {
+            FOUND.add();
+            GATE.pass();
+        }
+        alive
+    }
+    #[cache_resource(validate = is_good, on_release = Db::close)]
+    fn db() -> Db {
+        Db::open(&OPENED, &CLOSED)
+    }
+    within_a_minute(|| {
+        db().alive.store(false, Ordering::SeqCst);
+        let callers: Vec<_> = (0..8).map(|_| thread::spawn(|| db().number)).collect();
+        FOUND.reach(8);
+        GATE.open();
+        // All eight saw the dead one; each removes only that, not what the first of them has put in its place.
+        assert!(callers.into_iter().all(|caller| caller.join().unwrap() == 1));
+        assert_eq!((OPENED.load(Ordering::SeqCst), CLOSED.lock().unwrap().clone()), (2, vec![0]));
+    });
+}
+
+#[test]
+fn a_validate_that_panics_reaches_its_caller_and_removes_nothing() {
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    #[cache_resource(validate = |_| !PANICS.load(Ordering::SeqCst) || panic!("asked too much"))]
+    fn number() -> u32 {
+        7
+    }
+    assert_eq!((*number(), *number()), (7, 7));
+    PANICS.store(true, Ordering::SeqCst);
+    assert!(std::panic::catch_unwind(|| number()).is_err());
+    PANICS.store(false, Ordering::SeqCst);
+    assert_eq!((*number(), number::stats().loads.stored), (7, 1));
+}
+
+#[test]
+fn m5_a_release_may_call_the_same_function_and_may_panic() {
+    static RELEASED: AtomicU32 = AtomicU32::new(0);
+    #[cache_resource(capacity = 1, eviction = "lru", on_release = again)]
+    fn number(n: u32) -> u32 {
+        n
+    }
+    fn again(n: u32) {
+        RELEASED.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(number::stats().capacity, Some(1));
+        assert!(number::peek(n).is_none());
+        panic!("contained");
+    }
+    within_a_minute(|| {
+        assert_eq!((*number(1), *number(2)), (1, 2));
+        assert_eq!((*number(2), RELEASED.load(Ordering::SeqCst)), (2, 1));
+        number::clear();
+        assert_eq!(RELEASED.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_failed_load_shares_nothing_and_a_mutex_is_shared_state() {
+    static FAILS: AtomicBool = AtomicBool::new(true);
+    #[cache_resource]
+    fn counter(name: &str) -> std::io::Result<Mutex<u32>> {
+        match FAILS.swap(false, Ordering::SeqCst) {
+            true => Err(std::io::ErrorKind::AddrInUse.into()),
+            false => Ok(Mutex::new(0)),
+        }
+    }
+    assert_eq!(counter("a").unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    *counter("a").unwrap().lock().unwrap() += 2;
+    assert_eq!(*counter("a").unwrap().lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn asynchronous_resources_are_shared_too() {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    #[cache_resource(ttl = "30m", refresh = "background", validate = Db::is_alive, on_release = Db::close)]
+    async fn db(url: &str) -> Result<Db, String> {
+        tokio::task::yield_now().await;
+        Ok(Db::open(&OPENED, &CLOSED))
+    }
+    let (one, other) = tokio::join!(db("a"), db("a"));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(Shared::ptr_eq(&one, &other) && Shared::ptr_eq(&one, &db("a").await.unwrap()));
+    one.alive.store(false, Ordering::SeqCst);
+    assert_eq!((db("a").await.unwrap().number, CLOSED.lock().unwrap().len()), (1, 0));
+    drop((one, other));
+    assert_eq!(*CLOSED.lock().unwrap(), [0]);
+}
+
+#[test]
+fn a_resource_can_be_a_method_and_live_for_a_while() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    struct Client {
+        base: String,
+    }
+    impl Client {
+        #[cache_resource(ttl = "1s", key: String = format!("{}{path}", self.base), clock = CLOCK.clone())]
+        fn session(&self, path: &str) -> String {
+            format!("{}{path}", self.base)
+        }
+    }
+    let client = Client { base: "http://".to_owned() };
+    let one = client.session("a");
+    assert!(Shared::ptr_eq(&one, &client.session("a")));
+    CLOCK.advance(SECOND);
+    let other = client.session("a");
+    assert_eq!((Shared::ptr_eq(&one, &other), &**one, &**other), (false, "http://a", "http://a"));
+}

@@ -23,7 +23,6 @@ const FEATURES: &[&str] = &[
     "resilience",
     "macros,resilience",
 ];
-    &["", "macros", "tokio", "macros,tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics"];
 
 pub(crate) fn all() -> bool {
     let mut steps = vec![

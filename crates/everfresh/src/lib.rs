@@ -59,6 +59,8 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+#[cfg(all(feature = "macros", feature = "resilience"))]
+pub use everfresh_macros::resilient;
 #[cfg(feature = "macros")]
 pub use everfresh_macros::{cache_data, cache_resource};
 #[cfg(feature = "resilience")]

@@ -1,6 +1,7 @@
 //! The promises of resilient calls, a module each.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "tests")]
 
+mod attribute;
 mod blocking;
 mod budget;
 mod bulkhead;

@@ -9,6 +9,7 @@ mod drive;
 mod error;
 mod event;
 mod front;
+pub mod guide;
 mod inflight;
 #[cfg(feature = "tower")]
 pub mod layer;

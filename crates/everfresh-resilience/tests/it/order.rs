@@ -233,3 +233,38 @@ async fn the_fallback_answers_for_every_layer_that_it_knows_and_for_no_other() {
     assert_eq!((result.unwrap(), took), (104, 5 * SECOND), "after all attempts");
     assert_eq!(policy.call(|| async { Err(Broken(7)) }).await.unwrap(), 105);
 }
+
+/// The timeline of the guide page `layers`, hour by hour.
+#[tokio::test(start_paused = true)]
+async fn the_timeline_of_the_guide() {
+    let policy = builder()
+        .circuit_breaker(CircuitBreaker::consecutive(3).open_for(30 * SECOND))
+        .bulkhead(Bulkhead::new(1))
+        .retry(Retry::attempts(2).base(SECOND).without_jitter())
+        .timeout(2 * SECOND)
+        .build()
+        .unwrap();
+    let began = tokio::time::Instant::now();
+    let at = |millis| tokio::time::sleep_until(began + ms(millis));
+    let a = async {
+        let result = policy.call(std::future::pending).await;
+        assert!(matches!(result, Err(Error::TimedOut { .. })));
+        assert_eq!(began.elapsed(), ms(3000));
+    };
+    let b = async {
+        tokio::task::yield_now().await;
+        assert!(matches!(policy.call(std::future::pending).await, Err(Error::BulkheadFull)));
+        at(2500).await;
+        let result = policy.call(std::future::pending).await;
+        assert!(matches!(result, Err(Error::TimedOut { .. })));
+        assert_eq!(began.elapsed(), ms(7500));
+    };
+    tokio::join!(a, b);
+    at(8000).await;
+    let refused = policy.call(std::future::pending).await.unwrap_err();
+    assert_eq!(refused.retry_after(), Some(ms(29_500)));
+    at(37_500).await;
+    let mut probe = Box::pin(policy.call(std::future::pending));
+    assert!(poll!(&mut probe).is_pending());
+    assert_eq!(policy.call(std::future::pending).await.unwrap_err().retry_after(), Some(ms(0)));
+}

@@ -465,3 +465,78 @@ fn check(layers: &Layers, function: &Function) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(arguments: &str, function: &str) -> String {
+        let layers = match syn::parse_str::<Layers>(arguments) {
+            Ok(layers) => layers,
+            Err(error) => return error.to_string(),
+        };
+        let function = signature(function);
+        match expand(layers, function) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn signature(function: &str) -> Function {
+        let tokens = function.parse().unwrap_or_else(|error| panic!("{error}"));
+        crate::signature::parse(tokens).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    const PLAIN: &str = "fn f(id: u64, name: &str) -> Result<u32, E> { Ok(1) }";
+
+    #[test]
+    fn what_is_right_is_written_in_any_order() {
+        for arguments in [
+            "",
+            "timeout = \"10s\", preset = http",
+            "timeout = LIMIT, cache(), skip(name)",
+            "retry(max_attempts = 3, jitter = false), listener = a, listener = b",
+            "cache(ttl = \"5m\", stale_while_revalidate = \"1h\", capacity = 10)",
+        ] {
+            assert_eq!(refused(arguments, PLAIN), "", "{arguments}");
+        }
+        let layers: Layers =
+            syn::parse_str("timeout = \"10s\", preset = http").unwrap_or_else(|error| panic!("{error}"));
+        let written = expand(layers, signature(PLAIN)).unwrap_or_else(|error| panic!("{error}")).to_string();
+        let (preset, timeout) = (written.find(". preset"), written.find(". timeout"));
+        assert!(preset.is_some() && preset < timeout, "a preset comes first, or it would overwrite");
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_the_cure() {
+        for (arguments, cure) in [
+            ("retries = 3", "there are: cache(..)"),
+            ("timeout = \"10\"", "is it \"10s\""),
+            ("timeout = \"10s\", timeout = \"5s\"", "given twice"),
+            ("timeout()", "say of what"),
+            ("retry(attempts = 3)", "needs `max_attempts"),
+            ("retry(max_attempts = 3, pause = 1)", "base, factor, max_delay"),
+            ("retry(max_attempts = 3, jitter = 0.5)", "`jitter = false`"),
+            ("retry = 3", "in brackets"),
+            ("circuit_breaker()", "by count"),
+            ("circuit_breaker(failure_rate = 0.5)", "by rate"),
+            ("circuit_breaker(failure_threshold = 5, slow_call = \"1s\")", "need both"),
+            ("rate_limit(calls = 3)", "needs `per"),
+            ("cache(stale_while_revalidate = \"1h\")", "say for how long a value is fresh"),
+            ("cache(capacity = 1, capacity = 2)", "given twice"),
+            ("cache(), skip(nobody)", "no such argument"),
+            ("skip(id)", "add `cache(..)`"),
+        ] {
+            let told = refused(arguments, PLAIN);
+            assert!(told.contains(cure), "{arguments}: {told}");
+        }
+        for (function, cure) in [
+            ("fn f(&self) -> Result<u32, E> { Ok(1) }", "a `Policy` that the struct holds"),
+            ("fn f<T>(it: T) -> Result<u32, E> { Ok(1) }", "where the types are known"),
+            ("fn f(it: Option<&str>) -> Result<u32, E> { Ok(1) }", "an owned type"),
+        ] {
+            let told = refused("timeout = \"1s\"", function);
+            assert!(told.contains(cure), "{function}: {told}");
+        }
+    }
+}

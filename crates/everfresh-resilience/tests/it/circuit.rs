@@ -312,3 +312,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn threads_that_come_at_once_get_no_more_probes_than_there_are() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+    const THREADS: usize = 16;
+    for round in 1..=20 {
+        let probes = round % 4 + 1;
+        let clock = ManualClock::new();
+        let breaker = CircuitBreaker::consecutive(1).open_for(MINUTE).probes(probes as u32).close_after(probes as u32);
+        let policy = Plain::builder().circuit_breaker(breaker).clock(clock.clone()).build().unwrap();
+        policy.call_blocking(|| Err(Broken(1))).unwrap_err();
+        clock.advance(MINUTE);
+        let (start, refused) = (Arc::new(Barrier::new(THREADS)), Arc::new(AtomicUsize::new(0)));
+        let callers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (policy, start, refused) = (policy.clone(), Arc::clone(&start), Arc::clone(&refused));
+                std::thread::spawn(move || {
+                    start.wait();
+                    let others = Arc::clone(&refused);
+                    let result = policy.call_blocking(move || {
+                        // A probe lasts until everybody else has been refused.
+                        while others.load(Ordering::SeqCst) < THREADS - probes {
+                            std::thread::yield_now();
+                        }
+                        Ok(1)
+                    });
+                    refused.fetch_add(usize::from(result.is_err()), Ordering::SeqCst);
+                    result.is_ok()
+                })
+            })
+            .collect();
+        let admitted = callers.into_iter().map(|caller| caller.join().unwrap()).filter(|admitted| *admitted).count();
+        assert_eq!(admitted, probes);
+        assert_eq!(state(&policy), CircuitState::Closed);
+    }
+}

@@ -153,7 +153,8 @@ impl Drop for ManualSleep {
 
 /// The time of a tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
 ///
-/// It can be read and waited for from any thread. Blocking functions belong on another clock: a paused runtime sees nothing
+/// It can be read and waited for from any thread; inside of another runtime it is that one's time. In a tokio program it is the
+/// clock to choose: timers of the runtime are cheaper than those of [`SystemClock`], which belong to a thread. Blocking functions belong on another clock: a paused runtime sees nothing
 /// to do while they run, and jumps to the next deadline.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Debug)]
@@ -171,6 +172,11 @@ impl TokioClock {
     pub fn new() -> TokioClock {
         TokioClock { origin: tokio::time::Instant::now(), runtime: tokio::runtime::Handle::current() }
     }
+
+    /// Entering is dear, and needed only outside of every runtime.
+    fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
+        tokio::runtime::Handle::try_current().is_err().then(|| self.runtime.enter())
+    }
 }
 
 #[cfg(feature = "tokio")]
@@ -183,12 +189,12 @@ impl Default for TokioClock {
 #[cfg(feature = "tokio")]
 impl Clock for TokioClock {
     fn now(&self) -> Duration {
-        let _inside = self.runtime.enter();
+        let _inside = self.enter();
         self.origin.elapsed()
     }
 
     fn sleep_until(&self, at: Duration) -> Sleep {
-        let _inside = self.runtime.enter();
+        let _inside = self.enter();
         match self.origin.checked_add(at) {
             Some(at) => Box::pin(tokio::time::sleep_until(at)),
             None => Box::pin(std::future::pending()),

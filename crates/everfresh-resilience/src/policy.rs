@@ -164,6 +164,17 @@ where
             self.stack.teller.tell(Event::CacheHit);
             return Ok(value);
         }
+        // Boxed, so that the future of a hit is small.
+        Box::pin(self.call_slowly(key, function)).await
+    }
+
+    async fn call_slowly<Q, W, Fut>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>
+    where
+        Q: ?Sized,
+        F: Front<Q, V>,
+        W: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+    {
         let telling = Arc::new(Telling::default());
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
         let load = move || {

@@ -1,10 +1,11 @@
 //! The rate limit: so many calls in so long, evenly, with a burst.
 
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock as Governed, Reference};
+use governor::clock::Clock as Governed;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
@@ -53,45 +54,52 @@ impl RateLimit {
 /// A rate limit that runs.
 pub(crate) struct Limiter {
     pub(crate) settings: RateLimit,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Metronome, NoOpMiddleware<Nanos>>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, Noted, NoOpMiddleware<Nanos>>,
     clock: Timepiece,
 }
 
-/// The policy's time as the rate limiter reads it.
+/// The time as the rate limiter reads it: what the caller has just read, for reading it is dearer than the rest of the check.
 #[derive(Clone)]
-struct Metronome(Timepiece);
+struct Noted;
 
-impl Governed for Metronome {
+thread_local! {
+    static NOTED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+impl Governed for Noted {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        self.0.now().into()
+        NOTED.get().into()
     }
 }
 
 impl Limiter {
     pub(crate) fn new(settings: RateLimit, clock: Timepiece) -> Result<Limiter, ConfigError> {
-        let limiter = RateLimiter::direct_with_clock(settings.quota()?, Metronome(clock.clone()));
+        NOTED.set(clock.now());
+        let limiter = RateLimiter::direct_with_clock(settings.quota()?, Noted);
         Ok(Limiter { settings, limiter, clock })
     }
 
     /// Takes the room for one call; whether that took a wait.
-    pub(crate) async fn enter(&self) -> Result<bool, Duration> {
-        let Err(not_until) = self.limiter.check() else { return Ok(false) };
-        let mut earliest = not_until.earliest_possible();
-        let give_up_at: Nanos = self.clock.now().saturating_add(self.settings.max_wait).into();
+    pub(crate) async fn enter(&self, began: Duration) -> Result<bool, Duration> {
+        let Err(mut earliest) = self.check(began) else { return Ok(false) };
+        let give_up_at = began.saturating_add(self.settings.max_wait);
         loop {
-            let now: Nanos = self.clock.now().into();
-            let wait: Duration = earliest.duration_since(now).into();
             if earliest > give_up_at {
-                return Err(wait);
+                return Err(earliest.saturating_sub(self.clock.now()));
             }
-            self.clock.sleep_until(earliest.into()).await;
-            match self.limiter.check() {
+            self.clock.sleep_until(earliest).await;
+            match self.check(self.clock.now()) {
                 Ok(()) => return Ok(true),
-                Err(not_until) => earliest = not_until.earliest_possible(),
+                Err(later) => earliest = later,
             }
         }
+    }
+
+    fn check(&self, now: Duration) -> Result<(), Duration> {
+        NOTED.set(now);
+        self.limiter.check().map_err(|not_until| not_until.earliest_possible().into())
     }
 }
 

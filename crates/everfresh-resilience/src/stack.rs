@@ -166,7 +166,7 @@ impl<V, E> Stack<V, E> {
     ) -> Result<V, Undone<V, E>> {
         let mut now = began;
         if let Some(limiter) = &self.limiter {
-            match limiter.enter().await {
+            match limiter.enter(began).await {
                 Ok(false) => {}
                 Ok(true) => now = self.clock.now(),
                 Err(retry_after) => {

@@ -48,8 +48,9 @@ impl<E> RetryPolicy<u64, u64, E> for Thrice {
     }
 }
 
-/// All layers by hand: a known circuit breaker around tower's own limits, retry and timeout. As lean as can be: it is owned by
-/// its one caller (tower's rate limit cannot be shared without a buffer and a task), and has no events, health or closing.
+/// All layers by hand: a known circuit breaker around tower's own limits, retry and timeout. As lean as can be: it is
+/// owned by its one caller (tower's rate limit cannot be shared without a buffer and a task), and has no events, health
+/// or closing.
 fn by_hand(waits: bool) -> impl Service<u64, Response = u64, Error = tower::BoxError, Future: Send> {
     ServiceBuilder::new()
         .rate_limit(u64::from(MANY), SECOND)
@@ -182,7 +183,8 @@ fn median(figures: &mut [f64]) -> f64 {
 /// The table, and whether each row keeps to at most 1.1 times the time by hand.
 pub fn print(rows: &[Row]) {
     println!(
-        "\nresilient calls, nanoseconds a call\n| row | everfresh-resilience | by hand | ratio | bar |\n|---|---|---|---|---|"
+        "\nresilient calls, nanoseconds a call\n\
+         | row | everfresh-resilience | by hand | ratio | bar |\n|---|---|---|---|---|"
     );
     for Row { name, ours, by_hand, ratio } in rows {
         let verdict = if *ratio <= 1.1 { "reached" } else { "MISSED" };

@@ -271,8 +271,8 @@ fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
         Some(ttl) => calls.push(quote!(.lifetime(everfresh::Lifetime::ttl(#ttl) #(#windows)*))),
         None if windows.is_empty() => {}
         None => {
-            let cure = "the windows count from the end of the ttl, and there is none; say for how long a value is fresh: \
-                        `ttl = \"5m\"`";
+            let cure = "the windows count from the end of the ttl, and there is none; say for how long a value is \
+                        fresh: `ttl = \"5m\"`";
             return Err(Error::new(layer.span(), cure));
         }
     }
@@ -416,7 +416,10 @@ fn build(
     };
     let refused = format!("the resilient function {name} cannot have these arguments");
     let make_cache = layers.cache.as_ref().map(|choices| {
-        quote!(let cache = #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build().expect(#refused);)
+        quote! {
+            let cache =
+                #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build().expect(#refused);
+        }
     });
     let cache = layers.cache.is_some().then(|| quote!(.cache(cache)));
     quote! {
@@ -458,8 +461,8 @@ fn check(layers: &Layers, function: &Function) -> Result<()> {
     }
     for argument in &function.arguments {
         if let Some(span) = argument.borrows_inside() {
-            let cure = "this argument borrows inside of its type, so it cannot be kept for another attempt; take an owned \
-                        type or a plain `&str`, `&[T]`, `&T`";
+            let cure = "this argument borrows inside of its type, so it cannot be kept for another attempt; take an \
+                        owned type or a plain `&str`, `&[T]`, `&T`";
             return refuse(span, cure);
         }
     }

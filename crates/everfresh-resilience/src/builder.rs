@@ -109,8 +109,8 @@ impl<V, E, F> Builder<V, E, F> {
 
     /// Which results are worth another attempt: by default every error. An attempt that took too long always is.
     ///
-    /// A value of which this says so is *rejected*: it counts as a failure, is never stored, and is returned if no attempt makes
-    /// a better one.
+    /// A value of which this says so is *rejected*: it counts as a failure, is never stored, and is returned if no
+    /// attempt makes a better one.
     pub fn retry_if(mut self, predicate: impl Fn(&Result<V, E>) -> bool + Send + Sync + 'static) -> Self {
         self.judge.retry_if = Some(Box::new(predicate));
         self
@@ -129,8 +129,8 @@ impl<V, E, F> Builder<V, E, F> {
         self
     }
 
-    /// A value in place of an error, refusals included; `None` lets the error through. It is given to the caller and to nobody
-    /// else: never stored, never told to the circuit, never used by a refresh.
+    /// A value in place of an error, refusals included; `None` lets the error through. It is given to the caller and to
+    /// nobody else: never stored, never told to the circuit, never used by a refresh.
     pub fn fallback(mut self, fallback: impl Fn(&Error<E>) -> Option<V> + Send + Sync + 'static) -> Self {
         self.judge.fallback = Some(Box::new(fallback));
         self

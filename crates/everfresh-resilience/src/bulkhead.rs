@@ -11,7 +11,8 @@ use crate::error::ConfigError;
 
 /// How many calls may run at once, and how many may wait how long for a place.
 ///
-/// During a pause between two attempts a call gives its place back. Those who wait are served in the order in which they came.
+/// During a pause between two attempts a call gives its place back. Those who wait are served in the order in which
+/// they came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bulkhead {
     places: usize,

@@ -66,8 +66,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Opens, too, when at least this fraction of the window took longer than `longer_than`. Only for a breaker by rate. A
-    /// probe that is slow counts as failed.
+    /// Opens, too, when at least this fraction of the window took longer than `longer_than`. Only for a breaker by
+    /// rate. A probe that is slow counts as failed.
     pub const fn slow_calls(self, longer_than: Duration, rate: f64) -> CircuitBreaker {
         CircuitBreaker { slow: Some(Slow { longer_than, rate }), ..self }
     }
@@ -82,8 +82,8 @@ impl CircuitBreaker {
         CircuitBreaker { close_after: successes, ..self }
     }
 
-    /// How many probes may run at once while it is half-open. When none of them ends for as long as the circuit stays open,
-    /// they are given up and as many others are let through.
+    /// How many probes may run at once while it is half-open. When none of them ends for as long as the circuit stays
+    /// open, they are given up and as many others are let through.
     pub const fn probes(self, probes: u32) -> CircuitBreaker {
         CircuitBreaker { probes, ..self }
     }
@@ -212,7 +212,8 @@ impl Circuit {
                 change = Some(Change::HalfOpened);
             }
             _ if inner.probing < self.settings.probes => {}
-            // None of them has ended for so long that they are given up: a hung probe must not keep the circuit half-open.
+            // None of them has ended for so long that they are given up: a hung probe must not keep the circuit
+            // half-open.
             _ if now >= inner.last_probe + self.settings.open_for => self.turn(&mut inner, HALF_OPEN),
             _ => return Err(Duration::ZERO),
         }

@@ -38,8 +38,8 @@ impl Clock for SystemClock {
 
 /// A clock that stands still until it is told to move: tests of timeouts and pauses need no sleep.
 ///
-/// Clones are handles to the same clock. Whoever waits for a moment is woken by the [`advance`](ManualClock::advance) that
-/// reaches it.
+/// Clones are handles to the same clock. Whoever waits for a moment is woken by the [`advance`](ManualClock::advance)
+/// that reaches it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -153,9 +153,10 @@ impl Drop for ManualSleep {
 
 /// The time of a tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
 ///
-/// It can be read and waited for from any thread; inside of another runtime it is that one's time. In a tokio program it is the
-/// clock to choose: timers of the runtime are cheaper than those of [`SystemClock`], which belong to a thread. Blocking functions belong on another clock: a paused runtime sees nothing
-/// to do while they run, and jumps to the next deadline.
+/// It can be read and waited for from any thread; inside of another runtime it is that one's time. In a tokio program
+/// it is the clock to choose: timers of the runtime are cheaper than those of [`SystemClock`], which belong to a
+/// thread. Blocking functions belong on another clock: a paused runtime sees nothing to do while they run, and jumps to
+/// the next deadline.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Debug)]
 pub struct TokioClock {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 /// A cache that stands in front of a policy: it answers what it can, and lets the layers do the rest.
 ///
-/// `everfresh::Cache` is one, with the feature `resilience` of the crate `everfresh`. Whoever implements it promises that only
-/// what `load` returned as `Ok` is stored.
+/// `everfresh::Cache` is one, with the feature `resilience` of the crate `everfresh`. Whoever implements it promises
+/// that only what `load` returned as `Ok` is stored.
 pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     /// A value that is fresh, at once. Nothing else is done for it.
     fn fresh(&self, key: &Q) -> Option<V>;
 
     /// A value that can be served, or what `load` makes; once for everybody who asks meanwhile.
     ///
-    /// When `refuses` says so, `load` would fail at once: a value that may be served stale is, and no refresh is started.
+    /// When `refuses` says so, `load` would fail at once: a value that may be served stale is, and no refresh is
+    /// started.
     fn serve<L, Fut, X>(
         &self,
         key: &Q,

@@ -77,9 +77,9 @@ impl<V, E> Policy<V, E> {
 
     /// As [`call`](Policy::call) on a thread: the same circuit, limits and places.
     ///
-    /// Without a timeout or a hedge the function runs on this thread. With one it runs on a worker, from which the caller walks
-    /// away in time; the function itself cannot be stopped, goes on to its end there, and keeps its place in the bulkhead
-    /// until then.
+    /// Without a timeout or a hedge the function runs on this thread. With one it runs on a worker, from which the
+    /// caller walks away in time; the function itself cannot be stopped, goes on to its end there, and keeps its place
+    /// in the bulkhead until then.
     ///
     /// # Errors
     /// As [`call`](Policy::call).
@@ -146,13 +146,13 @@ where
     /// The cached value of a key; if there is none to serve, what the function makes of it through all layers, once for
     /// everybody who asks meanwhile.
     ///
-    /// A hit, fresh or stale, touches no layer. A stale value comes at once, and its refresh goes through all layers but the
-    /// fallback; with an open circuit none is started. Neither a fallback's value nor one that `retry_if` rejected is ever
-    /// stored.
+    /// A hit, fresh or stale, touches no layer. A stale value comes at once, and its refresh goes through all layers
+    /// but the fallback; with an open circuit none is started. Neither a fallback's value nor one that `retry_if`
+    /// rejected is ever stored.
     ///
     /// # Errors
-    /// What the function or a layer said, shared with everybody who waited, unless there was an old value to serve instead or
-    /// the fallback had one; [`Error::Front`] if the cache itself gave up.
+    /// What the function or a layer said, shared with everybody who waited, unless there was an old value to serve
+    /// instead or the fallback had one; [`Error::Front`] if the cache itself gave up.
     pub async fn call<Q, W, Fut>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>
     where
         Q: ?Sized,
@@ -280,11 +280,11 @@ impl<V, E, F> Policy<V, E, F> {
         }
     }
 
-    /// Refuses new calls with [`Error::Closed`], and waits until those under way have ended or `deadline` has passed; how many
-    /// are left.
+    /// Refuses new calls with [`Error::Closed`], and waits until those under way have ended or `deadline` has passed;
+    /// how many are left.
     ///
-    /// A cache in front goes on serving what it has. Calls are counted always, refreshes among them. A blocking function that
-    /// its caller has walked away from is not.
+    /// A cache in front goes on serving what it has. Calls are counted always, refreshes among them. A blocking
+    /// function that its caller has walked away from is not.
     pub async fn close(&self, deadline: Duration) -> usize {
         let until = self.stack.clock.now().saturating_add(deadline);
         self.stack.in_flight.close(&self.stack.clock, until).await

@@ -16,8 +16,8 @@ use crate::error::ConfigError;
 
 /// How many calls may begin in a span of time.
 ///
-/// A burst of them may begin at once; after that one begins every `per / calls`. Each call counts once, however often it is
-/// retried.
+/// A burst of them may begin at once; after that one begins every `per / calls`. Each call counts once, however often
+/// it is retried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RateLimit {
     calls: u32,
@@ -58,7 +58,8 @@ pub(crate) struct Limiter {
     clock: Timepiece,
 }
 
-/// The time as the rate limiter reads it: what the caller has just read, for reading it is dearer than the rest of the check.
+/// The time as the rate limiter reads it: what the caller has just read, for reading it is dearer than the rest of the
+/// check.
 #[derive(Clone)]
 struct Noted;
 

@@ -1,4 +1,5 @@
-//! Circuits, limits and bulkheads that several policies share by name. Never a cache: two functions have two meanings of a key.
+//! Circuits, limits and bulkheads that several policies share by name. Never a cache: two functions have two meanings
+//! of a key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +13,8 @@ use crate::inflight::InFlight;
 use crate::preset::Preset;
 use crate::rate::Limiter;
 
-/// Policies that stand before the same backend share its circuit, its rate limit and its bulkhead by the backend's name.
+/// Policies that stand before the same backend share its circuit, its rate limit and its bulkhead by the backend's
+/// name.
 ///
 /// Clones are handles to the same registry. Caches are never shared: a key means something else to each function. All
 /// policies of a registry live in its time.
@@ -21,8 +23,9 @@ use crate::rate::Limiter;
 /// use everfresh_resilience::{Policy, Registry, presets};
 ///
 /// let registry = Registry::new();
-/// let users = Policy::<String, std::io::Error>::builder().registry(&registry, "github").preset(presets::http()).build()?;
-/// let repos = Policy::<Vec<u8>, std::io::Error>::builder().registry(&registry, "github").preset(presets::http()).build()?;
+/// let (name, http) = ("github", presets::http());
+/// let users = Policy::<String, std::io::Error>::builder().registry(&registry, name).preset(http).build()?;
+/// let repos = Policy::<Vec<u8>, std::io::Error>::builder().registry(&registry, name).preset(http).build()?;
 /// assert_eq!(registry.health()["github"].in_flight, 0);
 /// # let _ = (users, repos);
 /// # Ok::<(), everfresh_resilience::ConfigError>(())

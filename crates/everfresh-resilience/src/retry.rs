@@ -7,8 +7,8 @@ use crate::error::ConfigError;
 
 /// How often to try, and how long to pause between: exponentially longer, with full jitter.
 ///
-/// The pause after attempt *n* is drawn evenly between zero and `min(max_delay, base × factorⁿ⁻¹)`, so that callers who failed
-/// together do not come back together.
+/// The pause after attempt *n* is drawn evenly between zero and `min(max_delay, base × factorⁿ⁻¹)`, so that callers who
+/// failed together do not come back together.
 ///
 /// ```
 /// use std::time::Duration;
@@ -79,8 +79,8 @@ impl Retry {
 
 /// A bound on the retries of many policies together: when everything fails, retries must not multiply the load.
 ///
-/// Clones are handles to the same budget. Each retry, and each hedge, takes one; time gives back `per_second`, and each call
-/// can give a fraction ([`per_call`](RetryBudget::per_call)). Policies that share one should share a clock, too.
+/// Clones are handles to the same budget. Each retry, and each hedge, takes one; time gives back `per_second`, and each
+/// call can give a fraction ([`per_call`](RetryBudget::per_call)). Policies that share one should share a clock, too.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     shared: Arc<Mutex<Purse>>,

@@ -6,8 +6,8 @@ use crate::error::ConfigError;
 
 /// How long an attempt may take, and how long the whole call.
 ///
-/// A task that takes too long is dropped. A thread cannot be stopped: a blocking function that takes too long goes on behind
-/// its caller, on a worker, and keeps its place in the bulkhead until it ends.
+/// A task that takes too long is dropped. A thread cannot be stopped: a blocking function that takes too long goes on
+/// behind its caller, on a worker, and keeps its place in the bulkhead until it ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeout {
     pub(crate) attempt: Option<Duration>,
@@ -43,8 +43,8 @@ impl From<Duration> for Timeout {
     }
 }
 
-/// When to start another call beside one that takes long; the first value that no predicate rejects wins, the others are
-/// dropped.
+/// When to start another call beside one that takes long; the first value that no predicate rejects wins, the others
+/// are dropped.
 ///
 /// For calls that may run twice without harm. A call that *fails* before the delay is not hedged; that is the retry's
 /// business.

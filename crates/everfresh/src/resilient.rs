@@ -63,7 +63,8 @@ impl<V, X: Send + Sync + 'static> IntoLoad<V> for Whole<V, X> {
     }
 }
 
-/// A loader that runs behind its caller only if that makes sense: a refresh that the layers would refuse is not started.
+/// A loader that runs behind its caller only if that makes sense: a refresh that the layers would refuse is not
+/// started.
 struct Perhaps<L> {
     loader: L,
     detaches: bool,

@@ -60,7 +60,12 @@ async fn the_one_line_of_the_issue() {
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::with_clock(CLOCK.clone()));
 
-#[resilient(preset = strict, registry = REGISTRY, name = "backend", fallback = |error| matches!(error, Error::Inner(Broken(1))).then_some(0))]
+#[resilient(
+    preset = strict,
+    registry = REGISTRY,
+    name = "backend",
+    fallback = |error| matches!(error, Error::Inner(Broken(1))).then_some(0)
+)]
 fn size_of(name: &str) -> Result<usize, Broken> {
     match name {
         "one" => Err(Broken(1)),
@@ -88,7 +93,9 @@ fn a_blocking_function_with_a_preset_that_shares_its_circuit_by_name() {
 #[resilient(
     rate_limit(calls = 60, per = "1m", burst = 2),
     bulkhead(max_concurrent = 4, max_wait = "1s", max_waiting = 8),
-    circuit_breaker(failure_rate = 0.5, window = 10, minimum_calls = 5, slow_call = "2s", slow_call_rate = 0.8, probes = 2),
+    circuit_breaker(
+        failure_rate = 0.5, window = 10, minimum_calls = 5, slow_call = "2s", slow_call_rate = 0.8, probes = 2
+    ),
     timeout(per_attempt = "2s", whole = "10s"),
     hedge(after = "1s", up_to = 2),
     retry_if = |result| result.is_err(),

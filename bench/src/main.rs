@@ -2,6 +2,7 @@
 
 mod bars;
 mod flight;
+mod functions;
 mod keys;
 mod memory;
 mod peer;
@@ -23,7 +24,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Operations a second: hit, hot, str, mix, readthrough, load, churn, stale
+    /// Operations a second: hit, hot, str, mix, readthrough, load, churn, macro, stale
     Speed(Speed),
     /// 64 tasks on one cold key
     Flight {

@@ -63,10 +63,10 @@ fn quartiles(rounds: &[f64]) -> (f64, f64) {
 }
 
 /// A contestant: what one thread does with its keys; how many operations counted as hits.
-type Contestant<'a> = (String, Box<dyn Fn(usize) -> usize + Sync + 'a>, bool);
+pub type Contestant<'a> = (String, Box<dyn Fn(usize) -> usize + Sync + 'a>, bool);
 
 /// Runs all contestants in turn, each on so many threads at once.
-fn race(name: &'static str, threads: usize, rounds: usize, each: usize, contestants: &[Contestant<'_>]) -> Row {
+pub fn race(name: &'static str, threads: usize, rounds: usize, each: usize, contestants: &[Contestant<'_>]) -> Row {
     let mut peers: Vec<(String, Vec<f64>)> = contestants.iter().map(|(name, ..)| (name.clone(), vec![])).collect();
     let mut order: Vec<usize> = (0..contestants.len()).collect();
     for round in 0..=rounds {
@@ -176,6 +176,9 @@ pub fn run(rounds: usize, each: usize, only: &str) -> Vec<Row> {
         }
         if wanted("churn") {
             done(churn(threads, rounds, each));
+        }
+        if wanted("macro") {
+            crate::functions::rows(threads, rounds, each).into_iter().for_each(&mut done);
         }
         if wanted("stale") {
             done(stale(threads, rounds, each));

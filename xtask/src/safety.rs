@@ -34,11 +34,13 @@ fn models(short: bool) -> Vec<Step> {
     let shuttle = ["test", "--release", "--package", "everfresh", "--test", "races", "--target-dir", "target/shuttle"];
     let loom = ["test", "--release", "--package", "everfresh", "--lib", "raced", "--target-dir", "target/loom"];
     let model = ["test", "--package", "everfresh", "--test", "it", "model"];
+    let rules = ["test", "--release", "--package", "everfresh-http", "--test", "it"];
     let mut steps = vec![
         Step::cargo("races of loads, refreshes and invalidations (shuttle)", &shuttle)
             .with("RUSTFLAGS", "--cfg everfresh_shuttle")
             .with("EVERFRESH_ROUNDS", rounds),
         Step::cargo("random operations against a small model", &model).with("EVERFRESH_CASES", cases),
+        Step::cargo("random exchanges against a small oracle", &rules).with("EVERFRESH_CASES", cases),
     ];
     if !short {
         steps.push(Step::cargo("who is reading what (loom)", &loom).with("RUSTFLAGS", "--cfg everfresh_loom"));
@@ -77,7 +79,7 @@ fn sanitizers() -> Vec<Step> {
 fn fuzzing() -> Vec<Step> {
     let seconds = "-max_total_time=1200";
     let flags = format!("{COVERAGE} --cfg everfresh_fuzz --cfg fuzzing");
-    ["store", "cache"]
+    ["store", "cache", "http_fields", "http_exchange"]
         .map(|target| {
             let corpus = run::root().join("target/corpus").join(target);
             let _ = Command::new("mkdir").arg("-p").arg(&corpus).status();

@@ -18,11 +18,19 @@ pub(crate) fn expand(kind: Kind, arguments: Arguments, function: Function) -> Re
     let outer = plan.outer();
     let members = plan.members();
     Ok(match plan.associated {
-        true => quote!(#outer #members),
+        // What is wrong with a type is told by the first function that meets it: that is `answer`, with its checks.
+        true => quote!(#members #outer),
         false => {
+            let (checks, (generics, bounds)) = (plan.checks(), plan.generics());
             let (vis, companion, cfgs) = (&plan.function.item.vis, &plan.companion, plan.attributes(&["cfg"]));
             let about = format!("Companions of the cached function [`{0}`](fn@{0}).", plan.name());
             quote! {
+                #(#cfgs)*
+                const _: () = {
+                    // First of all, so that what is wrong with a type is told in our words before the compiler's.
+                    #[allow(dead_code, clippy::all)]
+                    fn check #generics () #bounds { #checks }
+                };
                 #outer
                 #(#cfgs)*
                 #[doc = #about]
@@ -352,7 +360,7 @@ impl Plan {
 
     /// All companions.
     fn members(&self) -> TokenStream {
-        let mut members = vec![self.uncached(), self.answer(), self.clear_for()];
+        let mut members = vec![self.answer(), self.uncached(), self.clear_for()];
         members.push(match untyped_key(&self.arguments) {
             true => self.of_key(),
             false => self.handle(),
@@ -624,7 +632,8 @@ impl Plan {
         let kept = self.kept();
         let returns = self.returns(&parse_quote!(#everfresh::Answer<#kept>));
         let (generics, bounds) = self.generics();
-        let (checks, let_key, handle, key) = (self.checks(), self.let_key(), self.handle_by_key(), key_ident());
+        let checks = self.associated.then(|| self.checks());
+        let (let_key, handle, key) = (self.let_key(), self.handle_by_key(), key_ident());
         let own = self.function.arguments.iter().zip(&self.in_key).filter_map(|(argument, &in_key)| match self.owned {
             true => self.own(argument, in_key, false),
             false if in_key && argument.behind_reference.is_none() && !argument.is_self => {
@@ -676,7 +685,15 @@ impl Plan {
         };
         let plain = matches!(self.given.value, Value::Always(_))
             .then(|| quote_spanned!(span=> #glue::not_a_result::<#made, _>();));
-        quote!(#keys #value #plain)
+        let others = self.owned.then(|| {
+            let others =
+                self.other_arguments().filter(|argument| argument.behind_reference.is_some()).map(|argument| {
+                    let plain = argument.plain();
+                    quote_spanned!(plain.span()=> #glue::taken_along::<#plain>();)
+                });
+            quote!(#(#others)*)
+        });
+        quote!(#keys #value #plain #others)
     }
 
     fn refresh(&self) -> TokenStream {

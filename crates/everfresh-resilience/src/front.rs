@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// `everfresh::Cache` is one, with the feature `resilience` of the crate `everfresh`. Whoever implements it promises
 /// that only what `load` returned as `Ok` is stored.
 pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
-    /// A value that is fresh, at once. Nothing else is done for it.
+    /// A value that is fresh, at once. Nothing else is done for it, and `None` says nothing: `serve` looks again.
     fn fresh(&self, key: &Q) -> Option<V>;
 
     /// A value that can be served, or what `load` makes; once for everybody who asks meanwhile.

@@ -4,76 +4,234 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Hasher, Key, Value};
-use crate::event::Event;
-use crate::flight::{Flight, Purpose, leading};
-use crate::landing::Origin;
-use crate::load::Load;
+use crate::error::Failure;
+use crate::event::{Ending, Event, NotStored};
+use crate::flight::{Flight, Leader, Purpose, leading};
+use crate::history::{History, Standing};
+use crate::landing::{Landed, Origin};
+use crate::ledger::Strike;
+use crate::load::{Load, Loaded};
 use crate::loader::{BoxError, Made};
+use crate::pool::Running;
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// Makes the value of a flight: a load asks the second level first, then `loader`; a refresh is there to ask the loader.
     pub(crate) async fn make_by<E>(
-        &self,
+        self: &Arc<Self>,
         flight: &Arc<Flight<K, V>>,
         loader: impl Future<Output = Made<V, E>>,
     ) -> (Made<V, E>, Origin) {
         if flight.purpose == Purpose::Load
-            && let Some(found) = self.ask_second_level(&flight.key).await
+            && let Some(found) = self.ask_second_level(flight).await
         {
-            return (Ok(found), Origin::SecondLevel);
+            return (Ok(Load::Loaded(found)), Origin::SecondLevel);
         }
-        let made = leading(flight, loader).await;
-        if let Ok(load) = &made {
-            self.tell_second_level(&flight.key, load).await;
-        }
-        (made, Origin::Loader)
+        (leading(flight, loader).await, Origin::Loader)
     }
 
-    async fn ask_second_level(&self, key: &K) -> Option<Load<V>> {
+    /// What the second level has of the key of a flight.
+    pub(crate) async fn ask_second_level(self: &Arc<Self>, flight: &Flight<K, V>) -> Option<Loaded<V>> {
         let level = self.second_level.as_ref()?;
-        match level.get(key).await {
-            Ok(found) => found.map(Load::Loaded),
+        if self.ledger.is_stalled() {
+            self.start_paying();
+        }
+        let struck = self.ledger.may_ask(flight.hash)?;
+        match level.get(&flight.key).await {
+            Ok(found) => found.filter(|found| !found.traits.tags.iter().any(|tag| struck.contains(tag))),
             Err(error) => {
-                self.note_level_failure(key, &error);
+                self.note_level_failure(Some(&flight.key), &error);
                 None
             }
         }
     }
 
-    async fn tell_second_level(&self, key: &K, load: &Load<V>) {
-        let Some(level) = &self.second_level else { return };
-        let told = match load {
-            Load::Loaded(loaded) => level.put(key, loaded).await,
-            Load::Absent => level.remove(key).await,
-            Load::NotModified => Ok(()),
-        };
-        if let Err(error) = told {
-            self.note_level_failure(key, &error);
+    /// Ends a flight, and tells the second level what became of it.
+    pub(crate) async fn land_and_tell(
+        self: &Arc<Self>,
+        leader: Leader<K, V>,
+        made: Result<Load<V>, Failure>,
+        origin: Origin,
+    ) -> Landed<V> {
+        let telling = self.telling(leader.flight(), &made, origin);
+        let landed = self.land(leader, made, origin);
+        if let Some(telling) = telling {
+            telling.send(landed.ending).await;
         }
+        landed
     }
 
-    /// Tells the second level in the background that a key is to be forgotten.
-    pub(crate) fn forget_in_second_level(self: &Arc<Self>, key: K) {
-        if self.second_level.is_none() {
-            return;
+    /// What there will be to tell the second level; from before the landing, so that whatever overtakes it is noticed.
+    pub(crate) fn telling(
+        self: &Arc<Self>,
+        flight: &Arc<Flight<K, V>>,
+        made: &Result<Load<V>, Failure>,
+        origin: Origin,
+    ) -> Option<Telling<K, V, S>> {
+        if self.second_level.is_none() || origin == Origin::SecondLevel {
+            return None;
         }
-        let engine = Arc::clone(self);
-        let running = self.background.begin();
-        let forget = async move {
-            let _running = running;
-            if let Some(level) = &engine.second_level
-                && let Err(error) = level.remove(&key).await
-            {
-                engine.note_level_failure(&key, &error);
+        let loaded = match made {
+            Ok(Load::Loaded(loaded)) => {
+                let mut loaded = loaded.clone();
+                loaded.traits.lifetime.get_or_insert(self.policy.lifetime);
+                Some(loaded)
             }
+            Ok(Load::Absent) => None,
+            Ok(Load::NotModified) | Err(_) => return None,
         };
-        if let Err(error) = self.pool.spawner().spawn_task(Box::pin(forget)) {
+        let tags = loaded.as_ref().map_or(&[][..], |loaded| &loaded.traits.tags);
+        let put = self.ledger.begin_put(flight.hash, tags);
+        let (engine, flight) = (Arc::clone(self), Arc::clone(flight));
+        Some(Telling { engine, flight, put, loaded, sent: false, arrived: false })
+    }
+
+    /// Begins an invalidation, before its first step in this process; the second level is told when the result is dropped,
+    /// after its last.
+    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Striking<K, V, S> {
+        if self.second_level.is_none() {
+            return Striking { owed: None };
+        }
+        let strike = strike();
+        self.ledger.open(&strike);
+        Striking { owed: Some((Arc::clone(self), strike)) }
+    }
+
+    /// Whether a value, its key, a tag of it, or all was declared stale while it was loaded: there is no word for that beneath.
+    fn is_stale_from_birth(&self, flight: &Flight<K, V>, loaded: &Loaded<V>) -> bool {
+        let began = flight.began;
+        flight.expired_at().is_some()
+            || self.history.standing_of_epoch(began.epoch as u32) != Standing::Good
+            || self
+                .history
+                .tags(&loaded.traits.tags, began)
+                .is_none_or(|tags| History::standing_of_tags(&tags, began.tag_point) != Standing::Good)
+    }
+
+    /// Tells the second level in the background what it is owed.
+    fn start_paying(self: &Arc<Self>) {
+        let paying =
+            Paying { engine: Arc::clone(self), strike: None, relieved: false, _running: self.background.begin() };
+        if let Err(error) = self.pool.spawner().spawn_task(Box::pin(paying.run())) {
             self.note_unavailable(self.clock.now(), &error);
         }
     }
 
-    fn note_level_failure(&self, key: &K, error: &BoxError) {
+    fn note_level_failure(&self, key: Option<&K>, error: &BoxError) {
         self.counters.level_failed();
         self.listeners.tell(&Event::LevelFailed { key, reason: &error.to_string() });
+    }
+}
+
+/// What the second level is to be told of one load. Dropped before that is done, it sees to it that no doubtful value stays there.
+pub(crate) struct Telling<K: Key, V: Value, S: Hasher> {
+    engine: Arc<Engine<K, V, S>>,
+    flight: Arc<Flight<K, V>>,
+    put: u64,
+    /// `None` if there is no such value.
+    loaded: Option<Loaded<V>>,
+    sent: bool,
+    arrived: bool,
+}
+
+impl<K: Key, V: Value, S: Hasher> Telling<K, V, S> {
+    pub(crate) async fn send(mut self, ending: Ending) {
+        match ending {
+            Ending::Stored | Ending::Absent => {}
+            // Here it has replaced what there was, and there it has to.
+            Ending::Discarded(NotStored::TooHeavy) => self.loaded = None,
+            _ => return,
+        }
+        let engine = Arc::clone(&self.engine);
+        if self.loaded.as_ref().is_some_and(|loaded| engine.is_stale_from_birth(&self.flight, loaded)) {
+            self.loaded = None;
+        }
+        let Some(level) = &engine.second_level else { return };
+        if engine.ledger.is_spoiled(self.flight.hash, self.put) {
+            return;
+        }
+        self.sent = true;
+        let key = &self.flight.key;
+        let told = match &self.loaded {
+            Some(loaded) => level.put(key, loaded, engine.clock.now().since(self.flight.started)).await,
+            None => level.remove(key).await,
+        };
+        match told {
+            Ok(()) => self.arrived = true,
+            Err(error) => engine.note_level_failure(Some(key), &error),
+        }
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Drop for Telling<K, V, S> {
+    fn drop(&mut self) {
+        let Telling { engine, flight, .. } = self;
+        if engine.ledger.end_put(flight.hash, self.put, self.sent, self.arrived)
+            && engine.ledger.due(Strike::Key(flight.hash, flight.key.clone()))
+        {
+            engine.start_paying();
+        }
+    }
+}
+
+/// An invalidation that is under way in this process.
+pub(crate) struct Striking<K: Key, V: Value, S: Hasher> {
+    /// Nothing where there is no second level.
+    owed: Option<Owed<K, V, S>>,
+}
+
+type Owed<K, V, S> = (Arc<Engine<K, V, S>>, Strike<K>);
+
+impl<K: Key, V: Value, S: Hasher> Drop for Striking<K, V, S> {
+    fn drop(&mut self) {
+        if let Some((engine, strike)) = self.owed.take()
+            && engine.ledger.due(strike)
+        {
+            engine.start_paying();
+        }
+    }
+}
+
+/// Whoever tells the second level what it is owed; it stops at the first failure.
+struct Paying<K: Key, V: Value, S: Hasher> {
+    engine: Arc<Engine<K, V, S>>,
+    /// The strike that it is being told of.
+    strike: Option<Strike<K>>,
+    relieved: bool,
+    _running: Running,
+}
+
+impl<K: Key, V: Value, S: Hasher> Paying<K, V, S> {
+    async fn run(mut self) {
+        let engine = Arc::clone(&self.engine);
+        let Some(level) = &engine.second_level else { return };
+        loop {
+            self.strike = engine.ledger.next();
+            let (key, told) = match &self.strike {
+                Some(Strike::Key(_, key)) => (Some(key), level.remove(key).await),
+                Some(Strike::Tag(tag)) => (None, level.remove_tag(tag).await),
+                Some(Strike::All) => (None, level.clear().await),
+                None => {
+                    self.relieved = true;
+                    return;
+                }
+            };
+            if let Err(error) = told {
+                engine.note_level_failure(key, &error);
+                return;
+            }
+            if let Some(strike) = self.strike.take() {
+                engine.ledger.paid(&strike);
+            }
+        }
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Drop for Paying<K, V, S> {
+    fn drop(&mut self) {
+        match self.strike.take() {
+            Some(strike) => self.engine.ledger.unpaid(strike),
+            None if !self.relieved => self.engine.ledger.relieve(),
+            None => {}
+        }
     }
 }

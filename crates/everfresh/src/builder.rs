@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::clock::{Clock, Timepiece};
+use crate::dice::Dice;
 use crate::engine::{Engine, Hasher, Key, Policy, StoreIf, Value, Weigher};
 use crate::error::Error;
 use crate::event::Listeners;
 use crate::flight::Flights;
 use crate::history::History;
 use crate::housekeeper::Purpose;
+use crate::ledger::Ledger;
 use crate::level::SecondLevel;
 use crate::lifetime::Lifetime;
 use crate::load::{IntoLoad, Previous};
@@ -57,6 +59,7 @@ pub struct Builder<K, V, S = ahash::RandomState> {
     spawner: Option<Box<dyn FnOnce(usize) -> RefreshPool>>,
     pool: Option<RefreshPool>,
     clock: Timepiece,
+    seed: Option<u64>,
     loader: Option<WideLoader<K, V>>,
     second_level: Option<Arc<dyn SecondLevel<K, V>>>,
     hasher: S,
@@ -87,6 +90,7 @@ impl<K: Key, V: Value> Cache<K, V> {
             spawner: None,
             pool: None,
             clock: Timepiece::System,
+            seed: None,
             loader: None,
             second_level: None,
             hasher: ahash::RandomState::new(),
@@ -161,6 +165,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
             spawner: self.spawner,
             pool: self.pool,
             clock: self.clock,
+            seed: self.seed,
             loader: self.loader,
             second_level: self.second_level,
             hasher,
@@ -194,6 +199,17 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     /// Reads time from another clock than [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Timepiece::Other(Arc::new(clock));
+        self
+    }
+
+    /// Decides all chances of this cache, which shorten lives ([`Lifetime::jitter`]) and pauses ([`backoff`](Builder::backoff))
+    /// and cast the lots of [`early_refresh`](Builder::early_refresh): for tests and simulations that are to come out the same
+    /// each time. Without it, they differ each time.
+    ///
+    /// Who is evicted by [`Eviction::S3Fifo`] depends on the hashes of keys, too: give a [`hasher`](Builder::hasher) with a seed
+    /// for that.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -310,7 +326,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// Asks this before a loader, and tells it what the loader made (contract S1).
+    /// Asks this before a loader, and tells it what the loader made and what was invalidated (contract S1); see
+    /// [`SecondLevel`].
     pub fn second_level(mut self, level: impl SecondLevel<K, V>) -> Self {
         self.second_level = Some(Arc::new(level));
         self
@@ -365,15 +382,19 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
                 counters: Counters::new(),
                 listeners: Arc::new(Listeners::new()),
                 clock: self.clock,
+                dice: Dice::new(self.seed),
                 policy,
                 pool,
                 background: Arc::new(Background::default()),
                 loader: self.loader,
                 second_level: self.second_level,
+                ledger: Ledger::default(),
                 closed: AtomicBool::new(false),
                 unavailable_until: AtomicU64::new(0),
                 told_unavailable: AtomicBool::new(false),
-                struck: AtomicBool::new(false),
+                strikes: AtomicU64::new(0),
+                swept: AtomicU64::new(0),
+                sweep_is_due: AtomicBool::new(false),
                 reclaiming: AtomicBool::new(false),
                 purpose: Purpose::default(),
             }),
@@ -429,10 +450,13 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     }
 }
 
-/// How long before the end of freshness a hit has to look closer.
+/// How long before the end of freshness a hit has to look closer: at most a quarter of all time, so that it can be added to
+/// any moment that comes.
 fn look_ahead(lifetime: &Lifetime, refresh_ahead: Option<f64>) -> u64 {
     match (lifetime.time_to_live(), refresh_ahead) {
-        (Some(ttl), Some(fraction)) => (saturating_nanos(ttl) as f64 * (1.0 - fraction)).ceil() as u64,
+        (Some(ttl), Some(fraction)) => {
+            ((saturating_nanos(ttl) as f64 * (1.0 - fraction)).ceil() as u64).min(u64::MAX / 4)
+        }
         _ => 0,
     }
 }

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
+use crate::entry::Entry;
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
 use crate::key::AsKey;
+use crate::ledger::Strike;
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
 use crate::obtain::{Answer, Bounds};
 use crate::stats::Stats;
-use crate::store::{Bound, Judgement, Ref};
+use crate::store::{Bound, Glance, Judgement};
 
 /// A bounded concurrent cache in which no reader waits for a refresh.
 ///
@@ -59,6 +61,14 @@ impl<K, V, S> fmt::Debug for Cache<K, V, S> {
     }
 }
 
+/// What the first look at a key brings.
+enum Plainly<'c, K, V> {
+    Value(V),
+    /// There is an entry, which wants a closer look.
+    Found(Glance<'c, K, V>),
+    Unknown,
+}
+
 /// Looking and loading.
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The value of a key, fresh or stale.
@@ -69,19 +79,25 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let hash = self.hash(key);
-        if let Some(found) = self.engine.store.find(hash, key)
-            && self.engine.is_plainly_fresh(&found)
-        {
-            let value = found.value.clone();
-            self.count_hit(&found);
-            return Some(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => Some(value),
+            Plainly::Found(found) => self.get_less_plainly(key, found),
+            Plainly::Unknown => self.get_slowly(key),
         }
-        self.get_slowly(hash, key)
+    }
+
+    #[inline(never)]
+    fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>) -> Option<V> {
+        match self.look_closely(found) {
+            None => self.get_slowly(key),
+            some => some,
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn get_slowly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+    fn get_slowly<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        let hash = self.hash(key);
         if self.engine.loader.is_some() {
             return self.load_widely(hash, key).ok();
         }
@@ -104,12 +120,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// the loader is asynchronous and this thread drives a runtime.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(found) = self.engine.store.find(hash, key)
-            && self.engine.is_plainly_fresh(&found)
-        {
-            let value = found.value.clone();
-            self.count_hit(&found);
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         self.load_widely(hash, key)
     }
@@ -142,8 +160,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`try_get`](Cache::try_get).
     pub async fn get_async<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(value) = self.get_plainly(hash, key) {
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
@@ -168,8 +192,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         R: IntoLoad<V>,
     {
         let hash = self.hash(key);
-        if let Some(value) = self.get_plainly(hash, key) {
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         let loader = Blocking::<_, false>(move |_| loader());
         Ok(drive(self.engine.obtain(hash, key, self.bounds(), loader))?.value)
@@ -192,8 +222,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
         let hash = self.hash(key);
-        if let Some(value) = self.get_plainly(hash, key) {
-            return Ok(value);
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => return Ok(value),
+            Plainly::Found(found) => {
+                if let Some(value) = self.look_closely(found) {
+                    return Ok(value);
+                }
+            }
+            Plainly::Unknown => {}
         }
         let loader = Async::<_, false>(move |_| loader());
         Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
@@ -228,29 +264,69 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
     }
 
+    /// A value that can be served without a loader: what cached functions ask for before they make one.
+    #[cfg(feature = "macros")]
     #[inline]
-    pub(crate) fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
-        let found = self.engine.store.find(hash, key)?;
-        if !self.engine.is_plainly_fresh(&found) {
-            return None;
+    pub(crate) fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        match self.get_plainly(self.hash(key), key) {
+            Plainly::Value(value) => Some(value),
+            Plainly::Found(found) => self.look_closely(found),
+            Plainly::Unknown => None,
         }
+    }
+
+    /// The value if it is plainly fresh and nobody listens; `None` says nothing.
+    #[cfg(feature = "resilience")]
+    #[inline]
+    pub(crate) fn plain_hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        match self.get_plainly(self.hash(key), key) {
+            Plainly::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
+    /// rest stays in registers.
+    #[inline(always)]
+    fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Plainly<'_, K, V> {
+        let Some(found) = self.engine.store.glance(hash, key) else { return Plainly::Unknown };
+        if self.engine.is_plainly_fresh(&found)
+            && !self.engine.listeners.any()
+            && let Some(mut counts) = self.engine.counters.of_thread(found.thread())
+        {
+            let value = found.value.clone();
+            counts.outcome(Outcome::Hit);
+            return Plainly::Value(value);
+        }
+        Plainly::Found(found)
+    }
+
+    /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
+    #[inline(never)]
+    fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
+        let engine = &self.engine;
+        let (outcome, status) = engine.judge_closely(&found)?;
         let value = found.value.clone();
-        self.count_hit(&found);
+        match engine.counters.of_thread(found.thread()) {
+            Some(mut counts) => counts.lookup(outcome, status),
+            None => {
+                engine.counters.outcome(outcome);
+                if outcome == Outcome::Stale {
+                    engine.counters.refresh_status(status);
+                }
+            }
+        }
+        if engine.listeners.any() {
+            self.tell(&found, outcome, status);
+        }
         Some(value)
     }
 
-    #[inline]
-    fn count_hit(&self, found: &Ref<'_, K, V>) {
-        self.engine.counters.outcome_on(found.thread(), Outcome::Hit);
-        if self.engine.listeners.any() {
-            self.tell_hit(found);
-        }
-    }
-
     #[cold]
-    fn tell_hit(&self, found: &crate::entry::Entry<K, V>) {
+    #[inline(never)]
+    fn tell(&self, found: &Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
         let age = Some(self.engine.clock.now().since(found.loaded_at));
-        let (key, outcome, refresh) = (Some(&found.key), Outcome::Hit, RefreshStatus::NotNeeded);
+        let key = Some(&found.key);
         self.engine.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
     }
 
@@ -278,7 +354,18 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
     pub fn insert(&self, key: K, value: V) {
-        self.insert_with(key, value, Traits::new());
+        let engine = &self.engine;
+        if !engine.policy.is_plain() {
+            return self.insert_with(key, value, Traits::new());
+        }
+        let hash = self.hash(&key);
+        engine.store.prepare(hash);
+        let weight = engine.weigh(&key, &value, None);
+        let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
+        engine.flights.fence(hash, &key);
+        let now = engine.clock.now();
+        let entry = engine.plain_entry(key, value, engine.history.now(), now);
+        self.put(hash, entry, weight, now);
     }
 
     /// Puts a value with a lifetime, weight, tags or token of its own.
@@ -286,7 +373,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let engine = &self.engine;
         let traits = traits.into();
         let hash = self.hash(&key);
+        engine.store.prepare(hash);
         let weight = engine.weigh(&key, &value, traits.weight);
+        let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
         engine.flights.fence(hash, &key);
         let now = engine.clock.now();
         let (began, tags) = loop {
@@ -297,6 +386,12 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             }
         };
         let entry = engine.entry(key, value, traits, tags, began, (now, Duration::ZERO));
+        self.put(hash, entry, weight, now);
+    }
+
+    #[inline]
+    fn put(&self, hash: u64, entry: Entry<K, V>, weight: u64, now: Moment) {
+        let engine = &self.engine;
         self.forget_negative(hash, &entry.key);
         let deadline = engine.deadline(&entry);
         if deadline <= now {
@@ -306,7 +401,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             engine.tell_not_stored(&entry.key, NotStored::NotServable);
             return;
         }
-        let insertion = engine.store.insert(hash, entry, weight, deadline, now);
+        let insertion = engine.store.put(hash, entry, (weight, deadline), now, engine.listeners.any());
         engine.settle_insertion(insertion, Cause::Replaced);
         if deadline != Moment::NEVER {
             engine.keep_reclaiming();
@@ -333,12 +428,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes unservable all that has the tag; one step, whatever the number of entries (contract I3).
     pub fn invalidate_tag(&self, tag: &str) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.invalidate_tag(tag);
         self.engine.sweep_soon();
     }
 
     /// Makes unservable all for which `matches` holds, after looking at every entry; loads that are running are not stored.
     pub fn invalidate_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         self.engine.flights.fence_all();
         self.engine.store.sweep(
             Moment::NEVER,
@@ -349,6 +446,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes everything unservable; one step, whatever the number of entries (contract I3). Their room is given back soon.
     pub fn clear(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.invalidate_all() {
             self.engine.sweep(Moment::NEVER);
         } else {
@@ -360,6 +458,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// (contract I2).
     pub fn expire<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hash(key);
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         let now = self.engine.clock.now();
         self.engine.flights.mark_expired(hash, key, now);
         if let Some(found) = self.engine.store.peek(hash, key) {
@@ -369,15 +468,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes stale all that has the tag; one step, whatever the number of entries.
     pub fn expire_tag(&self, tag: &str) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.expire_tag(tag, self.engine.clock.now());
     }
 
-    /// Makes stale all for which `matches` holds, after looking at every entry.
+    /// Makes stale all for which `matches` holds, after looking at every entry; what running loads bring is stale, too.
     pub fn expire_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         let now = self.engine.clock.now();
+        self.engine.flights.mark_all_expired(now);
         for found in self.engine.store.iter() {
             if matches(&found.key, &found.value) {
-                self.engine.flights.mark_expired(self.hash(&found.key), &found.key, now);
                 found.expire(now);
             }
         }
@@ -385,19 +486,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// Makes everything stale; one step, whatever the number of entries.
     pub fn expire_all(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.expire_all(self.engine.clock.now()) {
             self.engine.sweep(Moment::NEVER);
         }
     }
 
     fn take_out<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<crate::store::Removed<'_, K, V>> {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         self.engine.flights.fence(hash, key);
         self.forget_negative(hash, key);
-        let gone = self.engine.store.remove(hash, key);
-        if self.engine.second_level.is_some() {
-            self.engine.forget_in_second_level(key.to_key());
-        }
-        gone
+        self.engine.store.remove(hash, key)
     }
 
     fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
@@ -503,6 +602,29 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             .filter(|found| self.engine.stage(found, now).freshness != Freshness::Expired)
             .map(|found| (found.key.clone(), found.value.clone()))
             .collect()
+    }
+
+    /// Waits until nothing runs in the background that lookups, refreshes or invalidations of this cache have started: for tests,
+    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too.
+    ///
+    /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, it would
+    /// wait for itself.
+    ///
+    /// ```
+    /// # use everfresh::Cache;
+    /// # let cache: Cache<u32, u32> = Cache::builder().capacity(10).build()?;
+    /// let _ = cache.refresh_with(&1, || 7);
+    /// cache.settle();
+    /// assert_eq!(cache.get(&1), Some(7));
+    /// # Ok::<(), everfresh::Error>(())
+    /// ```
+    pub fn settle(&self) {
+        drive(self.settle_async());
+    }
+
+    /// As [`settle`](Cache::settle) in a task.
+    pub async fn settle_async(&self) {
+        Drained(Arc::clone(&self.engine.background)).await;
     }
 
     /// Starts no more work in the background, waits until what runs has ended or `deadline` has passed, and says how much it

@@ -25,6 +25,13 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Completes once [`now`](Clock::now) has reached `at`; at the first poll if it has already.
     fn sleep_until(&self, at: Duration) -> Sleep;
+
+    /// Whether time moves only when the program says so, as in a test or a simulation. Then a cache reclaims what has expired,
+    /// and refreshes on a schedule, on the thread that moves the clock, which wakes those who sleep: so that the order of all
+    /// that happens is the program's. Otherwise, and by default, a thread of its own does that.
+    fn moves_by_hand(&self) -> bool {
+        false
+    }
 }
 
 /// The monotonic clock of the operating system, counted from its first use in this process.
@@ -44,7 +51,8 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is told to move: tests of code that caches need no sleep.
 ///
 /// Clones are handles to the same clock. Whoever waits for a moment is woken by the [`advance`](ManualClock::advance) that
-/// reaches it.
+/// reaches it; what a cache does at some time of its own accord, such as giving back the room of what has expired, is done by
+/// the time that `advance` returns.
 ///
 /// ```
 /// use std::time::Duration;
@@ -125,6 +133,10 @@ impl Clock for ManualClock {
 
     fn sleep_until(&self, at: Duration) -> Sleep {
         Box::pin(ManualSleep { clock: self.clone(), at: saturating_nanos(at), id: None })
+    }
+
+    fn moves_by_hand(&self) -> bool {
+        true
     }
 }
 
@@ -229,12 +241,29 @@ impl Timepiece {
         }
     }
 
-    /// Whether `deadline` is certainly not reached yet. `false` says nothing: read the exact time then.
+    /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
+    /// quarter of all time. `false` says nothing.
+    #[inline(always)]
+    pub(crate) fn is_cheaply_before(&self, deadline: Moment, by: u64) -> bool {
+        deadline == Moment::NEVER || matches!(self, Timepiece::System) && ticks::is_cheaply_before(deadline.nanos(), by)
+    }
+
+    /// The time, and by how many nanoseconds it may be off.
     #[inline]
-    pub(crate) fn surely_before(&self, deadline: Moment) -> bool {
+    pub(crate) fn about(&self) -> (Moment, u64) {
         match self {
-            Timepiece::System => ticks::surely_before(deadline.nanos()),
-            Timepiece::Other(clock) => Moment::from(clock.now()) < deadline,
+            Timepiece::System => match ticks::about() {
+                Some(nanos) => (Moment::from_nanos(nanos), ticks::GUARD.as_nanos() as u64),
+                None => (self.now(), 0),
+            },
+            Timepiece::Other(_) => (self.now(), 0),
+        }
+    }
+
+    pub(crate) fn moves_by_hand(&self) -> bool {
+        match self {
+            Timepiece::System => false,
+            Timepiece::Other(clock) => clock.moves_by_hand(),
         }
     }
 

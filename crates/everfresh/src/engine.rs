@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timepiece;
+use crate::dice::Dice;
 use crate::entry::{Attempt, Entry, Extra, Idle};
 use crate::error::Failure;
 use crate::event::{Cause, Event, Listeners, NotStored, Outcome, RefreshStatus};
-use crate::flight::Flights;
+use crate::flight::{Flight, Flights};
 use crate::history::{Began, History, Standing, Tag};
 use crate::housekeeper::Purpose;
+use crate::ledger::Ledger;
 use crate::level::SecondLevel;
 use crate::lifetime::{Freshness, Lifetime, Windows};
 use crate::load::{Previous, Traits};
@@ -19,7 +21,7 @@ use crate::loader::WideLoader;
 use crate::moment::Moment;
 use crate::pool::{Background, RefreshPool};
 use crate::stats::Counters;
-use crate::store::{Insertion, PushedOut, Removed, Store};
+use crate::store::{Insertion, PushedOut, Removed, Store, Unseen};
 
 /// What a key must be able to do.
 pub trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
@@ -55,6 +57,14 @@ pub(crate) struct Policy<K, V> {
     pub(crate) backoff: (Duration, Duration),
 }
 
+impl<K, V> Policy<K, V> {
+    /// Whether an entry without traits has nothing extra.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.lifetime.idle_bound().is_none() && self.early_refresh.is_none()
+    }
+}
+
 /// A remembered error or absence.
 #[derive(Clone)]
 pub(crate) enum Negative {
@@ -70,17 +80,23 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) counters: Counters,
     pub(crate) listeners: Arc<Listeners<K, V>>,
     pub(crate) clock: Timepiece,
+    pub(crate) dice: Dice,
     pub(crate) policy: Policy<K, V>,
     pub(crate) pool: RefreshPool,
     pub(crate) background: Arc<Background>,
     pub(crate) loader: Option<WideLoader<K, V>>,
     pub(crate) second_level: Option<Arc<dyn SecondLevel<K, V>>>,
+    pub(crate) ledger: Ledger<K>,
     pub(crate) closed: AtomicBool,
     /// No worker could be had; tried again from this moment on.
     pub(crate) unavailable_until: AtomicU64,
     pub(crate) told_unavailable: AtomicBool,
-    /// Entries were invalidated by tag or all at once, and their room is not given back yet.
-    pub(crate) struck: AtomicBool,
+    /// How often entries were invalidated by tag or all at once.
+    pub(crate) strikes: AtomicU64,
+    /// How many of those strikes came before a sweep that has given back the room of what they struck.
+    pub(crate) swept: AtomicU64,
+    /// A sweep after a strike is due, and has not begun.
+    pub(crate) sweep_is_due: AtomicBool,
     /// Somebody reclaims expired entries already.
     pub(crate) reclaiming: AtomicBool,
     /// Why chores are done for this cache.
@@ -98,23 +114,56 @@ pub(crate) struct Stage {
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
-    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end.
-    #[inline]
+    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end. `false` says
+    /// nothing.
+    #[inline(always)]
     pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>) -> bool {
+        self.is_plain(entry) && self.clock.is_cheaply_before(entry.fresh_until(), self.policy.look_ahead)
+    }
+
+    /// Nothing but its own time decides.
+    #[inline(always)]
+    fn is_plain(&self, entry: &Entry<K, V>) -> bool {
+        entry.is_plain_of(self.history.epoch())
+    }
+
+    /// What a lookup of an entry is that is certainly fresh, or certainly stale while nobody has to start a refresh, and why
+    /// not. `None` says nothing.
+    #[inline]
+    pub(crate) fn judge_closely(&self, entry: &Entry<K, V>) -> Option<(Outcome, RefreshStatus)> {
+        if !self.is_plain(entry) {
+            return None;
+        }
         let fresh_until = entry.fresh_until();
-        let plain = entry.extra.is_none() && entry.epoch == self.history.epoch();
-        plain
-            && (fresh_until == Moment::NEVER
-                || self
-                    .clock
-                    .surely_before(Moment::from_nanos(fresh_until.nanos().saturating_sub(self.policy.look_ahead))))
+        if fresh_until == Moment::NEVER {
+            return Some((Outcome::Hit, RefreshStatus::NotNeeded));
+        }
+        let (mut now, mut guard) = self.clock.about();
+        let asked_until = fresh_until.nanos().saturating_sub(self.policy.look_ahead);
+        if now.nanos().abs_diff(asked_until) <= guard {
+            (now, guard) = (self.clock.now(), 0);
+        }
+        if now.nanos() < asked_until {
+            return Some((Outcome::Hit, RefreshStatus::NotNeeded));
+        }
+        let latest = Moment::from_nanos(now.nanos().saturating_add(guard));
+        let is_stale = now.nanos().saturating_sub(guard) >= fresh_until.nanos();
+        if !is_stale || latest >= self.policy.windows.stale_until(fresh_until) {
+            return None;
+        }
+        let attempt = entry.attempt();
+        match (attempt.until > latest, attempt.running) {
+            (true, true) => Some((Outcome::Stale, RefreshStatus::AlreadyRunning)),
+            (true, false) if attempt.failures > 0 => Some((Outcome::Stale, RefreshStatus::BackingOff)),
+            _ => None,
+        }
     }
 
     /// Which life an entry is in, with all that befell it.
     pub(crate) fn stage(&self, entry: &Entry<K, V>, now: Moment) -> Stage {
-        let mut standing = match entry.epoch == self.history.epoch() {
+        let mut standing = match entry.epoch() == self.history.epoch() {
             true => Standing::Good,
-            false => self.history.standing_of_epoch(entry.epoch),
+            false => self.history.standing_of_epoch(entry.epoch()),
         };
         if let Some(extra) = &entry.extra
             && !extra.tags.is_empty()
@@ -142,20 +191,22 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// How many entries there are, without those that an invalidation has struck but no sweep has met yet.
     pub(crate) fn len(&self) -> usize {
-        if !self.struck.load(Ordering::Acquire) {
+        // Acquire: pairs with the Release in `sweep`.
+        if self.swept.load(Ordering::Acquire) == self.strikes.load(Ordering::Acquire) {
             return self.store.len();
         }
         let now = self.clock.now();
         self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
     }
 
-    /// What a loader may look at, whatever its age, unless it was invalidated.
-    pub(crate) fn previous(&self, hash: u64, key: &K) -> Option<Previous<V>> {
-        let found = self.store.peek(hash, key)?;
+    /// What the loader of a flight may look at, whatever its age, unless it was invalidated.
+    pub(crate) fn previous(&self, flight: &Flight<K, V>) -> Option<Previous<V>> {
+        let found = self.store.peek(flight.hash, &flight.key)?;
         let now = self.clock.now();
         if self.stage(&found, now).gone {
             return None;
         }
+        flight.note_shown(found.value.clone());
         Some(Previous {
             value: found.value.clone(),
             age: now.since(found.loaded_at),
@@ -168,6 +219,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         own.unwrap_or_else(|| self.policy.weigher.as_ref().map_or(1, |weigh| weigh(key, value)))
     }
 
+    /// The entry for a value without traits, where [`Policy::is_plain`] holds.
+    #[inline]
+    pub(crate) fn plain_entry(&self, key: K, value: V, began: Began, now: Moment) -> Entry<K, V> {
+        let fresh_until = self.policy.lifetime.fresh_until(now, || self.dice.throw());
+        Entry::new(key, value, now, fresh_until, began, None)
+    }
+
     /// The entry for a value whose load ended now.
     pub(crate) fn entry(
         &self,
@@ -178,8 +236,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         began: Began,
         (now, load_took): (Moment, Duration),
     ) -> Entry<K, V> {
+        if traits.are_none() && self.policy.is_plain() {
+            return self.plain_entry(key, value, began, now);
+        }
         let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
-        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         let plain = traits.lifetime.is_none()
             && traits.weight.is_none()
             && tags.is_empty()
@@ -216,7 +277,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
             })
         });
-        let fresh_until = lifetime.fresh_until(now, fastrand::f64);
+        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)
     }
 
@@ -237,6 +298,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 PushedOut::Expired => Cause::Expired,
             };
             self.depart(gone, cause);
+        }
+        if insertion.unseen != Unseen::default() {
+            self.counters.left_unseen(insertion.unseen, replaced);
         }
         if let Some(refused) = insertion.refused {
             self.tell_not_stored(&refused.key, NotStored::TooHeavy);
@@ -278,7 +342,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let left = servable_until.since(now);
         let (base, max) = self.policy.backoff;
         let doubled = base.saturating_mul(1 << (failures - 1).min(30));
-        let jittered = doubled.min(max).mul_f64(0.5 + fastrand::f64() / 2.0);
+        let jittered = doubled.min(max).mul_f64(0.5 + self.dice.throw() / 2.0);
         entry.set_attempt(Attempt::failed(failures, now.after(jittered.min(left / 4))));
     }
 }

@@ -274,8 +274,8 @@ pub enum Event<'a, K, V> {
     /// The second level failed; the lookup went on without it (contract S1).
     #[non_exhaustive]
     LevelFailed {
-        /// The key.
-        key: &'a K,
+        /// The key; `None` if it was to forget a tag, or all.
+        key: Option<&'a K>,
         /// What it said.
         reason: &'a str,
     },

@@ -52,6 +52,8 @@ pub(crate) struct Flight<K, V> {
     claim: OnceLock<(Moment, Attempt)>,
     /// How it ended; known before anybody who waits is woken.
     ending: OnceLock<Ending>,
+    /// The old value that its loader was shown, and may say of that it still holds.
+    shown: OnceLock<V>,
     state: Mutex<State<V>>,
 }
 
@@ -104,6 +106,7 @@ impl<K, V> Flight<K, V> {
             waiters: AtomicUsize::new(0),
             claim: OnceLock::new(),
             ending: OnceLock::new(),
+            shown: OnceLock::new(),
             state: Mutex::new(State::Running { waiting: Vec::new(), next_id: 0 }),
         }
     }
@@ -131,6 +134,16 @@ impl<K, V> Flight<K, V> {
     /// How it ended, if it has.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.ending.get().copied()
+    }
+
+    /// Notes the old value that its loader is shown.
+    pub(crate) fn note_shown(&self, value: V) {
+        let _ = self.shown.set(value);
+    }
+
+    /// The old value that its loader was shown.
+    pub(crate) fn shown(&self) -> Option<&V> {
+        self.shown.get()
     }
 
     pub(crate) fn is_adopted(&self) -> bool {
@@ -312,8 +325,10 @@ impl<K, V> Flights<K, V> {
         on_overdue: impl Fn(&Arc<Flight<K, V>>),
     ) -> Joined<K, V> {
         let shard = self.shard(plan.hash);
-        // Looked at under the lock first: making a key is the user's code, and most who come here lead.
-        let mut fresh = None;
+        // Made outside of the lock, for making a key is the user's code; at once where it is certain to be needed.
+        let begin =
+            || Arc::new(Flight::new(key.to_key(), plan.hash, plan.purpose, plan.began, plan.started, plan.deadline));
+        let mut fresh = (shard.len.load(Ordering::Relaxed) == 0).then(begin);
         loop {
             let mut table = shard.lock();
             if let Some(found) = table.find(plan.hash, |flight| key.is(&flight.key)) {
@@ -353,9 +368,7 @@ impl<K, V> Flights<K, V> {
                 }
                 None => {
                     drop(table);
-                    let flight =
-                        Flight::new(key.to_key(), plan.hash, plan.purpose, plan.began, plan.started, plan.deadline);
-                    fresh = Some(Arc::new(flight));
+                    fresh = Some(begin());
                 }
             }
         }
@@ -370,11 +383,11 @@ impl<K, V> Flights<K, V> {
         shard.lock().find(hash, |flight| key.is(&flight.key)).map(Arc::clone)
     }
 
-    /// Waits for the flight of a key, if one is running.
+    /// Waits for the flight of a key, if one is running and the caller is not its loader, who would wait for itself.
     pub(crate) fn watch<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Wait<K, V>> {
         let shard = self.shard(hash);
         let table = shard.lock();
-        table.find(hash, |flight| key.is(&flight.key)).map(Wait::on)
+        table.find(hash, |flight| key.is(&flight.key)).filter(|flight| !is_led_from_here(flight)).map(Wait::on)
     }
 
     /// Something newer than any running load of the key is about to be written (contract I1).
@@ -419,6 +432,15 @@ impl<K, V> Flights<K, V> {
     pub(crate) fn mark_expired<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, now: Moment) {
         if let Some(flight) = self.find(hash, key) {
             flight.expired_at.fetch_min(now.nanos(), Ordering::AcqRel);
+        }
+    }
+
+    /// As [`mark_expired`](Flights::mark_expired), for every key.
+    pub(crate) fn mark_all_expired(&self, now: Moment) {
+        for shard in &self.shards {
+            for flight in shard.lock().iter() {
+                flight.expired_at.fetch_min(now.nanos(), Ordering::AcqRel);
+            }
         }
     }
 

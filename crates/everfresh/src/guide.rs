@@ -14,6 +14,7 @@
 //! | [`watching`] | What was this lookup? What does the cache do all day? |
 //! | [`testing`] | How do I test code that caches, without sleeping? |
 //! | [`when_not`] | When is a cache the wrong tool, and what does this one not do? |
+//! | [`functions`] | A cache as one line above a function; from Streamlit, `functools`, or the `cached` crate? |
 //! | [`from_others`] | I know moka, quick_cache, cached, Caffeine, FusionCache, `lru_cache`: what is it called here? |
 
 #[doc = include_str!("docs/stale.md")]
@@ -42,3 +43,7 @@ pub mod when_not {}
 
 #[doc = include_str!("docs/from_others.md")]
 pub mod from_others {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("docs/functions.md")]
+pub mod functions {}

@@ -42,6 +42,15 @@ impl Standing {
     }
 }
 
+/// How much of an epoch entries note.
+pub(crate) const EPOCH_BITS: u32 = 31;
+
+/// An epoch as entries note it.
+#[inline(always)]
+pub(crate) fn short(epoch: u64) -> u32 {
+    epoch as u32 & ((1 << EPOCH_BITS) - 1)
+}
+
 /// More calls of `expire` than this are remembered as one, from the earlier moment on.
 const REMEMBERED: usize = 64;
 
@@ -130,9 +139,9 @@ impl History {
     }
 
     /// The current epoch as entries note it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire) as u32
+        short(self.epoch.load(Ordering::Acquire))
     }
 
     /// Makes everything unservable whose load began before. Returns whether so many epochs have passed that entries must
@@ -140,21 +149,21 @@ impl History {
     pub(crate) fn invalidate_all(&self) -> bool {
         let point = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         self.all.invalidate(point);
-        point.is_multiple_of(1 << 31)
+        point.is_multiple_of(1 << (EPOCH_BITS - 1))
     }
 
     /// Makes everything stale whose load began before; as [`invalidate_all`](History::invalidate_all) otherwise.
     pub(crate) fn expire_all(&self, now: Moment) -> bool {
         let point = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         self.all.expire(point, now);
-        point.is_multiple_of(1 << 31)
+        point.is_multiple_of(1 << (EPOCH_BITS - 1))
     }
 
     /// The standing of what began in `epoch`, a short stamp.
     #[cold]
     pub(crate) fn standing_of_epoch(&self, epoch: u32) -> Standing {
         let current = self.epoch.load(Ordering::Acquire);
-        let behind = (current as u32).wrapping_sub(epoch);
+        let behind = short(current.wrapping_sub(u64::from(epoch)));
         self.all.standing(current.saturating_sub(u64::from(behind)))
     }
 

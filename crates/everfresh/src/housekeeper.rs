@@ -1,17 +1,19 @@
 //! One thread for the whole process that does what is due at some time: reclaiming what has expired, refreshing on a schedule.
 //!
-//! It starts with the first chore and ends with the last; in between it sleeps until a clock wakes it.
+//! It starts with the first chore and ends with the last; in between it sleeps until a clock wakes it. Where a clock is moved by
+//! hand there is no such thread: whoever wakes a chore does it.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use futures_util::stream::{FuturesUnordered, Stream};
 
-use crate::clock::Sleep;
+use crate::clock::{Sleep, Timepiece};
 
 /// Something that is done again and again, sleeping in between.
 pub(crate) type Chore = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -82,9 +84,13 @@ fn desk() -> MutexGuard<'static, Desk> {
 }
 
 /// Takes a chore on; `false` if no thread can be had for it.
-pub(crate) fn take_on(chore: Chore) -> bool {
+pub(crate) fn take_on(chore: Chore, clock: &Timepiece) -> bool {
     if cfg!(everfresh_shuttle) {
         // The model checker knows no thread that outlives a round; chores only give back room.
+        return true;
+    }
+    if clock.moves_by_hand() {
+        Arc::new(ByHand { chore: Mutex::new(Some(Contained(chore))), rounds: AtomicUsize::new(0) }).wake();
         return true;
     }
     let mut at_desk = desk();
@@ -123,6 +129,35 @@ fn keep_house() {
             }
         }
     }));
+}
+
+/// A chore that is done by whoever wakes it.
+struct ByHand {
+    chore: Mutex<Option<Contained>>,
+    /// How often it was woken since it was last looked at; whoever finds nobody at it does it for the others.
+    rounds: AtomicUsize,
+}
+
+impl Wake for ByHand {
+    fn wake(self: Arc<Self>) {
+        if self.rounds.fetch_add(1, Ordering::AcqRel) > 0 {
+            return;
+        }
+        let waker = Waker::from(Arc::clone(&self));
+        loop {
+            let seen = self.rounds.load(Ordering::Acquire);
+            // Not under the lock: a chore may wake itself.
+            let taken = self.chore.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(mut chore) = taken
+                && Pin::new(&mut chore).poll(&mut Context::from_waker(&waker)).is_pending()
+            {
+                *self.chore.lock().unwrap_or_else(PoisonError::into_inner) = Some(chore);
+            }
+            if self.rounds.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return;
+            }
+        }
+    }
 }
 
 /// A chore whose panic ends it alone.

@@ -164,7 +164,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let deadline = self.deadline(&entry);
         if flight.purpose == Purpose::Load || flight.is_adopted() {
-            return Ok(self.store.insert(flight.hash, entry, weight, deadline, now));
+            let wanted = self.listeners.any();
+            return Ok(self.store.put(flight.hash, entry, (weight, deadline), now, wanted));
         }
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
         self.store
@@ -177,7 +178,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn land_unmodified(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
         let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone);
         let Some(old) = old else {
-            return self.land_absent(leader, flight, now);
+            return match flight.shown() {
+                Some(shown) => self.land_unmodified_but_gone(leader, flight, shown, now),
+                None => self.land_absent(leader, flight, now),
+            };
         };
         let value = old.value.clone();
         let entry = self.renewed(&old, flight.began, now, now.since(flight.started));
@@ -221,9 +225,38 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Landed { ending, value: Some(value) }
     }
 
+    /// The value that still holds has left meanwhile: whoever waited gets it, and it is not stored again.
+    fn land_unmodified_but_gone(
+        &self,
+        leader: &mut Leader<K, V>,
+        flight: &Flight<K, V>,
+        shown: &V,
+        now: Moment,
+    ) -> Landed<V> {
+        let value = shown.clone();
+        let why = leader.land(|good| {
+            let overtaken = !good || self.history.is_cleared(flight.began);
+            if overtaken { NotStored::Overtaken } else { NotStored::EntryGone }
+        });
+        let ending = Ending::Discarded(why);
+        flight.note_ending(ending);
+        if flight.waiters() > 0 {
+            // Its tags are gone with it: whoever joined after any tag was struck asks anew.
+            let good_for = Validity::JoinedBefore(flight.began.tag_point + 1);
+            let value = value.clone();
+            flight.settle(Landing::Value { value, loaded_at: now, good_for, from_second_level: false });
+        }
+        self.tell_not_stored(&flight.key, why);
+        Landed { ending, value: Some(value) }
+    }
+
     fn land_absent(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
+        let mut key = self.key_to_remember(flight);
         let (good, removed, negative) = leader.land(|good| match good {
-            true => (true, self.store.remove(flight.hash, &flight.key), self.remember(flight, Negative::Absent, now)),
+            true => {
+                let removed = self.store.remove(flight.hash, &flight.key);
+                (true, removed, self.remember(flight, key.take(), Negative::Absent, now))
+            }
             false => (false, None, None),
         });
         if let Some(removed) = removed {
@@ -243,10 +276,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         failure: Failure,
         now: Moment,
     ) -> Landed<V> {
+        let mut key = self.key_to_remember(flight);
         let (good, negative) = leader.land(|good| {
             let kept = self.note_failure(flight, good, now);
             // What can still be served instead is better than a remembered error.
-            (good, if good && !kept { self.remember(flight, Negative::Failed(failure.clone()), now) } else { None })
+            let forget = !good || kept;
+            let failed = || Negative::Failed(failure.clone());
+            (good, if forget { None } else { self.remember(flight, key.take(), failed(), now) })
         });
         drop(negative);
         let ending = if good { Ending::Failed } else { Ending::Discarded(NotStored::Overtaken) };
@@ -266,10 +302,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         stage.freshness != Freshness::Expired
     }
 
-    fn remember(&self, flight: &Flight<K, V>, negative: Negative, now: Moment) -> Option<Insertion<'_, K, Negative>> {
+    /// Before the lock, as a clone of a key is the user's code; only where something can be remembered.
+    fn key_to_remember(&self, flight: &Flight<K, V>) -> Option<K> {
+        self.negatives.as_ref().map(|_| flight.key.clone())
+    }
+
+    fn remember(
+        &self,
+        flight: &Flight<K, V>,
+        key: Option<K>,
+        negative: Negative,
+        now: Moment,
+    ) -> Option<Insertion<'_, K, Negative>> {
         let (negatives, ttl) = self.negatives.as_ref().zip(self.policy.negative_ttl)?;
         let until = now.after(ttl);
-        let entry = Entry::new(flight.key.clone(), negative, now, until, flight.began, None);
+        let entry = Entry::new(key?, negative, now, until, flight.began, None);
         Some(negatives.insert(flight.hash, entry, 1, until, now))
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::load::Loaded;
 use crate::loader::BoxError;
@@ -9,22 +10,42 @@ use crate::loader::BoxError;
 /// A future of a second level.
 pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// A slower, larger store behind the cache: asked by the one flight of a key before its loader is, and told what the loader
-/// made (contract S1).
+/// A slower, larger store behind the cache: asked by the one flight of a key before its loader is, and told what became of the
+/// key here (contract S1).
 ///
-/// An error is counted, told, and otherwise ignored: the lookup goes on as if there were no second level. A value that it
-/// gives is stored with the lifetime that it carries; an implementation that keeps wall-clock stamps gives what is left of it.
+/// # What it is told
+/// * [`put`](SecondLevel::put): what a loader made, after it was stored here; nothing that was rejected or overtaken.
+/// * [`remove`](SecondLevel::remove): a key that was inserted by hand, removed, invalidated, expired, or found absent.
+/// * [`remove_tag`](SecondLevel::remove_tag), [`clear`](SecondLevel::clear): the same by tag, and of all. A predicate cannot be
+///   asked about what is only there, so that `invalidate_matching` and `expire_matching` clear it.
 ///
-/// This is a seam, and it has limits that its first real implementation will have to lift: `remove` and `invalidate` of a key
-/// reach it in the background, so that a load which begins at once may still find the old value there; invalidation by tag, by
-/// predicate and of all do not reach it at all.
+/// All but `put` is told in the background, one after the other. Until it has been told, no flight is given what it may still
+/// hold of the keys and tags concerned: those loads go to the loader (contract I1).
+///
+/// # What it may do
+/// It may forget anything at any time. It may fail: an error is counted, told, and otherwise ignored; what it could not be told
+/// is told again later, before anything that this may concern is asked of it. A future that is dropped must have no effect
+/// afterwards.
+///
+/// # What it owes
+/// A value that it gives is stored with the lifetime that it carries, counted from now: an implementation keeps a stamp of its
+/// own and gives what is left of it. Whoever shares it with other processes keeps the moments at which keys, tags and all were
+/// struck for as long as a load may take, and refuses a `put` whose load began before (contract S2).
 pub trait SecondLevel<K, V>: Send + Sync + 'static {
     /// The value of a key, with what is left of its lifetime.
     fn get<'a>(&'a self, key: &'a K) -> LevelFuture<'a, Option<Loaded<V>>>;
 
-    /// Keeps what a loader made.
-    fn put<'a>(&'a self, key: &'a K, loaded: &'a Loaded<V>) -> LevelFuture<'a, ()>;
+    /// Keeps what a loader made, whose load began so long ago. It always carries a lifetime: its own, or the cache's.
+    fn put<'a>(&'a self, key: &'a K, loaded: &'a Loaded<V>, begun_ago: Duration) -> LevelFuture<'a, ()>;
 
-    /// Forgets a key that was removed, invalidated or found absent.
+    /// Forgets a key. When this has completed, `get` must not give a value of which the `put` had completed before.
     fn remove<'a>(&'a self, key: &'a K) -> LevelFuture<'a, ()>;
+
+    /// Forgets, as [`remove`](SecondLevel::remove) does, all that carries the tag.
+    ///
+    /// It need not find them: it may note the moment, and compare when one is asked for.
+    fn remove_tag<'a>(&'a self, tag: &'a str) -> LevelFuture<'a, ()>;
+
+    /// Forgets all, as [`remove`](SecondLevel::remove) does.
+    fn clear(&self) -> LevelFuture<'_, ()>;
 }

@@ -7,6 +7,7 @@ mod cache;
 mod clock;
 #[cfg(feature = "macros")]
 pub mod data;
+mod dice;
 mod drive;
 mod engine;
 mod entry;
@@ -24,6 +25,7 @@ mod history;
 mod housekeeper;
 mod key;
 mod landing;
+mod ledger;
 mod level;
 mod lifetime;
 mod load;

@@ -63,6 +63,12 @@ impl Traits {
         Traits::default()
     }
 
+    /// Whether there are none.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.lifetime.is_none() && self.weight.is_none() && self.tags.is_empty() && self.token.is_none()
+    }
+
     /// A lifetime of its own, instead of the cache's.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Traits {
         self.lifetime = Some(lifetime);
@@ -92,6 +98,26 @@ impl Traits {
         self.token = Some(token.into());
         self
     }
+
+    /// The lifetime of its own, if it has one.
+    pub fn own_lifetime(&self) -> Option<Lifetime> {
+        self.lifetime
+    }
+
+    /// The weight of its own, if it has one.
+    pub fn own_weight(&self) -> Option<u64> {
+        self.weight
+    }
+
+    /// The tags under which it can be invalidated.
+    pub fn own_tags(&self) -> &[Arc<str>] {
+        &self.tags
+    }
+
+    /// What to recognise this version of the value by, if that was said.
+    pub fn own_token(&self) -> Option<&Arc<str>> {
+        self.token.as_ref()
+    }
 }
 
 impl From<Lifetime> for Traits {
@@ -104,6 +130,26 @@ impl<V> Loaded<V> {
     /// A value with the cache's lifetime, the weigher's weight and no tags.
     pub fn new(value: V) -> Loaded<V> {
         Loaded { value, traits: Traits::new() }
+    }
+
+    /// A value with traits that were put together before.
+    pub fn with_traits(value: V, traits: Traits) -> Loaded<V> {
+        Loaded { value, traits }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+
+    /// What it brings along: for a [`SecondLevel`](crate::SecondLevel), which keeps it with the value.
+    pub fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
+    /// The value, and what it brings along.
+    pub fn into_parts(self) -> (V, Traits) {
+        (self.value, self.traits)
     }
 
     /// A lifetime of its own, instead of the cache's.

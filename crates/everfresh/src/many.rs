@@ -1,35 +1,63 @@
 //! Many keys in one lookup: one call for all that is missing, one behind the reader's back for all that is stale.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use futures_util::future::join_all;
+
+use crate::beneath::Telling;
 use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
+use crate::entry::Entry;
 use crate::error::{Error, Failure, LoadError};
-use crate::event::{Event, Outcome, RefreshStatus};
-use crate::flight::{Joined, Leader, Purpose, Wait};
-use crate::landing::Origin;
+use crate::event::{Ending, Event, Outcome, RefreshStatus};
+use crate::flight::{Flight, Joined, Leader, Purpose, Wait, leading_all};
+use crate::landing::{Landed, Origin};
 use crate::lifetime::Freshness;
 use crate::load::{Load, Loaded};
 use crate::moment::Moment;
-use crate::obtain::Awaited;
-use crate::pool::Permit;
+use crate::obtain::{Awaited, not_run};
+use crate::pool::{Permit, Running};
+use crate::refresh::{Unpanicking, first_of};
 use crate::spawn::Job;
 
 /// Loads many keys at once; called for the missing ones here, and for the stale ones behind.
 type Batch<K, V, E> = Arc<dyn Fn(Vec<K>) -> BatchFuture<K, V, E> + Send + Sync>;
 type BatchFuture<K, V, E> = Pin<Box<dyn Future<Output = Result<HashMap<K, V>, E>> + Send>>;
 
-/// What one pass over the keys finds.
+/// What one pass over the keys finds, beside what is served at once.
 struct Sorted<K: Key, V: Value, S: Hasher> {
-    found: HashMap<K, V>,
-    missing: Vec<Leader<K, V>>,
+    missing: Led<K, V, S>,
     /// Missing too, but somebody else loads them.
-    awaited: Vec<(K, Wait<K, V>, u64)>,
-    stale: Claims<K, V, S>,
+    awaited: Vec<Awaiting<K, V>>,
+    stale: Led<K, V, S>,
+    /// What was served of the stale ones, to be told when it is known what became of their refresh.
+    served: Vec<(K, Outcome, Duration)>,
+}
+
+/// A key that is waited for.
+struct Awaiting<K, V> {
+    key: K,
+    hash: u64,
+    wait: Wait<K, V>,
+    join_point: u64,
+    /// This very call loads it.
+    own: bool,
+    /// There is an old value to fall back on.
+    old: bool,
+}
+
+/// What a lookup of many has come to so far.
+struct Tally<K, V, E> {
+    found: HashMap<K, V>,
+    /// The first one.
+    error: Option<LoadError<E>>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
@@ -37,10 +65,16 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// once behind for all that are stale.
     ///
     /// A key that `loader` returns nothing for is absent from the result, and what it returns beyond what it was asked for is
-    /// left aside. Duplicates among the keys count once.
+    /// left aside. Duplicates among the keys count once. With a bound on time (`load_timeout`, `wait_at_most`, or `soft_timeout`
+    /// and an old value), `loader` runs on a worker, and the bound holds for the whole call.
     ///
     /// # Errors
-    /// [`LoadError::Load`] if the loader failed, even if other keys were found; those are in the cache.
+    /// [`LoadError`] if a key has no value because its load failed, here, elsewhere or a while ago and that is remembered, or
+    /// because a bound was reached; even if other keys were found, which are in the cache. An old value that may be served
+    /// after a failure is none.
+    ///
+    /// # Panics
+    /// If the loader panics on this thread, the panic goes on to the caller.
     ///
     /// ```
     /// use everfresh::Cache;
@@ -99,85 +133,154 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         batch: Batch<K, V, E>,
         blocking: bool,
     ) -> Result<HashMap<K, V>, LoadError<E>> {
-        let Sorted { mut found, missing, awaited, stale } = self.sort(keys)?;
-        self.refresh_many(stale, &batch, blocking);
-        if !missing.is_empty() {
-            self.load_many(missing, &batch, &mut found).await?;
-        }
-        // Only now: whoever loads those may be waiting for what was just landed here.
-        for (key, wait, join_point) in awaited {
-            let until = self.policy.wait_at_most.map_or(Moment::NEVER, |bound| self.clock.now().after(bound));
-            let (outcome, result) = match self.await_landing(wait, join_point, until).await {
-                Awaited::Value { value, .. } => (Outcome::Coalesced, Ok(Some(value))),
-                Awaited::Absent => (Outcome::Failed, Ok(None)),
-                Awaited::Failed(failure) => (Outcome::Failed, Err(failure.to_load_error())),
-                Awaited::TimedOut => (Outcome::Failed, Err(Error::TIMED_OUT.into())),
-                // Counted by its own turn.
-                Awaited::StartOver => {
-                    let again = Box::pin(self.obtain_many([key.clone()], Arc::clone(&batch), blocking)).await?;
-                    found.extend(again);
-                    continue;
+        let begun = self.clock.now();
+        let give_up_at = self.policy.wait_at_most.map_or(Moment::NEVER, |bound| begun.after(bound));
+        let soft = self.policy.soft_timeout.map(|bound| give_up_at.min(begun.after(bound)));
+        let mut tally = Tally { found: HashMap::new(), error: None };
+        let mut seen = HashSet::new();
+        let mut keys: Vec<K> = keys.into_iter().filter(|key| seen.insert(key.clone())).collect();
+        drop(seen);
+        while !keys.is_empty() {
+            let Sorted { missing, mut awaited, stale, served } = self.sort(std::mem::take(&mut keys), &mut tally);
+            self.refresh_many(stale, served, &batch, blocking);
+            if !missing.leaders.is_empty() {
+                let bounded = give_up_at != Moment::NEVER || self.policy.load_timeout.is_some();
+                if bounded || (soft.is_some() && missing.any_old) {
+                    awaited.splice(0..0, self.load_many_behind(missing, &batch, blocking, &mut tally));
+                } else {
+                    self.load_many(missing, &batch, &mut tally).await;
                 }
-            };
-            self.conclude(Some(&key), outcome, None, RefreshStatus::NotNeeded);
-            if let Some(value) = result? {
-                found.insert(key, value);
+            }
+            // Only now: whoever loads those may be waiting for what was just landed here.
+            for Awaiting { key, hash, wait, join_point, own, old } in awaited {
+                let until = if old { soft.unwrap_or(give_up_at) } else { give_up_at };
+                let flight = Arc::clone(wait.flight());
+                let error = match self.await_landing(wait, join_point, until).await {
+                    Awaited::Value { value, from_second_level, .. } => {
+                        let outcome = match (own, from_second_level) {
+                            (false, _) => Outcome::Coalesced,
+                            (true, true) => Outcome::SecondLevel,
+                            (true, false) => Outcome::Loaded,
+                        };
+                        self.conclude(Some(&key), outcome, None, RefreshStatus::NotNeeded);
+                        tally.found.insert(key, value);
+                        continue;
+                    }
+                    Awaited::Absent => {
+                        self.conclude(Some(&key), Outcome::Failed, None, RefreshStatus::NotNeeded);
+                        continue;
+                    }
+                    Awaited::StartOver if !own => {
+                        keys.push(key);
+                        continue;
+                    }
+                    Awaited::StartOver => not_run(&flight).into(),
+                    Awaited::Failed(failure) => failure.to_load_error(),
+                    Awaited::TimedOut => Error::TIMED_OUT.into(),
+                };
+                self.fall_back_of_many(hash, key, error, &mut tally);
             }
         }
-        Ok(found)
+        tally.error.map_or(Ok(tally.found), Err)
     }
 
     /// Serves what can be served, and takes the lead for the rest where nobody has it.
-    fn sort<E>(self: &Arc<Self>, keys: impl IntoIterator<Item = K>) -> Result<Sorted<K, V, S>, LoadError<E>> {
-        let stale = Claims { engine: Arc::clone(self), leaders: Vec::new(), permit: None };
-        let mut sorted = Sorted { found: HashMap::new(), missing: Vec::new(), awaited: Vec::new(), stale };
-        let mut seen = std::collections::HashSet::new();
+    fn sort<E: Send + Sync + 'static>(self: &Arc<Self>, keys: Vec<K>, tally: &mut Tally<K, V, E>) -> Sorted<K, V, S> {
+        let mut sorted =
+            Sorted { missing: Led::new(self), awaited: Vec::new(), stale: Led::new(self), served: Vec::new() };
         for key in keys {
-            if !seen.insert(key.clone()) {
-                continue;
-            }
             let hash = self.store.hash(&key);
-            let now = self.clock.now();
-            if self.serve_one(hash, &key, now, &mut sorted) {
-                continue;
-            }
-            let deadline = self.policy.load_timeout.map_or(Moment::NEVER, |bound| now.after(bound));
-            match self.begin(hash, &key, Purpose::Load, now, deadline) {
-                // It may have landed between the look and the taking of the lead.
-                Joined::Lead(leader) if self.serve_one(hash, &key, now, &mut sorted) => drop(leader),
-                Joined::Lead(leader) => sorted.missing.push(leader),
-                Joined::Wait { wait, join_point } => sorted.awaited.push((key, wait, join_point)),
-                Joined::Full => return Err(Error::OVERLOADED.into()),
-                Joined::Recursive => return Err(Error::RECURSIVE.into()),
+            loop {
+                let now = self.clock.now();
+                let old = match self.serve_one(hash, &key, now, &mut sorted, tally) {
+                    Served::Now => break,
+                    Served::IfAllElseFails => true,
+                    Served::Nothing => false,
+                };
+                if !old && let Some(error) = self.remembered::<K, E>(hash, &key) {
+                    self.conclude(Some(&key), Outcome::Negative, None, RefreshStatus::NotNeeded);
+                    // That there is no such value is no error of a call for many.
+                    if !error.is_absent() {
+                        tally.error.get_or_insert(error);
+                    }
+                    break;
+                }
+                let deadline = self.policy.load_timeout.map_or(Moment::NEVER, |bound| now.after(bound));
+                match self.begin(hash, &key, Purpose::Load, now, deadline) {
+                    Joined::Lead(leader) if self.landed_meanwhile(hash, &key) => {
+                        drop(leader);
+                        continue;
+                    }
+                    Joined::Lead(leader) => sorted.missing.take_on(leader, old),
+                    Joined::Wait { wait, join_point } => {
+                        sorted.awaited.push(Awaiting { key, hash, wait, join_point, own: false, old });
+                    }
+                    Joined::Full => self.fall_back_of_many(hash, key, Error::OVERLOADED.into(), tally),
+                    Joined::Recursive => {
+                        self.conclude(Some(&key), Outcome::Failed, None, RefreshStatus::NotNeeded);
+                        tally.error.get_or_insert(Error::RECURSIVE.into());
+                    }
+                }
+                break;
             }
         }
-        Ok(sorted)
+        sorted
     }
 
-    fn serve_one(self: &Arc<Self>, hash: u64, key: &K, now: Moment, sorted: &mut Sorted<K, V, S>) -> bool {
-        let Some(entry) = self.store.find(hash, key) else { return false };
+    fn serve_one<E>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        now: Moment,
+        sorted: &mut Sorted<K, V, S>,
+        tally: &mut Tally<K, V, E>,
+    ) -> Served {
+        let Some(entry) = self.store.find(hash, key) else { return Served::Nothing };
         let stage = self.stage(&entry, now);
         let (outcome, refresh) = match stage.freshness {
-            Freshness::Fresh => (Outcome::Hit, RefreshStatus::NotNeeded),
-            Freshness::Stale => {
-                let status = self.claim_for_batch(hash, &entry, now, &mut sorted.stale);
-                self.counters.refresh_status(status);
-                (Outcome::Stale, status)
+            Freshness::Fresh if self.wants_early_refresh(&entry, stage, now) => {
+                (Outcome::Hit, self.claim_for_batch(hash, &entry, now, &mut sorted.stale))
             }
-            Freshness::Fallback | Freshness::Expired => return false,
+            Freshness::Fresh => (Outcome::Hit, RefreshStatus::NotNeeded),
+            Freshness::Stale => (Outcome::Stale, self.claim_for_batch(hash, &entry, now, &mut sorted.stale)),
+            Freshness::Fallback if self.is_backing_off(&entry, now) => (Outcome::Fallback, RefreshStatus::BackingOff),
+            Freshness::Fallback => return Served::IfAllElseFails,
+            Freshness::Expired => return Served::Nothing,
         };
-        sorted.found.insert(key.clone(), entry.value.clone());
-        self.conclude(Some(key), outcome, Some(now.since(entry.loaded_at)), refresh);
-        true
+        if let Some(idle) = entry.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
+            idle.touch(now);
+        }
+        tally.found.insert(key.clone(), entry.value.clone());
+        let age = now.since(entry.loaded_at);
+        match refresh {
+            RefreshStatus::Started => sorted.served.push((key.clone(), outcome, age)),
+            RefreshStatus::NotNeeded => self.conclude(Some(key), outcome, Some(age), refresh),
+            _ => {
+                self.counters.refresh_status(refresh);
+                self.conclude(Some(key), outcome, Some(age), refresh);
+            }
+        }
+        Served::Now
+    }
+
+    /// The old value, if there still is one that may be served after a failure, else the error.
+    fn fall_back_of_many<E>(&self, hash: u64, key: K, error: LoadError<E>, tally: &mut Tally<K, V, E>) {
+        let left = self.what_is_left(hash, &key);
+        let outcome = if left.is_some() { Outcome::Fallback } else { Outcome::Failed };
+        self.conclude(Some(&key), outcome, left.as_ref().map(|left| left.age), RefreshStatus::NotNeeded);
+        match left {
+            Some(left) => drop(tally.found.insert(key, left.value)),
+            None => drop(tally.error.get_or_insert(error)),
+        }
     }
 
     /// Stamps a stale entry as being refreshed and begins its flight, to be run with others.
     fn claim_for_batch(
         self: &Arc<Self>,
         hash: u64,
-        entry: &crate::entry::Entry<K, V>,
+        entry: &Entry<K, V>,
         now: Moment,
-        stale: &mut Claims<K, V, S>,
+        stale: &mut Led<K, V, S>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
         let before = match self.claim(hash, entry, now, deadline) {
@@ -194,7 +297,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
             Joined::Lead(leader) => {
                 leader.flight().note_claim(entry, entry.attempt());
-                stale.leaders.push(leader);
+                stale.take_on(leader, true);
                 RefreshStatus::Started
             }
             _ => {
@@ -204,124 +307,283 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
+    /// Loads here and now, in the caller's own time.
     async fn load_many<E: Send + Sync + 'static>(
         self: &Arc<Self>,
-        leaders: Vec<Leader<K, V>>,
+        mut led: Led<K, V, S>,
         batch: &Batch<K, V, E>,
-        found: &mut HashMap<K, V>,
-    ) -> Result<(), LoadError<E>> {
-        let keys: Vec<K> = leaders.iter().map(|leader| leader.flight().key.clone()).collect();
-        let led: Vec<_> = leaders.iter().map(|leader| Arc::clone(leader.flight())).collect();
-        let made = crate::flight::leading_all(&led, batch(keys)).await;
-        match made {
-            Ok(mut values) => {
-                for leader in leaders {
-                    let key = leader.flight().key.clone();
-                    let value = values.remove(&key);
-                    let outcome = if value.is_some() { Outcome::Loaded } else { Outcome::Failed };
-                    let load = value.map_or(Load::Absent, |value| Load::Loaded(Loaded::new(value)));
-                    if let Some(value) = self.land(leader, Ok(load), Origin::Loader).value {
-                        found.insert(key.clone(), value);
+        tally: &mut Tally<K, V, E>,
+    ) {
+        let brought = bring(self, &led.flights, batch).await;
+        let error = brought.made.as_ref().err().map(Arc::clone);
+        let landed = led.land(brought);
+        for Ended { flight, value, origin, .. } in &landed {
+            let key = flight.key.clone();
+            let outcome = match (value, origin) {
+                (Some(_), Origin::SecondLevel) => Outcome::SecondLevel,
+                (Some(_), Origin::Loader) => Outcome::Loaded,
+                (None, _) => match &error {
+                    Some(error) => {
+                        self.fall_back_of_many(flight.hash, key, LoadError::Load(Arc::clone(error)), tally);
+                        continue;
                     }
-                    self.conclude(Some(&key), outcome, None, RefreshStatus::NotNeeded);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                for leader in leaders {
-                    let key = leader.flight().key.clone();
-                    self.land(leader, Err(Failure::shared(Arc::clone(&error))), Origin::Loader);
-                    let left = self.what_is_left(self.store.hash(&key), &key);
-                    let outcome = if left.is_some() { Outcome::Fallback } else { Outcome::Failed };
-                    self.conclude(Some(&key), outcome, left.as_ref().map(|left| left.age), RefreshStatus::NotNeeded);
-                    if let Some(left) = left {
-                        found.insert(key, left.value);
-                    }
-                }
-                if led.iter().all(|flight| found.contains_key(&flight.key)) {
-                    return Ok(());
-                }
-                Err(LoadError::Load(error))
+                    None => Outcome::Failed,
+                },
+            };
+            self.conclude(Some(&key), outcome, None, RefreshStatus::NotNeeded);
+            if let Some(value) = value {
+                tally.found.insert(key, value.clone());
             }
         }
+        tell_all(landed).await;
+    }
+
+    /// Loads on a worker or in a task of its own; returns what to wait for.
+    fn load_many_behind<E: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        led: Led<K, V, S>,
+        batch: &Batch<K, V, E>,
+        blocking: bool,
+        tally: &mut Tally<K, V, E>,
+    ) -> Vec<Awaiting<K, V>> {
+        let awaiting = |(leader, &old): (&Leader<K, V>, &bool)| {
+            let flight = leader.flight();
+            let (key, hash, join_point) = (flight.key.clone(), flight.hash, flight.began.tag_point);
+            Awaiting { key, hash, wait: leader.wait(), join_point, own: true, old }
+        };
+        let awaited: Vec<_> = led.leaders.iter().zip(&led.old).map(awaiting).collect();
+        if self.start_many(led, batch, blocking) {
+            return awaited;
+        }
+        for Awaiting { key, hash, .. } in awaited {
+            self.fall_back_of_many(hash, key, Error::UNAVAILABLE.into(), tally);
+        }
+        Vec::new()
     }
 
     /// One refresh for all of them: one place in the pool, one call of the loader.
     fn refresh_many<E: Send + Sync + 'static>(
         self: &Arc<Self>,
-        claims: Claims<K, V, S>,
+        led: Led<K, V, S>,
+        served: Vec<(K, Outcome, Duration)>,
         batch: &Batch<K, V, E>,
         blocking: bool,
     ) {
-        if claims.leaders.is_empty() {
+        if led.leaders.is_empty() {
             return;
         }
-        for leader in &claims.leaders {
-            self.listeners.tell(&Event::RefreshStarted { key: &leader.flight().key });
+        let started = self.start_many(led, batch, blocking);
+        let status = if started { RefreshStatus::Started } else { RefreshStatus::Unavailable };
+        for (key, outcome, age) in served {
+            self.counters.refresh_status(status);
+            if started {
+                self.listeners.tell(&Event::RefreshStarted { key: &key });
+            }
+            self.conclude(Some(&key), outcome, Some(age), status);
         }
-        let batch = Arc::clone(batch);
-        let running = self.background.begin();
-        let work = async move {
-            let _running = running;
-            claims.run(batch).await;
-        };
-        let started = if blocking {
+    }
+
+    /// Hands flights over to a worker or a runtime; `false` if there is none.
+    fn start_many<E: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        mut led: Led<K, V, S>,
+        batch: &Batch<K, V, E>,
+        blocking: bool,
+    ) -> bool {
+        let one_of_two = Arc::new(AtomicBool::new(false));
+        led.one_of_two = Some(Arc::clone(&one_of_two));
+        led.running = Some(self.background.begin());
+        let flights = led.flights.clone();
+        let work = led.run(Arc::clone(batch));
+        let taken = if blocking {
             let job: Job = Box::new(move || drive(work));
             self.pool.spawner().spawn_job(job)
         } else {
             self.pool.spawner().spawn_task(Box::pin(work))
         };
-        if let Err(error) = started {
-            self.note_unavailable(self.clock.now(), &error);
+        match taken {
+            Ok(()) if one_of_two.swap(true, Ordering::AcqRel) => {
+                flights.iter().for_each(|flight| self.note_dropped(flight));
+            }
+            Ok(()) => self.told_unavailable.store(false, Ordering::Relaxed),
+            Err(ref error) => self.note_unavailable(self.clock.now(), error),
         }
+        taken.is_ok()
     }
 }
 
-/// Claimed entries whose batch has not run; dropped without running, they are free again.
-struct Claims<K: Key, V: Value, S: Hasher> {
+/// What an entry gives to a lookup of many.
+enum Served {
+    Now,
+    /// Not yet: a load comes first, and this entry is served if it fails.
+    IfAllElseFails,
+    Nothing,
+}
+
+/// What the second level had, and what the loader made of the rest.
+struct Brought<K, V, E> {
+    found: HashMap<K, Loaded<V>>,
+    made: Result<HashMap<K, V>, Arc<E>>,
+}
+
+/// How one flight of many has ended.
+struct Ended<K: Key, V: Value, S: Hasher> {
+    flight: Arc<Flight<K, V>>,
+    value: Option<V>,
+    origin: Origin,
+    ending: Ending,
+    telling: Option<Telling<K, V, S>>,
+}
+
+/// Asks the second level for all that is loaded, and the loader for all that it does not have.
+async fn bring<K: Key, V: Value, S: Hasher, E>(
+    engine: &Arc<Engine<K, V, S>>,
+    flights: &[Arc<Flight<K, V>>],
+    batch: &Batch<K, V, E>,
+) -> Brought<K, V, E> {
+    let mut found = HashMap::new();
+    if engine.second_level.is_some() {
+        let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
+        let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight).await) });
+        let answers = join_all(asked).await;
+        found.extend(answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))));
+    }
+    let keys: Vec<K> =
+        flights.iter().map(|flight| &flight.key).filter(|key| !found.contains_key(*key)).cloned().collect();
+    let made = match keys.is_empty() {
+        true => Ok(HashMap::new()),
+        // The loader is called from inside, so that it is told when it asks for one of its own keys (contract L8).
+        false => leading_all(flights, async { batch(keys).await }).await.map_err(Arc::new),
+    };
+    Brought { found, made }
+}
+
+async fn tell_all<K: Key, V: Value, S: Hasher>(landed: Vec<Ended<K, V, S>>) {
+    let told = landed.into_iter().filter_map(|ended| Some(ended.telling?.send(ended.ending)));
+    let _: Vec<()> = join_all(told).await;
+}
+
+/// Flights that one call of the loader is to end; dropped before that, their keys are free again (contract L3).
+struct Led<K: Key, V: Value, S: Hasher> {
     engine: Arc<Engine<K, V, S>>,
+    flights: Vec<Arc<Flight<K, V>>>,
+    /// As long as `flights` until they are landed.
     leaders: Vec<Leader<K, V>>,
+    /// For each, whether there is an old value to fall back on.
+    old: Vec<bool>,
+    any_old: bool,
+    /// The one that is being landed.
+    landing: Option<Arc<Flight<K, V>>>,
+    /// If it runs behind: the spawner took it, or it was dropped before its end; the second of the two to happen tells.
+    one_of_two: Option<Arc<AtomicBool>>,
     /// One place in the pool for all of them.
     permit: Option<Permit>,
+    running: Option<Running>,
 }
 
-impl<K: Key, V: Value, S: Hasher> Claims<K, V, S> {
+impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
+    fn new(engine: &Arc<Engine<K, V, S>>) -> Led<K, V, S> {
+        Led {
+            engine: Arc::clone(engine),
+            flights: Vec::new(),
+            leaders: Vec::new(),
+            old: Vec::new(),
+            any_old: false,
+            landing: None,
+            one_of_two: None,
+            permit: None,
+            running: None,
+        }
+    }
+
+    fn take_on(&mut self, leader: Leader<K, V>, old: bool) {
+        self.flights.push(Arc::clone(leader.flight()));
+        self.leaders.push(leader);
+        self.old.push(old);
+        self.any_old |= old;
+    }
+
+    /// Runs behind the callers, to the end or to the deadline.
     async fn run<E: Send + Sync + 'static>(mut self, batch: Batch<K, V, E>) {
-        let engine = Arc::clone(&self.engine);
-        let keys: Vec<K> = self.leaders.iter().map(|leader| leader.flight().key.clone()).collect();
-        let led: Vec<_> = self.leaders.iter().map(|leader| Arc::clone(leader.flight())).collect();
-        let deadline = led.first().map_or(Moment::NEVER, |flight| flight.deadline);
-        let later = crate::refresh::Unpanicking(Box::pin(async move { batch(keys).await }));
-        let made =
-            crate::refresh::first_of(crate::flight::leading_all(&led, later), engine.clock.sleep_until(deadline)).await;
-        let leaders = std::mem::take(&mut self.leaders);
-        match made {
-            Some(Ok(Ok(mut values))) => {
-                for leader in leaders {
-                    let load = match values.remove(&leader.flight().key) {
-                        Some(value) => Load::Loaded(Loaded::new(value)),
-                        None => Load::Absent,
-                    };
-                    engine.land(leader, Ok(load), Origin::Loader);
+        let (engine, flights) = (Arc::clone(&self.engine), self.flights.clone());
+        let deadline = flights.iter().map(|flight| flight.deadline).min().unwrap_or(Moment::NEVER);
+        let work = Unpanicking(Box::pin({
+            let (engine, flights) = (Arc::clone(&engine), flights.clone());
+            async move { bring(&engine, &flights, &batch).await }
+        }));
+        match first_of(work, engine.clock.sleep_until(deadline)).await {
+            Some(Ok(brought)) => match catch_unwind(AssertUnwindSafe(|| self.land(brought))) {
+                Ok(landed) => {
+                    let _ = first_of(tell_all(landed), engine.clock.sleep_until(deadline)).await;
                 }
+                Err(_panic) => self.panicked(),
+            },
+            Some(Err(_panicked)) => self.panicked(),
+            None => {
+                flights.iter().for_each(|flight| engine.give_up_in_time(flight));
+                self.leaders.clear();
             }
-            Some(Ok(Err(error))) => {
-                let error = Arc::new(error);
-                for leader in leaders {
-                    engine.land(leader, Err(Failure::shared(Arc::clone(&error))), Origin::Loader);
+        }
+    }
+
+    fn land<E: Send + Sync + 'static>(&mut self, brought: Brought<K, V, E>) -> Vec<Ended<K, V, S>> {
+        let Brought { mut found, mut made } = brought;
+        let mut landed = Vec::with_capacity(self.leaders.len());
+        self.leaders.reverse();
+        while let Some(leader) = self.leaders.pop() {
+            let flight = Arc::clone(leader.flight());
+            self.landing = Some(Arc::clone(&flight));
+            let (load, origin) = match (found.remove(&flight.key), &mut made) {
+                (Some(found), _) => (Ok(Load::Loaded(found)), Origin::SecondLevel),
+                (None, Ok(values)) => {
+                    let value = values.remove(&flight.key);
+                    (Ok(value.map_or(Load::Absent, |value| Load::Loaded(Loaded::new(value)))), Origin::Loader)
                 }
-            }
-            Some(Err(_panic)) => leaders.into_iter().for_each(|leader| engine.land_panic(leader)),
-            None => led.iter().for_each(|flight| engine.give_up_in_time(flight)),
+                (None, Err(error)) => (Err(Failure::shared(Arc::clone(error))), Origin::Loader),
+            };
+            let telling = self.engine.telling(&flight, &load, origin);
+            let Landed { ending, value } = self.engine.land(leader, load, origin);
+            self.landing = None;
+            landed.push(Ended { flight, value, origin, ending, telling });
+        }
+        landed
+    }
+
+    fn panicked(&mut self) {
+        self.landing_panicked();
+        self.leaders.drain(..).for_each(|leader| self.engine.land_panic(leader));
+    }
+
+    /// The user's weigher, predicate or clone panicked on what had been loaded.
+    fn landing_panicked(&mut self) {
+        if let Some(flight) = self.landing.take()
+            && flight.ending().is_none()
+        {
+            self.engine.count_panic(&flight);
         }
     }
 }
 
-impl<K: Key, V: Value, S: Hasher> Drop for Claims<K, V, S> {
+impl<K: Key, V: Value, S: Hasher> Drop for Led<K, V, S> {
     fn drop(&mut self) {
-        for leader in self.leaders.drain(..) {
-            self.engine.give_up(leader);
+        self.landing_panicked();
+        let left: Vec<_> = self.leaders.drain(..).collect();
+        if left.is_empty() {
+            return;
+        }
+        let flights: Vec<_> = left.iter().map(|leader| Arc::clone(leader.flight())).collect();
+        let now = self.engine.clock.now();
+        left.into_iter().for_each(|leader| self.engine.give_up(leader));
+        match &self.one_of_two {
+            Some(one_of_two) => {
+                if one_of_two.swap(true, Ordering::AcqRel) {
+                    flights.iter().for_each(|flight| self.engine.note_dropped(flight));
+                }
+            }
+            None => {
+                let ending = if std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
+                flights.iter().for_each(|flight| self.engine.report(flight, ending, now));
+            }
         }
     }
 }

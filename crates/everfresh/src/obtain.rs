@@ -8,7 +8,7 @@ use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
 use crate::entry::Entry;
 use crate::error::{Error, Failure, LoadError};
 use crate::event::{Ending, Outcome, RefreshStatus};
-use crate::flight::{Joined, Landing, Leader, Purpose, Validity, Wait, Waited};
+use crate::flight::{Flight, Joined, Landing, Leader, Purpose, Validity, Wait, Waited};
 use crate::key::AsKey;
 use crate::landing::Origin;
 use crate::lifetime::Freshness;
@@ -131,6 +131,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     }
                 }
             };
+            let flight = Arc::clone(wait.flight());
             match self.await_landing(wait, join_point, patience).await {
                 Awaited::Value { value, loaded_at, from_second_level } => {
                     let outcome = match (bounds.bypass, own, from_second_level) {
@@ -145,7 +146,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 Awaited::Failed(failure) => return self.fall_back(hash, key, old, failure.to_load_error()),
                 Awaited::Absent => return Err(Gave::Up(Error::ABSENT.into())),
                 Awaited::TimedOut => return self.fall_back(hash, key, old, Error::TIMED_OUT.into()),
-                Awaited::StartOver if own => return self.fall_back(hash, key, old, Error::PANICKED.into()),
+                Awaited::StartOver if own => return self.fall_back(hash, key, old, not_run(&flight).into()),
                 Awaited::StartOver => {}
             }
         }
@@ -185,6 +186,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 serve(Outcome::Stale, status)
             }
             Freshness::Fallback if self.is_backing_off(&found, now) && max_stale.is_none() => {
+                self.counters.refresh_status(RefreshStatus::BackingOff);
                 serve(Outcome::Fallback, RefreshStatus::BackingOff)
             }
             Freshness::Fallback if max_stale.is_none_or(|bound| now.since(stage.fresh_until) <= bound) => {
@@ -211,13 +213,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    fn is_backing_off(&self, entry: &Entry<K, V>, now: Moment) -> bool {
+    pub(crate) fn is_backing_off(&self, entry: &Entry<K, V>, now: Moment) -> bool {
         let attempt = entry.attempt();
         !attempt.running && attempt.failures > 0 && attempt.until > now
     }
 
     /// Whether a flight has landed between the look and the taking of the lead.
-    fn landed_meanwhile<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
+    pub(crate) fn landed_meanwhile<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
         let Some(found) = self.store.peek(hash, key) else {
             return self.negatives.as_ref().is_some_and(|negatives| negatives.peek(hash, key).is_some())
                 && self.remembered::<Q, std::convert::Infallible>(hash, key).is_some();
@@ -226,9 +228,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         stage.freshness == Freshness::Fresh
     }
 
-    fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(&self, hash: u64, key: &Q) -> Option<LoadError<E>> {
+    pub(crate) fn remembered<Q: AsKey<K> + ?Sized, E: Send + Sync + 'static>(
+        &self,
+        hash: u64,
+        key: &Q,
+    ) -> Option<LoadError<E>> {
         let found = self.negatives.as_ref()?.find(hash, key)?;
-        let cleared = found.epoch != self.history.epoch();
+        let cleared = found.epoch() != self.history.epoch();
         if cleared || self.clock.now() >= found.fresh_until() {
             return None;
         }
@@ -248,9 +254,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         bypass: bool,
     ) -> Result<Answer<V>, Gave<L::Error>> {
         let flight = Arc::clone(leader.flight());
-        let unfinished = Unfinished { engine: self, leader: Some(leader) };
+        let mut unfinished = Unfinished { engine: self, flight: Arc::clone(&flight), leader: Some(leader) };
         let later = async {
-            let previous = if loader.wants_previous() { self.previous(flight.hash, &flight.key) } else { None };
+            let previous = if loader.wants_previous() { self.previous(&flight) } else { None };
             loader.run(&flight.key, previous).await
         };
         let (made, origin) = self.make_by(&flight, later).await;
@@ -261,7 +267,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 (Err(Failure::shared(Arc::clone(&error))), Some(error))
             }
         };
-        let landed = self.land(unfinished.leader(), made, origin);
+        let landed = self.land_and_tell(unfinished.leader(), made, origin).await;
+        drop(unfinished);
         if let Some(error) = error {
             return self.fall_back(flight.hash, key, old, LoadError::Load(error));
         }
@@ -332,6 +339,11 @@ enum Old {
     ServeIfAllElseFails,
 }
 
+/// Why a load that ran behind its caller has left nothing to wait for.
+pub(crate) fn not_run<K, V>(flight: &Flight<K, V>) -> Error {
+    if flight.ending() == Some(Ending::Abandoned) { Error::UNAVAILABLE } else { Error::PANICKED }
+}
+
 /// Why there is no answer.
 enum Gave<E> {
     Up(LoadError<E>),
@@ -350,14 +362,16 @@ pub(crate) enum Awaited<V> {
 /// A load in the foreground that has not ended: counts it when it is dropped or unwound.
 struct Unfinished<'a, K: Key, V: Value, S: Hasher> {
     engine: &'a Engine<K, V, S>,
+    flight: Arc<Flight<K, V>>,
+    /// There until the flight is landed.
     leader: Option<Leader<K, V>>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Unfinished<'_, K, V, S> {
-    fn leader(mut self) -> Leader<K, V> {
+    fn leader(&mut self) -> Leader<K, V> {
         match self.leader.take() {
             Some(leader) => leader,
-            None => unreachable!("the leader is taken once, here, by value"),
+            None => unreachable!("the leader is taken once, to land the flight"),
         }
     }
 }
@@ -365,10 +379,12 @@ impl<K: Key, V: Value, S: Hasher> Unfinished<'_, K, V, S> {
 impl<K: Key, V: Value, S: Hasher> Drop for Unfinished<'_, K, V, S> {
     fn drop(&mut self) {
         if let Some(leader) = self.leader.take() {
-            let flight = Arc::clone(leader.flight());
             drop(leader);
             let ending = if std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
-            self.engine.report(&flight, ending, self.engine.clock.now());
+            self.engine.report(&self.flight, ending, self.engine.clock.now());
+        } else if self.flight.ending().is_none() {
+            // The user's weigher, predicate or clone panicked on what had been loaded.
+            self.engine.count_panic(&self.flight);
         }
     }
 }

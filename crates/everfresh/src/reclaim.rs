@@ -21,8 +21,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let now = self.clock.now();
         if due == Moment::NEVER {
             // Before the first look: what is struck while the sweep is under way needs another one.
-            self.struck.store(false, Ordering::Release);
+            self.sweep_is_due.store(false, Ordering::Release);
         }
+        let strikes = self.strikes.load(Ordering::Acquire);
         let judge = |entry: &Entry<K, V>| {
             let stage = self.stage(entry, now);
             if stage.gone {
@@ -41,10 +42,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         });
         if let Some(negatives) = &self.negatives {
             let judge = |entry: &Entry<K, Negative>| {
-                let over = now >= entry.fresh_until() || entry.epoch != self.history.epoch();
+                let over = now >= entry.fresh_until() || entry.epoch() != self.history.epoch();
                 if over { Judgement::Remove } else { Judgement::Keep }
             };
             negatives.sweep(due, judge, |gone| drop(gone));
+        }
+        if due == Moment::NEVER {
+            // Release: whoever sees it sees the store without what was struck.
+            self.swept.fetch_max(strikes, Ordering::Release);
         }
     }
 
@@ -64,23 +69,32 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return;
         }
         let engine = Arc::downgrade(self);
-        if !housekeeper::take_on(Box::pin(reclaim(engine, self.purpose.watch()))) {
+        if !housekeeper::take_on(Box::pin(reclaim(engine, self.purpose.watch())), &self.clock) {
             self.reclaiming.store(false, Ordering::Release);
         }
     }
 
-    /// Gives back what an invalidation has struck, soon and on another thread; here, if no thread can be had.
+    /// Gives back what an invalidation has struck: soon and on another thread, or when the clock is moved next if that is done by
+    /// hand; here, if no thread can be had.
     pub(crate) fn sweep_soon(self: &Arc<Self>) {
-        if self.struck.swap(true, Ordering::AcqRel) {
-            // The sweep that is due already looks at everything after this.
+        self.strikes.fetch_add(1, Ordering::AcqRel);
+        if self.sweep_is_due.swap(true, Ordering::AcqRel) {
+            // That one looks at everything after this.
             return;
         }
         let engine = Arc::downgrade(self);
-        let taken = housekeeper::take_on(Box::pin(async move {
+        let (clock, watch) = (self.clock.clone(), self.purpose.watch());
+        let chore = async move {
+            if clock.moves_by_hand()
+                && !watch.sleep(clock.sleep_until(clock.now().after(Duration::from_nanos(1)))).await
+            {
+                return;
+            }
             if let Some(engine) = engine.upgrade() {
                 engine.sweep(Moment::NEVER);
             }
-        }));
+        };
+        let taken = housekeeper::take_on(Box::pin(chore), &self.clock);
         if !taken {
             self.sweep(Moment::NEVER);
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::beneath::Telling;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Stage, Value};
 use crate::entry::{Attempt, Entry};
@@ -39,8 +40,8 @@ where
     /// Given back last: whoever waits for the pool to be idle finds all of this done.
     _permit: Option<Permit>,
     _running: Running,
-    /// The spawner took it.
-    accepted: Arc<AtomicBool>,
+    /// The spawner took it, or it was dropped before its end; the second of the two to happen tells that both did.
+    one_of_two: Arc<AtomicBool>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
@@ -208,14 +209,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: Detached<K, V>,
         permit: Option<Permit>,
     ) -> Result<(), SpawnError> {
-        let accepted = Arc::new(AtomicBool::new(false));
+        let one_of_two = Arc::new(AtomicBool::new(false));
+        let flight = Arc::clone(leader.flight());
         let behind = Behind {
             engine: Arc::clone(self),
-            flight: Arc::clone(leader.flight()),
+            flight: Arc::clone(&flight),
             leader: Some(leader),
             _permit: permit,
             _running: self.background.begin(),
-            accepted: Arc::clone(&accepted),
+            one_of_two: Arc::clone(&one_of_two),
         };
         let Detached { wants_previous, work } = loader;
         #[cfg(feature = "tracing")]
@@ -234,8 +236,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
         };
         if taken.is_ok() {
-            accepted.store(true, Ordering::Release);
-            self.told_unavailable.store(false, Ordering::Relaxed);
+            if one_of_two.swap(true, Ordering::AcqRel) {
+                self.note_dropped(&flight);
+            } else {
+                self.told_unavailable.store(false, Ordering::Relaxed);
+            }
         }
         taken
     }
@@ -249,6 +254,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 flight.release_claim(&entry);
             }
         });
+    }
+
+    /// Counts and tells that accepted work was dropped before its end.
+    pub(crate) fn note_dropped(&self, flight: &Flight<K, V>) {
+        let now = self.clock.now();
+        self.report(flight, Ending::Abandoned, now);
+        self.note_unavailable(now, &SpawnError::new("the work was dropped before its end"));
     }
 
     /// Whether background work may be tried at all now.
@@ -277,22 +289,24 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         ahead
             || self.policy.early_refresh.is_some_and(|beta| {
                 let took = entry.extra.as_ref().map_or(0, |extra| extra.load_took) as f64 / 1e9;
-                // 1 - f64() is in (0, 1]: its logarithm is finite.
-                -took * beta * (1.0 - fastrand::f64()).ln() >= left
+                // One less a throw is in (0, 1]: its logarithm is finite.
+                -took * beta * (1.0 - self.dice.throw()).ln() >= left
             })
     }
 }
 
 impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     fn previous(&self, wanted: bool) -> Option<Previous<V>> {
-        if wanted { self.engine.previous(self.flight.hash, &self.flight.key) } else { None }
+        if wanted { self.engine.previous(&self.flight) } else { None }
     }
 
     fn run_blocking(mut self, load: impl FnOnce(&Self) -> Made<V, Failure>) {
         let flight = Arc::clone(&self.flight);
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let (made, origin) = drive(self.engine.make_by(&flight, async { load(&self) }));
-            self.finish(made, origin);
+            if let Some((telling, ending)) = self.finish(made, origin) {
+                drive(telling.send(ending));
+            }
         }));
         if attempt.is_err() {
             self.panicked();
@@ -305,18 +319,21 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
             let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));
             async move {
                 let later = async {
-                    let previous = if wants_previous { engine.previous(flight.hash, &flight.key) } else { None };
+                    let previous = if wants_previous { engine.previous(&flight) } else { None };
                     load(&flight.key, previous).await
                 };
                 engine.make_by(&flight, later).await
             }
         }));
         match first_of(work, engine.clock.sleep_until(flight.deadline)).await {
-            Some(Ok((made, origin))) => {
-                if catch_unwind(AssertUnwindSafe(|| self.finish(made, origin))).is_err() {
-                    self.panicked();
+            Some(Ok((made, origin))) => match catch_unwind(AssertUnwindSafe(|| self.finish(made, origin))) {
+                Ok(Some((telling, ending))) => {
+                    let limit = engine.clock.sleep_until(flight.deadline);
+                    let _ = first_of(telling.send(ending), limit).await;
                 }
-            }
+                Ok(None) => {}
+                Err(_panic) => self.panicked(),
+            },
             Some(Err(Panicked)) => self.panicked(),
             None => {
                 engine.give_up_in_time(&flight);
@@ -325,10 +342,11 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
         }
     }
 
-    fn finish(&mut self, made: Made<V, Failure>, origin: Origin) {
-        if let Some(leader) = self.leader.take() {
-            self.engine.land(leader, made, origin);
-        }
+    /// Lands the flight; returns what the second level is to be told of it.
+    fn finish(&mut self, made: Made<V, Failure>, origin: Origin) -> Option<(Telling<K, V, S>, Ending)> {
+        let telling = self.engine.telling(&self.flight, &made, origin);
+        let landed = self.engine.land(self.leader.take()?, made, origin);
+        telling.map(|telling| (telling, landed.ending))
     }
 
     fn panicked(&mut self) {
@@ -348,10 +366,8 @@ impl<K: Key, V: Value, S: Hasher> Drop for Behind<K, V, S> {
         let Some(leader) = self.leader.take() else { return };
         self.engine.give_up(leader);
         // What was never accepted is its starter's to tell.
-        if self.accepted.load(Ordering::Acquire) {
-            let now = self.engine.clock.now();
-            self.engine.report(&self.flight, Ending::Abandoned, now);
-            self.engine.note_unavailable(now, &SpawnError::new("the work was dropped before its end"));
+        if self.one_of_two.swap(true, Ordering::AcqRel) {
+            self.engine.note_dropped(&self.flight);
         }
     }
 }

@@ -69,7 +69,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let seen = Arc::clone(&ended);
         let engine = Arc::downgrade(&self.engine);
         let watch = self.engine.purpose.watch();
-        housekeeper::take_on(Box::pin(async move {
+        let chore = async move {
             loop {
                 let (began, clock) = {
                     let Some(engine) = engine.upgrade() else { return };
@@ -84,7 +84,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                     return;
                 }
             }
-        }));
+        };
+        housekeeper::take_on(Box::pin(chore), &self.engine.clock);
         Schedule { ended: Some(ended) }
     }
 

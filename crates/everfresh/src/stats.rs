@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use crate::event::{Cause, Ending, NotStored, Outcome, RefreshStatus};
+use crate::store::Unseen;
 use crate::thread::current_thread;
 
 const OUTCOMES: usize = Outcome::ALL.len();
@@ -20,12 +21,40 @@ struct Stripe {
 
 /// The counters of one cache.
 pub(crate) struct Counters {
-    /// One for each of the first threads; the last is shared by all others.
+    /// One for each of the first threads.
     stripes: Box<[Stripe]>,
+    /// For all others.
+    shared: Box<Stripe>,
     loads: Endings,
     refreshes: Endings,
     not_stored: [AtomicU64; 5],
     level_failures: AtomicU64,
+}
+
+/// The counts that only the calling thread writes.
+pub(crate) struct OwnCounts<'c>(&'c Stripe);
+
+impl OwnCounts<'_> {
+    #[inline(always)]
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
+        self.count(outcome as usize);
+    }
+
+    /// An outcome, and what became of the refresh that a stale one wants.
+    #[inline]
+    pub(crate) fn lookup(&mut self, outcome: Outcome, status: RefreshStatus) {
+        self.outcome(outcome);
+        if outcome == Outcome::Stale {
+            self.count(OUTCOMES + CAUSES + status as usize);
+        }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, index: usize) {
+        // No other write comes between.
+        let count = &self.0.counts[index];
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -44,7 +73,8 @@ impl Counters {
     pub(crate) fn new() -> Counters {
         let threads = available_parallelism().map_or(4, usize::from).clamp(2, 64);
         Counters {
-            stripes: (0..2 * threads + 1).map(|_| Stripe::default()).collect(),
+            stripes: (0..2 * threads).map(|_| Stripe::default()).collect(),
+            shared: Box::default(),
             loads: Endings::default(),
             refreshes: Endings::default(),
             not_stored: Default::default(),
@@ -62,29 +92,28 @@ impl Counters {
         self.count_hot(OUTCOMES + cause as usize);
     }
 
+    /// Those that an insertion took out; the replaced one left for that cause.
+    pub(crate) fn left_unseen(&self, unseen: Unseen, replaced: Cause) {
+        let counts = [(replaced, unseen.replaced), (Cause::Evicted, unseen.evicted), (Cause::Expired, unseen.expired)];
+        for (cause, count) in counts {
+            (0..count).for_each(|_| self.left(cause));
+        }
+    }
+
     pub(crate) fn refresh_status(&self, status: RefreshStatus) {
         self.count_hot(OUTCOMES + CAUSES + status as usize);
     }
 
-    /// As [`outcome`](Counters::outcome) for a thread that knows its number.
-    #[inline]
-    pub(crate) fn outcome_on(&self, thread: usize, outcome: Outcome) {
-        self.count_on(thread, outcome as usize);
+    /// The counts of a thread that knows its number, if it has some of its own.
+    #[inline(always)]
+    pub(crate) fn of_thread(&self, thread: usize) -> Option<OwnCounts<'_>> {
+        self.stripes.get(thread).map(OwnCounts)
     }
 
     fn count_hot(&self, index: usize) {
-        self.count_on(current_thread(), index);
-    }
-
-    #[inline]
-    fn count_on(&self, own: usize, index: usize) {
-        let shared = self.stripes.len() - 1;
-        if own < shared {
-            // Only this thread writes this stripe, so no other write comes between.
-            let count = &self.stripes[own].counts[index];
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        } else {
-            self.stripes[shared].counts[index].fetch_add(1, Ordering::Relaxed);
+        match self.of_thread(current_thread()) {
+            Some(mut own) => own.count(index),
+            None => _ = self.shared.counts[index].fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -105,7 +134,7 @@ impl Counters {
     }
 
     fn sum(&self, index: usize) -> u64 {
-        self.stripes.iter().map(|stripe| stripe.counts[index].load(Ordering::Relaxed)).sum()
+        self.stripes.iter().chain([&*self.shared]).map(|stripe| stripe.counts[index].load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn snapshot(&self, entries: usize, weight: u64, capacity: Option<u64>) -> Stats {

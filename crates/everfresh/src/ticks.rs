@@ -2,7 +2,7 @@
 //!
 //! `Instant::now` costs more than the rest of a hit. The processor's tick counter costs a fraction of it, but must not be
 //! trusted for long: it is anchored against `Instant` at least once a second, every anchoring checks it, and the first
-//! check that fails turns it off for good. Whoever asks [`surely_before`] gets `true` only when the deadline is further
+//! check that fails turns it off for good. Whoever asks [`is_cheaply_before`] gets `true` only when the deadline is further
 //! away than [`GUARD`], many times what the estimate can be wrong by between two anchorings.
 
 use std::sync::OnceLock;
@@ -28,10 +28,17 @@ pub(crate) fn exact_nanos() -> u64 {
     TICKS.exact()
 }
 
-/// Whether `nanos` is certainly not reached yet; `false` means that only the exact clock can tell.
+/// Whether `nanos` is certainly not reached yet by so many nanoseconds, and the estimate is enough to know that; `false`
+/// says nothing.
+#[inline(always)]
+pub(crate) fn is_cheaply_before(nanos: u64, by: u64) -> bool {
+    TICKS.surely_before(nanos, by)
+}
+
+/// Nanoseconds by the estimate, which may be off by [`GUARD`]; `None` while it cannot be trusted.
 #[inline]
-pub(crate) fn surely_before(nanos: u64) -> bool {
-    TICKS.surely_before(nanos) || TICKS.looked_at_closely(nanos)
+pub(crate) fn about() -> Option<u64> {
+    TICKS.estimate()
 }
 
 /// Aligned away from its neighbours: readers share the line, an anchoring writes it a few times a second at most.
@@ -76,22 +83,13 @@ impl Ticks {
     }
 
     /// The check that nearly every hit ends with: no arithmetic but two comparisons.
-    #[inline]
-    fn surely_before(&self, nanos: u64) -> bool {
+    #[inline(always)]
+    fn surely_before(&self, nanos: u64, by: u64) -> bool {
         let Some(tick) = counter::read() else { return false };
         // Acquire: pairs with the Release in `anchor`, so that what is read below is at least as new as this anchoring.
         let anchored_at = self.anchored_at.load(Ordering::Acquire);
         tick.wrapping_sub(anchored_at) < self.trusted_for.load(Ordering::Relaxed)
-            && nanos > self.not_reached.load(Ordering::Relaxed)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn looked_at_closely(&self, nanos: u64) -> bool {
-        match self.estimate() {
-            Some(now) => now.saturating_add(GUARD.as_nanos() as u64) < nanos,
-            None => self.exact() < nanos,
-        }
+            && nanos > self.not_reached.load(Ordering::Relaxed).wrapping_add(by)
     }
 
     fn estimate(&self) -> Option<u64> {
@@ -107,7 +105,8 @@ impl Ticks {
     fn exact(&self) -> u64 {
         let origin = self.origin();
         let before = counter::read();
-        let now = u64::try_from(origin.instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = origin.instant.elapsed();
+        let now = elapsed.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(elapsed.subsec_nanos()));
         if let Some(before) = before {
             let since = before.wrapping_sub(self.anchored_at.load(Ordering::Relaxed));
             // A quarter of the trusted stretch, so that a busy process never runs out of it.
@@ -186,7 +185,7 @@ fn scaled(ticks: u64, scale: u64) -> u64 {
 mod counter {
     #![allow(unsafe_code)]
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn read() -> Option<u64> {
         // SAFETY: every x86-64 processor has the instruction; an operating system that forbids it is not one we run on.
         Some(unsafe { core::arch::x86_64::_rdtsc() })
@@ -264,7 +263,7 @@ mod tests {
             ticks.anchor(tick, 3_000_000_000);
         }
         assert!(ticks.estimate().is_none());
-        assert!(!ticks.surely_before(u64::MAX));
+        assert!(!ticks.surely_before(u64::MAX, 0));
     }
 
     #[test]
@@ -287,7 +286,10 @@ mod tests {
             std::hint::spin_loop();
         }
         let now = exact_nanos();
-        assert!(!surely_before(now));
-        assert!(surely_before(now + 3_600_000_000_000));
+        assert!(!is_cheaply_before(now, 0));
+        let hour = 3_600_000_000_000;
+        if about().is_some() {
+            assert!(is_cheaply_before(now + hour, 0) && !is_cheaply_before(now + hour, hour));
+        }
     }
 }

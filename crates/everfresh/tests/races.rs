@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use everfresh::{Cache, Job, Lifetime, LoadError, ManualClock, Spawn, SpawnError, Task};
+use everfresh::{
+    Cache, Job, LevelFuture, Lifetime, LoadError, Loaded, ManualClock, SecondLevel, Spawn, SpawnError, Task,
+};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
@@ -194,4 +196,83 @@ fn l3_a_waiter_takes_over_from_a_leader_that_went_away() {
         abandoned.join().unwrap();
         assert_eq!(cache.get(&1), Some(7));
     });
+}
+
+/// A second level in memory, at whose doors others may overtake.
+#[derive(Clone, Default)]
+struct Beneath(Arc<shuttle::sync::Mutex<Option<u64>>>);
+
+impl SecondLevel<u32, u64> for Beneath {
+    fn get<'a>(&'a self, _key: &'a u32) -> LevelFuture<'a, Option<Loaded<u64>>> {
+        Box::pin(async move { Ok(self.0.lock().unwrap().map(|value| Loaded::new(value).tag("tag"))) })
+    }
+    fn put<'a>(&'a self, _key: &'a u32, loaded: &'a Loaded<u64>, _begun_ago: Duration) -> LevelFuture<'a, ()> {
+        Box::pin(async move {
+            shuttle::future::yield_now().await;
+            *self.0.lock().unwrap() = Some(*loaded.value());
+            Ok(())
+        })
+    }
+    fn remove<'a>(&'a self, _key: &'a u32) -> LevelFuture<'a, ()> {
+        Box::pin(async move {
+            *self.0.lock().unwrap() = None;
+            Ok(())
+        })
+    }
+    fn remove_tag<'a>(&'a self, _tag: &'a str) -> LevelFuture<'a, ()> {
+        self.remove(&0)
+    }
+    fn clear(&self) -> LevelFuture<'_, ()> {
+        self.remove(&0)
+    }
+}
+
+#[test]
+fn i1_nothing_that_an_invalidation_overtook_stays_in_the_second_level_or_comes_from_it() {
+    type Strike = fn(&Cache<u32, u64>);
+    let strikes: [Strike; 3] = [|it| it.invalidate(&1), |it| it.invalidate_tag("tag"), |it| it.clear()];
+    // What is there at first is asked for; where there is nothing, what was loaded is put there.
+    for (strike, there) in strikes.into_iter().flat_map(|strike| [(strike, Some(1)), (strike, None)]) {
+        explore(move || {
+            let beneath = Beneath(Arc::new(shuttle::sync::Mutex::new(there)));
+            let cache: Cache<u32, u64> = Cache::builder()
+                .capacity(4)
+                .second_level(beneath.clone())
+                .clock(ManualClock::new())
+                .spawner(Modelled)
+                .build()
+                .unwrap();
+            let source = Arc::new(AtomicU64::new(1));
+            let read = {
+                let source = Arc::clone(&source);
+                move |cache: &Cache<u32, u64>| {
+                    let source = Arc::clone(&source);
+                    let load = move || Loaded::new(source.load(Ordering::SeqCst)).tag("tag");
+                    cache.get_or_load(&1, load).unwrap()
+                }
+            };
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (cache, read) = (cache.clone(), read.clone());
+                    thread::spawn(move || {
+                        read(&cache);
+                    })
+                })
+                .collect();
+            let striker = {
+                let (cache, source, read) = (cache.clone(), Arc::clone(&source), read.clone());
+                thread::spawn(move || {
+                    source.store(2, Ordering::SeqCst);
+                    strike(&cache);
+                    assert_eq!(read(&cache), 2, "asked after the invalidation");
+                })
+            };
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+            striker.join().unwrap();
+            cache.settle();
+            let left = *beneath.0.lock().unwrap();
+            assert!(left.is_none_or(|left| left == 2), "the old value is left beneath");
+            assert_eq!(read(&cache), 2);
+        });
+    }
 }

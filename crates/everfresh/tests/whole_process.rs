@@ -75,13 +75,7 @@ fn one_pool_serves_all_functions_and_closing_drains_it() {
     assert_eq!(echo::answer(1).refresh, RefreshStatus::Saturated, "the one place is taken by another function");
     assert_eq!(everfresh::runtime().pool().running(), 1);
 
-    // It hangs: the deadline passes, by the function's own clock.
-    let closing = std::thread::spawn(|| everfresh::close(MINUTE));
-    while CLOCK.next_wake().is_none_or(|wake| wake > 2 * MINUTE) {
-        std::thread::yield_now();
-    }
-    CLOCK.advance(MINUTE);
-    assert_eq!(closing.join().unwrap(), 1);
+    assert_eq!(everfresh::close(Duration::ZERO), 1, "it says what it left running");
     end.send(7).unwrap();
     assert_eq!(everfresh::close(Duration::MAX), 0);
     assert_eq!(told("abc"), 7);

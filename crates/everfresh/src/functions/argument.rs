@@ -63,8 +63,6 @@ parts!(A KA 0 B KB 1 C KC 2 D KD 3 E KE 4 F KF 5 G KG 6 I KI 7 J KJ 8 L KL 9 M K
 
 #[cfg(test)]
 mod tests {
-    use std::hash::BuildHasher;
-
     use super::*;
 
     #[test]

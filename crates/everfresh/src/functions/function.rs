@@ -101,7 +101,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
     #[doc(hidden)]
     #[inline]
     pub fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.cache.get_plainly(self.cache.hash(key), key)
+        self.cache.hit(key)
     }
 
     /// Removes what is held for a key unless `holds`, which runs outside of all locks. A load that is running goes on, and

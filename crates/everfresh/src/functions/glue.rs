@@ -90,8 +90,11 @@ pub const fn data_value<T: DataValue>() {}
 /// Checked by its call.
 pub const fn resource_value<T: ResourceValue>() {}
 
+/// Checked by its call.
+pub const fn taken_along<T: TakenAlong + ?Sized>() {}
+
 /// The owned form of an argument, for a loader that outlives the call.
-pub fn take_along<T: TakenAlong + ?Sized>(argument: &T) -> T::Owned {
+pub fn take_along<T: ToOwned + ?Sized>(argument: &T) -> T::Owned {
     argument.to_owned()
 }
 
@@ -101,6 +104,12 @@ pub fn ask<T: ?Sized, A>(value: &T, question: impl FnOnce(&T) -> A) -> A {
 }
 
 /// Somebody who can give a resource back: by value, or by reference and then dropping it.
+#[diagnostic::on_unimplemented(
+    message = "`on_release` cannot give a `{T}` back with this",
+    label = "not `fn({T})` or `fn(&{T})`",
+    note = "it is a function that takes the resource or a reference to it and returns nothing; it is not asynchronous, for \
+            it runs wherever the last holder lets go"
+)]
 pub trait Release<T, By> {
     /// Gives it back.
     fn release(self, value: T);

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::ptr;
 
 use crate::entry::Entry;
-use crate::store::hazard::Hazard;
+use crate::store::hazard::{Hazard, Quick};
 use crate::store::shard::Shard;
 use crate::store::slab::Node;
 
@@ -23,13 +23,6 @@ impl<'s, K, V> Ref<'s, K, V> {
     #[inline]
     pub(super) fn new(node: Node<K, V>, hazard: Hazard, shard: &'s Shard<K, V>) -> Ref<'s, K, V> {
         Ref { node, hazard: ManuallyDrop::new(hazard), shard, _stays_on_its_thread: PhantomData }
-    }
-
-    /// The number of this thread, as [`crate::thread::current_thread`] has it, from what is at hand.
-    #[inline]
-    #[allow(dead_code)]
-    pub(crate) fn thread(&self) -> usize {
-        self.hazard.thread()
     }
 
     /// Whether this is that very entry, not only one of the same key.
@@ -59,6 +52,36 @@ impl<K, V> Drop for Ref<'_, K, V> {
         // SAFETY: taken here only, and not used afterwards.
         let hazard = unsafe { ManuallyDrop::take(&mut self.hazard) };
         self.shard.let_go(hazard);
+    }
+}
+
+/// An entry that a glance found: as [`Ref`], for a moment and with less to carry.
+pub(crate) struct Glance<'s, K, V> {
+    node: Node<K, V>,
+    hazard: Quick,
+    _stays_on_its_thread: PhantomData<(*const (), &'s ())>,
+}
+
+impl<K, V> Glance<'_, K, V> {
+    #[inline(always)]
+    pub(super) fn new(node: Node<K, V>, hazard: Quick) -> Self {
+        Glance { node, hazard, _stays_on_its_thread: PhantomData }
+    }
+
+    /// The number of this thread, as [`crate::thread::current_thread`] has it, from what is at hand.
+    #[inline(always)]
+    pub(crate) fn thread(&self) -> usize {
+        self.hazard.thread()
+    }
+}
+
+impl<K, V> Deref for Glance<'_, K, V> {
+    type Target = Entry<K, V>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Entry<K, V> {
+        // SAFETY: the hazard has guarded the entry since it was found.
+        unsafe { self.node.entry() }
     }
 }
 
@@ -116,46 +139,51 @@ pub(crate) struct Insertion<'s, K, V> {
     /// What was there under that key.
     pub(crate) replaced: Option<Removed<'s, K, V>>,
     /// What had to make room, in this order.
-    pub(crate) pushed_out: Departures<'s, K, V>,
+    pub(crate) pushed_out: Vec<(Removed<'s, K, V>, PushedOut)>,
+    /// Those of both kinds that nobody wanted to see.
+    pub(crate) unseen: Unseen,
     /// The entry that was to be inserted, if it is heavier than the bound.
-    pub(crate) refused: Option<Entry<K, V>>,
+    pub(crate) refused: Option<Box<Entry<K, V>>>,
 }
 
-/// Entries that had to go; no allocation for one.
-pub(crate) struct Departures<'s, K, V> {
-    first: Option<(Removed<'s, K, V>, PushedOut)>,
-    further: Vec<(Removed<'s, K, V>, PushedOut)>,
+/// How many entries an insertion took out without handing them out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Unseen {
+    pub(crate) replaced: u32,
+    pub(crate) evicted: u32,
+    pub(crate) expired: u32,
+}
+
+/// Entries that had to go: handed out, or only counted.
+pub(super) struct Departures<'s, K, V> {
+    wanted: bool,
+    pub(super) seen: Vec<(Removed<'s, K, V>, PushedOut)>,
+    pub(super) unseen: Unseen,
 }
 
 impl<'s, K, V> Departures<'s, K, V> {
-    pub(super) fn none() -> Departures<'s, K, V> {
-        Departures { first: None, further: Vec::new() }
+    pub(super) fn none(wanted: bool) -> Self {
+        Departures { wanted, seen: Vec::new(), unseen: Unseen::default() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+    /// All that there is to say of an insertion.
+    pub(super) fn with(self, replaced: Option<Removed<'s, K, V>>, refused: Option<Entry<K, V>>) -> Insertion<'s, K, V> {
+        Insertion { replaced, pushed_out: self.seen, unseen: self.unseen, refused: refused.map(Box::new) }
     }
 
-    pub(super) fn push(&mut self, removed: Removed<'s, K, V>, why: PushedOut) {
-        match self.first {
-            None => self.first = Some((removed, why)),
-            Some(_) => self.further.push((removed, why)),
+    /// Whether they are to be handed out.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.seen.is_empty() && self.unseen == Unseen::default()
+    }
+
+    pub(super) fn count(&mut self, why: PushedOut) {
+        match why {
+            PushedOut::Evicted => self.unseen.evicted += 1,
+            PushedOut::Expired => self.unseen.expired += 1,
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.further.len()
-    }
-}
-
-impl<'s, K, V> IntoIterator for Departures<'s, K, V> {
-    type Item = (Removed<'s, K, V>, PushedOut);
-    type IntoIter = std::iter::Chain<
-        std::option::IntoIter<(Removed<'s, K, V>, PushedOut)>,
-        std::vec::IntoIter<(Removed<'s, K, V>, PushedOut)>,
-    >;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter().chain(self.further)
     }
 }

@@ -5,13 +5,15 @@
 //! the entry is not freed before the slot is emptied.
 //!
 //! Why it holds. The reader stores the address (1), then loads the pointer again (2). A writer overwrites the pointer (3),
-//! then looks at all slots (4). All four are `SeqCst`, so one order of all four exists: either (1) comes before (4), and
-//! the writer sees the address, or (4) and so (3) come before (2), and the reader sees that the entry is gone.
+//! lets a heavy [`barrier`](super::barrier) pass, then looks at all slots (4). The barrier puts a fence between (1) and
+//! (2), or the reader has one of its own there, so that one order of all four exists: either (1) comes before (4), and the
+//! writer sees the address, or (3) comes before (2), and the reader sees that the entry is gone.
 #![allow(unsafe_code, reason = "records live for ever and are reached through raw pointers")]
 
 use std::cell::Cell;
 use std::ptr;
 
+use crate::store::barrier::{announce, announce_cheaply, is_cheap};
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering, plain_thread_local};
 use crate::thread::{SHARED, current_thread};
 
@@ -66,7 +68,7 @@ impl Record {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn free_slot(&'static self) -> &'static Slot {
         if self.slots[0].is_free() {
             return &self.slots[0];
@@ -74,6 +76,8 @@ impl Record {
         self.other_free_slot()
     }
 
+    #[cold]
+    #[inline(never)]
     fn other_free_slot(&'static self) -> &'static Slot {
         if let Some(slot) = self.slots[1..].iter().find(|slot| slot.is_free()) {
             return slot;
@@ -161,7 +165,8 @@ impl Domain {
     /// Notes all that is guarded now.
     pub(super) fn look(&self, guarded: &mut Guarded) {
         guarded.clear();
-        // SeqCst fence and loads: (4) in the text above. The pointers in question were overwritten before the call.
+        // SeqCst fence and loads: (4) in the text above. A heavy barrier has passed since the pointers in question were
+        // overwritten.
         #[cfg(everfresh_loom)]
         crate::sync::fence(Ordering::SeqCst);
         let mut next = self.first.load(Ordering::SeqCst);
@@ -226,6 +231,10 @@ plain_thread_local! {
     static RECORD: Cell<Option<&'static Record>> = Cell::new(None)
 }
 plain_thread_local! {
+    /// The same for those who announce as cheaply as can be; not there where the kernel is unwilling.
+    static QUICK: Cell<Option<&'static Record>> = Cell::new(None)
+}
+plain_thread_local! {
     static ENDED: Cell<bool> = Cell::new(false)
 }
 
@@ -254,6 +263,7 @@ impl Drop for Lease {
         #[cfg(not(everfresh_loom))]
         {
             RECORD.with(|record| record.set(None));
+            QUICK.with(|record| record.set(None));
             ENDED.with(|ended| ended.set(true));
         }
         give_back(self.0);
@@ -282,6 +292,9 @@ fn first_use() -> &'static Record {
         && let Ok(record) = LEASE.try_with(|lease| lease.0)
     {
         RECORD.with(|own| own.set(Some(record)));
+        if is_cheap() {
+            QUICK.with(|own| own.set(Some(record)));
+        }
         return record;
     }
     domain().claim(BORROWED)
@@ -295,7 +308,7 @@ pub(super) struct Hazard {
 
 impl Hazard {
     /// Guards what is at this address, if it is not too late: the caller looks again at where it found it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn guard(address: usize) -> Hazard {
         let record = own_record();
         let hazard = Hazard { slot: record.free_slot(), record };
@@ -317,16 +330,8 @@ impl Hazard {
     #[inline]
     pub(super) fn move_to(&self, address: usize) {
         debug_assert_ne!(address, 0);
-        // SeqCst: (1) in the text above.
-        self.slot.0.store(address, Ordering::SeqCst);
-        #[cfg(everfresh_loom)]
-        crate::sync::fence(Ordering::SeqCst);
-    }
-
-    /// The number of the calling thread.
-    #[inline]
-    pub(super) fn thread(&self) -> usize {
-        self.record.thread.load(Ordering::Relaxed)
+        // (1) in the text above.
+        announce(&self.slot.0, address);
     }
 
     /// As drop, but ordered before what the caller loads next.
@@ -346,6 +351,39 @@ impl Drop for Hazard {
         if self.record.state.load(Ordering::Relaxed) == BORROWED {
             give_back(self.record);
         }
+    }
+}
+
+/// A hazard in the first slot of the thread's own record: all that nearly every read needs.
+pub(super) struct Quick {
+    record: &'static Record,
+}
+
+impl Quick {
+    /// As [`Hazard::guard`]; `None` if that takes more than a moment.
+    #[inline(always)]
+    pub(super) fn guard(address: usize) -> Option<Quick> {
+        let record = QUICK.with(Cell::get)?;
+        if !record.slots[0].is_free() {
+            return None;
+        }
+        // (1) in the text above.
+        announce_cheaply(&record.slots[0].0, address);
+        Some(Quick { record })
+    }
+
+    /// The number of the calling thread.
+    #[inline(always)]
+    pub(super) fn thread(&self) -> usize {
+        self.record.thread.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Quick {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: pairs with the look; all use of the entry came before.
+        self.record.slots[0].0.store(0, Ordering::Release);
     }
 }
 

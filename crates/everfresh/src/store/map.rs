@@ -1,5 +1,7 @@
 //! The store: shards, and the one bound over them all.
+#![allow(unsafe_code, reason = "the read path picks its shard without a check of the bounds")]
 
+use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
 
 use crate::entry::Entry;
@@ -7,7 +9,7 @@ use crate::key::AsKey;
 use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
-use crate::store::guard::{Departures, Insertion, Ref, Removed};
+use crate::store::guard::{Departures, Glance, Insertion, Ref, Removed, Unseen};
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
@@ -19,7 +21,10 @@ use crate::sync::{Ordering, yield_now};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
-const MOST_SHARDS: usize = 64;
+/// Shards for each thread that can run at once: few enough that what a writer needs of them stays in its caches, and so
+/// many that two writers seldom meet.
+const SHARDS_A_THREAD: usize = 8;
+const MOST_SHARDS: usize = 256;
 /// Up to here it is remembered how often keys came: loops over a little more than fits are common in front of small
 /// caches, and what a count costs does not matter yet. In larger ones it gains nothing, and more is in flux.
 const MOST_COUNTED: usize = 16 << 10;
@@ -27,6 +32,12 @@ const MOST_COUNTED: usize = 16 << 10;
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
     pub(super) account: Account,
+    /// One less than the number of shards, which is a power of two.
+    mask: usize,
+    /// Neither prompt nor in exact order: a reader has nothing to do but read.
+    plain: bool,
+    /// A shard that holds less looks for room elsewhere first.
+    poor: u64,
     sizing: Sizing,
     hasher: S,
 }
@@ -35,11 +46,13 @@ impl<K, V, S> Store<K, V, S> {
     pub(crate) fn new(settings: Settings, hasher: S) -> Store<K, V, S> {
         let account = Account::new(settings.bound);
         let exact_order = settings.eviction == Eviction::Lru;
+        let threads = std::thread::available_parallelism().map_or(8, usize::from);
+        let most_shards = (SHARDS_A_THREAD * threads).next_power_of_two().min(MOST_SHARDS);
         let shards = match settings.bound {
             _ if exact_order => 1,
             _ if account.limit() <= ONE_SHARD => 1,
-            Bound::Entries(entries) => (entries / 1024).next_power_of_two().clamp(2, MOST_SHARDS),
-            Bound::Weight(_) | Bound::Unbounded => MOST_SHARDS,
+            Bound::Entries(entries) => (entries / 1024).next_power_of_two().clamp(2, most_shards),
+            Bound::Weight(_) | Bound::Unbounded => most_shards,
         };
         let sizing = match settings.bound {
             Bound::Entries(entries) => Sizing::for_entries(entries.div_ceil(shards)),
@@ -58,7 +71,18 @@ impl<K, V, S> Store<K, V, S> {
             let state = State::new(account.is_weighted(), policy, seed);
             Shard::new(state, settings.prompt_drop, bounded, exact_order)
         };
-        Store { shards: (0..shards).map(shard).collect(), account, sizing, hasher }
+        let shards: Box<[_]> = (0..shards).map(shard).collect();
+        let share = account.limit() / shards.len() as u64;
+        let poor = if shards.len() > 1 { share - share / 4 } else { 0 };
+        Store {
+            mask: shards.len() - 1,
+            poor,
+            shards,
+            account,
+            plain: !settings.prompt_drop && !exact_order,
+            sizing,
+            hasher,
+        }
     }
 
     /// Entries, those included that are just being put.
@@ -81,22 +105,37 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
-impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
-    /// The hash that all other methods want. Spread, so that a weak hasher costs no more than it must.
+impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
+    /// The hash that all other methods want. Spread, unless it is known to be: so that a weak hasher costs no more than it
+    /// must.
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15_u128;
+        let hash = self.hasher.hash_one(key);
+        if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+            return hash;
+        }
+        let product = u128::from(hash) * 0x9E37_79B9_7F4A_7C15_u128;
         (product >> 64) as u64 ^ product as u64
     }
 
     #[inline]
     pub(super) fn index(&self, hash: u64) -> usize {
-        (hash >> 52) as usize & (self.shards.len() - 1)
+        (hash >> 52) as usize & self.mask
     }
 
-    #[inline]
+    #[inline(always)]
     fn shard(&self, hash: u64) -> &Shard<K, V> {
-        &self.shards[self.index(hash)]
+        // SAFETY: the mask is one less than the number of shards.
+        unsafe { self.shards.get_unchecked(self.index(hash)) }
+    }
+
+    /// The lock-free read in its likely course; what it does not find, [`Store::find`] may. Counts as a use.
+    #[inline(always)]
+    pub(crate) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Glance<'_, K, V>> {
+        if !self.plain {
+            return None;
+        }
+        self.shard(hash).glance(hash, key)
     }
 
     /// The lock-free read. Counts as a use.
@@ -111,7 +150,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         self.shard(hash).find(hash, key, false)
     }
 
-    /// Puts or replaces. After `deadline` the entry may be thrown out before others.
+    /// Asks for the memory that a write of this key is going to need.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64) {
+        self.shard(hash).prepare_unlocked(hash);
+    }
+
+    /// Puts or replaces. After `deadline` the entry may be thrown out before others. What had to go is handed out.
     pub(crate) fn insert(
         &self,
         hash: u64,
@@ -120,9 +165,28 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         deadline: Moment,
         now: Moment,
     ) -> Insertion<'_, K, V> {
-        match self.insert_if(hash, entry, weight, deadline, now, |_| true) {
+        self.put(hash, entry, (weight, deadline), now, true)
+    }
+
+    /// As [`Store::insert`]; what had to go is handed out if it is `wanted`, else only counted, which takes less.
+    #[inline]
+    pub(crate) fn put(
+        &self,
+        hash: u64,
+        entry: Entry<K, V>,
+        (weight, deadline): (u64, Moment),
+        now: Moment,
+        wanted: bool,
+    ) -> Insertion<'_, K, V> {
+        let departures = Departures::none(wanted);
+        match self.put_if(hash, entry, (weight, deadline), now, departures, |_| true) {
             Ok(insertion) => insertion,
-            Err(entry) => Insertion { replaced: None, pushed_out: Departures::none(), refused: Some(entry) },
+            Err(entry) => Insertion {
+                replaced: None,
+                pushed_out: Vec::new(),
+                unseen: Unseen::default(),
+                refused: Some(Box::new(entry)),
+            },
         }
     }
 
@@ -135,34 +199,46 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         weight: u64,
         deadline: Moment,
         now: Moment,
-        mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
+        admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
     ) -> Result<Insertion<'_, K, V>, Entry<K, V>> {
+        self.put_if(hash, entry, (weight, deadline), now, Departures::none(true), admit)
+    }
+
+    #[inline]
+    fn put_if<'s>(
+        &'s self,
+        hash: u64,
+        entry: Entry<K, V>,
+        (weight, deadline): (u64, Moment),
+        now: Moment,
+        mut gone: Departures<'s, K, V>,
+        mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
+    ) -> Result<Insertion<'s, K, V>, Entry<K, V>> {
         let terms = Terms { weight, cost: self.account.cost(weight), deadline };
         let shard = self.shard(hash);
         let hash_of = |key: &K| self.hash(key);
-        let mut pushed_out = Departures::none();
         let mut permit = Permit::empty(&self.account);
         loop {
             let mut state = shard.lock();
-            shard.prepare(&mut state, hash);
+            shard.prepare(&state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
                 shard.unlock(state);
-                if pushed_out.is_empty() {
+                if gone.is_empty() {
                     return Err(entry);
                 }
                 // Somebody else was first while this thread looked for room elsewhere; what went must be told.
-                return Ok(Insertion { replaced: None, pushed_out, refused: Some(entry) });
+                return Ok(gone.with(None, Some(entry)));
             }
             if terms.cost > self.account.limit() {
                 let replaced = found.and_then(|place| self.take(shard, &mut state, place));
                 shard.unlock(state);
-                return Ok(Insertion { replaced, pushed_out, refused: Some(entry) });
+                return Ok(gone.with(replaced, Some(entry)));
             }
             let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
             let need = terms.cost.saturating_sub(old_cost);
             while !permit.reaches(need) {
-                match self.make_room(shard, &mut state, hash, found, now, &mut pushed_out) {
+                match self.make_room(shard, &mut state, hash, found, now, &mut gone) {
                     Some(units) => permit.add(units),
                     None => break,
                 }
@@ -174,21 +250,28 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
                 yield_now();
                 continue;
             }
-            let replaced = match found {
+            let mut replaced = None;
+            match found {
                 Some(place) => {
                     let old = shard.replace(&mut state, place, entry, terms, old_cost);
                     permit.spend(need);
                     permit.add(old_cost.saturating_sub(terms.cost));
-                    old.map(|node| shard.hand_out(&mut state, node))
+                    if let Some(old) = old {
+                        if gone.are_wanted() {
+                            replaced = Some(shard.hand_out(&mut state, old));
+                        } else {
+                            shard.discard(&mut state, old);
+                            gone.unseen.replaced = 1;
+                        }
+                    }
                 }
                 None => {
                     shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of);
                     permit.spend(need);
-                    None
                 }
-            };
+            }
             shard.unlock(state);
-            return Ok(Insertion { replaced, pushed_out, refused: None });
+            return Ok(gone.with(replaced, None));
         }
     }
 
@@ -237,8 +320,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
         now: Moment,
         gone: &mut Departures<'s, K, V>,
     ) -> Option<u64> {
-        let share = self.account.limit() / self.shards.len() as u64;
-        let poor = self.shards.len() > 1 && state.held < share - share / 4;
+        let poor = state.held < self.poor;
         if poor && let Some(units) = self.make_room_elsewhere(shard, state, now, gone) {
             return Some(units);
         }

@@ -1,6 +1,7 @@
 //! The bounded concurrent map of entries: knows no loader, no future, no network.
 
 mod ahead;
+mod barrier;
 mod bound;
 mod clock;
 mod frequency;
@@ -28,5 +29,5 @@ mod raced;
 
 pub use bound::Eviction;
 pub(crate) use bound::{Bound, Settings};
-pub(crate) use guard::{Insertion, Judgement, PushedOut, Ref, Removed};
+pub(crate) use guard::{Glance, Insertion, Judgement, PushedOut, Removed, Unseen};
 pub(crate) use map::Store;

@@ -72,15 +72,12 @@ impl Policy {
         }
     }
 
-    /// Asks for what [`Policy::victim`] is going to look at. Returns the other bucket.
-    pub(super) fn prefetch<K, V>(&self, clock: &mut Clock, table: &Table<K, V>, home: usize) -> usize {
-        let other = clock.below(table.buckets());
+    /// Asks for what [`Policy::victim`] is going to look at.
+    #[inline]
+    pub(super) fn prefetch(&self, bucket: usize) {
         if let Policy::S3Fifo(queues) = self {
-            queues.prefetch(home);
-            queues.prefetch(other);
-            table.prefetch(other);
+            queues.prefetch(bucket);
         }
-        other
     }
 
     #[inline]

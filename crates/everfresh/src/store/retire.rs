@@ -1,17 +1,23 @@
 //! From "taken out" to "dropped": removed entries wait until nobody reads them.
 #![allow(unsafe_code, reason = "states to the slab that nobody reads an entry any more")]
 
+use crate::store::barrier::heavy;
 use crate::store::hazard::domain;
 use crate::store::shard::Shard;
 use crate::store::slab::{BATCH, Node, Unreachable};
 use crate::store::state::{Reach, State};
 use crate::sync::{MutexGuard, Ordering};
 
+/// Removed entries after which it is looked whether a barrier has passed: a thirty-second of the shard, but at least so
+/// many; and so often before this shard raises one itself.
+const STEP: usize = 8;
+const MOST_STEPS: usize = 2;
+
 impl<K, V> Shard<K, V> {
     /// Puts a node among the garbage. With the lock held, and after its slot was overwritten.
     #[inline]
     pub(super) fn discard(&self, state: &mut State<K, V>, node: Node<K, V>) {
-        state.reach.garbage.push(node);
+        state.reach.garbage.fresh.push(node);
         if self.prompt {
             // SeqCst: counted before the look at the hazards; see `let_go`.
             self.waiting.store(state.reach.garbage.len(), Ordering::SeqCst);
@@ -30,33 +36,73 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Lets go of the lock, and drops a batch of garbage if one has come together. No code of the user runs before.
+    /// Lets go of the lock, and drops garbage if enough has come together. No code of the user runs before.
     #[inline]
-    pub(super) fn unlock(&self, mut state: MutexGuard<'_, State<K, V>>) {
-        if state.reach.garbage.len() < state.reach.collect_at {
-            return;
+    pub(super) fn unlock<'s>(&'s self, state: MutexGuard<'s, State<K, V>>) {
+        if state.reach.garbage.fresh.len() >= state.reach.collect_at {
+            self.tidy(state);
+        } else if self.prompt && !state.reach.garbage.fresh.is_empty() {
+            drop(state);
+            self.collect_all();
         }
-        let mut unreachable = Unreachable::none(&self.pool);
-        self.collect(&mut state, &mut unreachable);
-        // Less in small shards, and not again at once when most of it is being read.
-        state.reach.collect_at = state.reach.garbage.len() + (state.len / 16).clamp(4, BATCH);
-        drop(state);
-        drop(unreachable);
     }
 
-    /// Takes nodes that nobody reads from the garbage.
+    #[inline(never)]
+    fn tidy<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>) {
+        let reach = &mut state.reach;
+        if reach.garbage.aging.is_empty() {
+            reach.garbage.age();
+        }
+        if !reach.garbage.is_ripe() {
+            let step = (state.len / 32).clamp(STEP, BATCH);
+            if state.reach.garbage.len() < MOST_STEPS * step {
+                state.reach.collect_at = state.reach.garbage.fresh.len() + step;
+                return;
+            }
+            // Nobody else has raised a barrier meanwhile: it is this one's turn, for all stores.
+            state.reach.garbage.age();
+            drop(state);
+            heavy();
+            state = self.lock();
+        }
+        self.drop_ripe(state);
+    }
+
+    /// Drops what is ripe and nobody reads. The rest begins to age.
+    fn drop_ripe<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>) {
+        let mut more = true;
+        while more && state.reach.garbage.is_ripe() {
+            let mut unreachable = Unreachable::none(&self.pool);
+            self.collect(&mut state, &mut unreachable);
+            more = unreachable.is_full();
+            if !more {
+                state.reach.garbage.age();
+                state.reach.collect_at = (state.len / 32).clamp(STEP, BATCH);
+            }
+            drop(state);
+            drop(unreachable);
+            if !more {
+                return;
+            }
+            state = self.lock();
+        }
+    }
+
+    /// Takes nodes that nobody reads from the ripe garbage.
     fn collect<'s>(&'s self, state: &mut State<K, V>, unreachable: &mut Unreachable<'s, K, V>) {
         let Reach { garbage, guarded, .. } = &mut state.reach;
         domain().look(guarded);
-        garbage.retain(|&node| {
-            let stays = unreachable.is_full() || guarded.has(node.address());
-            if !stays {
+        let mut index = garbage.aging.len();
+        while index > 0 && !unreachable.is_full() {
+            index -= 1;
+            if !guarded.has(garbage.aging[index].address()) {
+                let node = garbage.aging.swap_remove(index);
                 // SAFETY: it was put among the garbage once, after its slot was overwritten, and it leaves the garbage
-                // here. No hazard guards it, and none that comes will hold: its reader would look again.
+                // here. A barrier has passed since, no hazard guards it, and none that comes will hold: its reader would
+                // look again.
                 unsafe { unreachable.add(node) };
             }
-            stays
-        });
+        }
         if self.prompt {
             self.waiting.store(garbage.len(), Ordering::SeqCst);
         }
@@ -64,19 +110,13 @@ impl<K, V> Shard<K, V> {
 
     /// Drops all garbage that nobody reads.
     pub(super) fn collect_all(&self) {
-        loop {
-            let mut state = self.lock();
-            if state.reach.garbage.is_empty() {
-                return;
-            }
-            let mut unreachable = Unreachable::none(&self.pool);
-            self.collect(&mut state, &mut unreachable);
+        let mut state = self.lock();
+        state.reach.garbage.age();
+        if !state.reach.garbage.aging.is_empty() && !state.reach.garbage.is_ripe() {
             drop(state);
-            let more = unreachable.is_full();
-            drop(unreachable);
-            if !more {
-                return;
-            }
+            heavy();
+            state = self.lock();
         }
+        self.drop_ripe(state);
     }
 }

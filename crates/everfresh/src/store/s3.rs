@@ -125,16 +125,52 @@ fn ones(slots: [u16; 2]) -> u32 {
     (u32::from(slots[0]) << 16 | u32::from(slots[1])).count_ones()
 }
 
-/// The greatest age of the chosen slots, with its slot in the lowest four bits; zero if none is chosen.
+/// The greatest age of the chosen slots, with its slot in the lowest four bits; zero if none is chosen. The ages beyond
+/// twelve bits are all the same.
 #[inline]
 fn oldest_of(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
-    // Age above slot in one number. The ages beyond twelve bits are all the same.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    return oldest_at_once(times, chosen, now);
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+    return oldest_in_turn(times, chosen, now);
+}
+
+#[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
+#[inline]
+fn oldest_in_turn(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
     let mut oldest = 0;
     for slot in Slots(chosen) {
         let age = now.wrapping_sub(times[slot & 0xF]).min(0xFFE) + 1;
         oldest = oldest.max(age << 4 | slot as u16);
     }
     oldest
+}
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[inline]
+#[allow(unsafe_code, reason = "the intrinsics; SSE2 is part of the target")]
+fn oldest_at_once(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
+    use std::arch::x86_64::*;
+    // SAFETY: SSE2 is there by the cfg above; both loads are within the sixteen times.
+    unsafe {
+        let greater = |one, two| _mm_add_epi16(one, _mm_subs_epu16(two, one));
+        let ages = |half: usize, slots: __m128i, bits: __m128i| {
+            let times = _mm_loadu_si128(times.as_ptr().add(8 * half).cast());
+            let ages = _mm_sub_epi16(_mm_set1_epi16(now as i16), times);
+            let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(0xFFE));
+            let ages = _mm_add_epi16(_mm_sub_epi16(ages, beyond), _mm_set1_epi16(1));
+            let chosen = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16(chosen as i16), bits), bits);
+            _mm_and_si128(_mm_or_si128(_mm_slli_epi16::<4>(ages), slots), chosen)
+        };
+        let low = ages(0, _mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7), _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128));
+        let slots = _mm_setr_epi16(8, 9, 10, 11, 12, 13, 14, 15);
+        let high = ages(1, slots, _mm_setr_epi16(256, 512, 1024, 2048, 4096, 8192, 16384, i16::MIN));
+        let most = greater(low, high);
+        let most = greater(most, _mm_shuffle_epi32::<0b01_00_11_10>(most));
+        let most = greater(most, _mm_shuffle_epi32::<0b10_11_00_01>(most));
+        let most = _mm_cvtsi128_si32(most) as u32;
+        (most as u16).max((most >> 16) as u16)
+    }
 }
 
 #[cfg(all(test, not(everfresh_loom)))]
@@ -152,6 +188,7 @@ mod tests {
                 let expected =
                     (0..15).filter(|slot| chosen >> slot & 1 != 0).max_by_key(|&slot| now.wrapping_sub(times[slot]));
                 let found = oldest_of(&times, chosen, now);
+                assert_eq!(found, oldest_in_turn(&times, chosen, now));
                 assert_eq!((found != 0).then_some(usize::from(found & 0xF)), expected);
             }
         }

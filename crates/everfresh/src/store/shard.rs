@@ -5,30 +5,36 @@ use std::ptr;
 
 use crate::entry::Entry;
 use crate::key::AsKey;
-use crate::store::guard::Ref;
-use crate::store::hazard::Hazard;
+use crate::store::guard::{Glance, Ref};
+use crate::store::hazard::{Hazard, Quick};
 use crate::store::slab::Pool;
 use crate::store::state::{Reach, State};
 use crate::store::table::{Place, Table};
 use crate::store::tags::tag;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, try_lock};
 
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(super) struct Shard<K, V> {
     /// Null until the first entry. Written under the lock.
     table: AtomicPtr<Table<K, V>>,
+    /// Counts uses where their exact order is kept.
+    pub(super) uses: Option<Box<Uses>>,
     /// Removed entries are dropped as soon as nobody reads them.
     pub(super) prompt: bool,
     /// Entries cost something.
     pub(super) bounded: bool,
+    /// What follows is written often, on lines that readers have no need of.
+    _apart: Apart,
     /// Removed entries that are not dropped yet.
     pub(super) waiting: AtomicUsize,
     pub(super) len: AtomicUsize,
     pub(super) pool: Pool<K, V>,
-    state: Mutex<State<K, V>>,
-    /// Counts uses where their exact order is kept.
-    pub(super) uses: Option<Box<Uses>>,
+    pub(super) state: Mutex<State<K, V>>,
 }
+
+/// Begins a new line.
+#[repr(align(64))]
+struct Apart;
 
 // SAFETY: entries are shared with all readers (Sync) and dropped by whichever thread is last (Send). All pointers within
 // are to memory that the shard owns.
@@ -54,6 +60,7 @@ impl<K, V> Shard<K, V> {
             table: AtomicPtr::new(ptr::null_mut()),
             prompt,
             bounded,
+            _apart: Apart,
             waiting: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
             pool: Pool::new(),
@@ -70,41 +77,32 @@ impl<K, V> Shard<K, V> {
         try_lock(&self.state)
     }
 
-    /// The lock-free read. This is the likely course of it: the first slot with the right tag is the one.
-    #[inline]
-    pub(super) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
+    /// The likely course of a lock-free read: the first slot with the right tag is the one. `None` says nothing.
+    #[inline(always)]
+    pub(super) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Glance<'_, K, V>> {
         let table = self.current()?;
-        let bucket = table.home(hash);
-        table.prefetch_nodes(bucket);
-        let seen = table.head(bucket).tags.seen();
-        match seen.matching(tag(hash)).next() {
-            Some(slot) => {
-                let place = Place::new(bucket, slot);
-                if let Some(node) = table.node(place) {
-                    let hazard = Hazard::guard(node.address());
-                    // SeqCst both: as in `search`.
-                    if table.node(place) == Some(node) && self.is_current(table) {
-                        // SAFETY: as in `search`.
-                        let entry = unsafe { node.entry() };
-                        if key.is(&entry.key) {
-                            if touch {
-                                self.touch(table, place);
-                            }
-                            return Some(Ref::new(node, hazard, self));
-                        }
-                    }
-                    self.let_go(hazard);
-                }
-            }
-            None if seen.passed_by() == 0 => return None,
-            None => {}
+        let bucket = table.bucket(hash);
+        bucket.prefetch_nodes();
+        // Not the tag but its byte of the hash: where they differ, a free slot matches, and this is over.
+        let slot = bucket.head.tags.seen().matching(hash as u8).next()?;
+        let node = bucket.node(slot)?;
+        let hazard = Quick::guard(node.address())?;
+        // SeqCst both: as in `find`.
+        if bucket.node(slot) != Some(node) || !self.is_current(table) {
+            return None;
         }
-        self.search(hash, key, touch)
+        // SAFETY: as in `find`.
+        let entry = unsafe { node.entry() };
+        if !key.is(&entry.key) {
+            return None;
+        }
+        bucket.head.touch(slot);
+        Some(Glance::new(node, hazard))
     }
 
-    /// The whole course of a read, whatever happens meanwhile.
+    /// The whole course of a lock-free read, whatever happens meanwhile.
     #[inline(never)]
-    fn search<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
+    pub(super) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
         let wanted = tag(hash);
         let mut hazard: Option<Hazard> = None;
         'table: while let Some(table) = self.current() {
@@ -149,8 +147,8 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The table of now, which may be an old one a moment later.
-    #[inline]
-    fn current(&self) -> Option<&Table<K, V>> {
+    #[inline(always)]
+    pub(super) fn current(&self) -> Option<&Table<K, V>> {
         // SeqCst: also pairs with the store in `publish`, so that the table is seen as it was built.
         let table = self.table.load(Ordering::SeqCst);
         // SAFETY: tables are freed with the shard only.
@@ -158,27 +156,38 @@ impl<K, V> Shard<K, V> {
     }
 
     // SeqCst: (2) in the domain's reasoning.
-    #[inline]
+    #[inline(always)]
     fn is_current(&self, table: &Table<K, V>) -> bool {
         ptr::eq(self.table.load(Ordering::SeqCst), table)
     }
 
     #[inline]
     fn touch(&self, table: &Table<K, V>, place: Place) {
-        match &self.uses {
+        match self.uses {
             None => table.head(place.bucket()).touch(place.slot()),
-            // Relaxed: of two uses at once either may be the later one; one before the next is seen by the lock's holder
-            // as any other write of this thread is.
-            Some(uses) => table.stamp(place).store(uses.next(), Ordering::Relaxed),
+            Some(_) => self.touch_exactly(table, place),
+        }
+    }
+
+    #[inline(never)]
+    fn touch_exactly(&self, table: &Table<K, V>, place: Place) {
+        if let Some(uses) = &self.uses {
+            // Relaxed: of two uses at once either may be the later one; one before the next is seen by the lock's holder as
+            // any other write of this thread is.
+            table.stamp(place).store(uses.next(), Ordering::Relaxed);
         }
     }
 
     /// Ends a guard; if removed entries wait for readers to leave, it may have been the last.
-    #[inline]
+    #[inline(always)]
     pub(super) fn let_go(&self, hazard: Hazard) {
-        if !self.prompt {
-            return;
+        if self.prompt {
+            self.let_go_promptly(hazard);
         }
+    }
+
+    #[inline(never)]
+    fn let_go_promptly(&self, hazard: Hazard) {
         // SeqCst both: whoever found this guard in its way had counted the waiting entry before it looked.
         hazard.release_ordered();
         if self.waiting.load(Ordering::SeqCst) > 0 {
@@ -218,7 +227,8 @@ impl<K, V> Drop for Shard<K, V> {
     fn drop(&mut self) {
         let table = self.table.load(Ordering::Relaxed);
         let mut state = self.lock();
-        let mut left = std::mem::take(&mut state.reach.garbage);
+        let mut left = std::mem::take(&mut state.reach.garbage.fresh);
+        left.append(&mut state.reach.garbage.aging);
         let old_tables = std::mem::take(&mut state.reach.old_tables);
         drop(state);
         for table in old_tables {

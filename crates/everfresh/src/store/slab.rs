@@ -85,6 +85,15 @@ impl<K, V> Slab<K, V> {
         Slab { blocks: Vec::new(), used: 0, spare: None }
     }
 
+    /// Asks for the node that is filled next.
+    #[inline]
+    fn prefetch(&self) {
+        if let Some(node) = self.spare {
+            // SAFETY: asked for, not read.
+            prefetch(unsafe { &*node.as_raw().cast::<MaybeUninit<u8>>() });
+        }
+    }
+
     /// Puts the entry into a free node.
     #[inline]
     pub(super) fn fill(&mut self, pool: &Pool<K, V>, entry: Entry<K, V>) -> Node<K, V> {
@@ -103,6 +112,7 @@ impl<K, V> Slab<K, V> {
             self.spare = Node::from_raw(node.as_raw().cast::<*mut Entry<K, V>>().read());
             node.as_raw().write(entry);
         }
+        self.prefetch();
         node
     }
 

@@ -1,6 +1,8 @@
 //! What the holder of a shard's lock knows: all that readers do not need.
 
 use crate::moment::Moment;
+use crate::store::ahead::prefetch;
+use crate::store::barrier::Stamp;
 use crate::store::clock::Clock;
 use crate::store::hazard::Guarded;
 use crate::store::policy::Policy;
@@ -24,18 +26,60 @@ pub(super) struct State<K, V> {
 /// What readers may still reach although it was taken out. Entries are borrowed from this, so that none is freed while the
 /// holder of the lock looks at it.
 pub(super) struct Reach<K, V> {
-    /// Removed entries that are not dropped yet.
-    pub(super) garbage: Vec<Node<K, V>>,
+    pub(super) garbage: Garbage<K, V>,
     pub(super) old_tables: Vec<*mut Table<K, V>>,
     pub(super) guarded: Guarded,
     /// How much garbage may lie around before somebody looks again.
     pub(super) collect_at: usize,
 }
 
+/// Removed entries that are not dropped yet.
+pub(super) struct Garbage<K, V> {
+    /// The latest.
+    pub(super) fresh: Vec<Node<K, V>>,
+    /// Those removed before `since`: when a barrier has passed since then, hazards tell who still reads them.
+    pub(super) aging: Vec<Node<K, V>>,
+    pub(super) since: Stamp,
+}
+
+impl<K, V> Garbage<K, V> {
+    fn new() -> Garbage<K, V> {
+        Garbage { fresh: Vec::new(), aging: Vec::new(), since: Stamp::default() }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.aging.len()
+    }
+
+    /// Whether a barrier has passed for all that is aging.
+    pub(super) fn is_ripe(&self) -> bool {
+        self.since.is_passed()
+    }
+
+    /// All that is fresh begins to age; what aged already begins anew.
+    pub(super) fn age(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        if self.aging.is_empty() {
+            std::mem::swap(&mut self.aging, &mut self.fresh);
+        } else {
+            self.aging.append(&mut self.fresh);
+        }
+        self.since = Stamp::now();
+    }
+}
+
 impl<K, V> State<K, V> {
     pub(super) fn new(weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
         State {
-            reach: Reach { garbage: Vec::new(), old_tables: Vec::new(), guarded: Guarded::default(), collect_at: 0 },
+            reach: Reach {
+                garbage: Garbage::new(),
+                old_tables: Vec::new(),
+                guarded: Guarded::default(),
+                collect_at: 0,
+            },
             slab: Slab::new(),
             lines: Lines::new(weighted),
             clock: Clock::new(seed),
@@ -55,6 +99,8 @@ pub(super) struct Lines {
     /// Empty unless the bound is a weight.
     weights: Vec<[u64; WAYS]>,
     weighted: bool,
+    /// No deadline comes before this one.
+    soonest: u32,
 }
 
 /// No deadline.
@@ -82,16 +128,30 @@ fn moment(units: u32) -> Moment {
 
 impl Lines {
     pub(super) fn new(weighted: bool) -> Lines {
-        Lines { weighted, ..Lines::default() }
+        Lines { weighted, soonest: NEVER, ..Lines::default() }
+    }
+
+    /// Asks for what is noted of a bucket.
+    #[inline]
+    pub(super) fn prefetch(&self, bucket: usize) {
+        if let Some(line) = self.deadlines.get(bucket) {
+            prefetch(line);
+        }
     }
 
     pub(super) fn deadline(&self, place: Place) -> Moment {
         self.deadlines.get(place.bucket()).map_or(Moment::NEVER, |line| moment(line[place.slot()]))
     }
 
-    /// Whether any entry ever had one, in this table or a smaller one before it.
-    pub(super) fn have_deadlines(&self) -> bool {
-        !self.deadlines.is_empty()
+    /// Whether any entry may be over at `now`.
+    #[inline]
+    pub(super) fn may_be_due(&self, now: Moment) -> bool {
+        self.soonest <= passed(now)
+    }
+
+    /// Looks anew what the soonest deadline is.
+    pub(super) fn find_soonest(&mut self) {
+        self.soonest = self.deadlines.iter().map(|line| line[SOONEST]).min().unwrap_or(NEVER);
     }
 
     pub(super) fn weight(&self, place: Place) -> u64 {
@@ -115,6 +175,7 @@ impl Lines {
         let line = &mut self.deadlines[place.bucket()];
         line[place.slot()] = deadline;
         line[SOONEST] = line[SOONEST].min(deadline);
+        self.soonest = self.soonest.min(deadline);
     }
 
     /// The slots of a bucket whose deadline has come.
@@ -152,7 +213,12 @@ impl Lines {
     pub(super) fn resized(&self, buckets: usize) -> Lines {
         let deadlines = if self.deadlines.is_empty() { 0 } else { buckets };
         let weights = if self.weighted { buckets } else { 0 };
-        Lines { deadlines: vec![[NEVER; 16]; deadlines], weights: vec![[0; WAYS]; weights], weighted: self.weighted }
+        Lines {
+            deadlines: vec![[NEVER; 16]; deadlines],
+            weights: vec![[0; WAYS]; weights],
+            weighted: self.weighted,
+            soonest: self.soonest,
+        }
     }
 
     /// Takes over what `other` notes of its place.
@@ -174,6 +240,7 @@ impl Lines {
         assert!(self.deadlines.is_empty() || self.deadlines.len() == buckets, "a deadline line for each bucket");
         assert!(!self.weighted || self.weights.len() == buckets, "a weight line for each bucket");
         for (bucket, line) in self.deadlines.iter().enumerate() {
+            assert!(self.soonest <= line[SOONEST], "bucket {bucket} has an earlier deadline than all");
             for slot in 0..WAYS {
                 assert!(line[SOONEST] <= line[slot], "bucket {bucket} has an earlier deadline than its soonest");
                 assert!(line[slot] == NEVER || taken(Place::new(bucket, slot)), "a free slot has a deadline");

@@ -1,27 +1,36 @@
 //! The index of a shard: buckets of fifteen slots, read without a lock, written under one.
+#![allow(unsafe_code, reason = "the read path looks up its bucket without a second check of the bounds")]
 
 use crate::entry::Entry;
 use crate::store::ahead::prefetch;
 use crate::store::slab::Node;
-use crate::store::tags::{Tags, WAYS, gather};
+use crate::store::tags::{Tags, WAYS};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 /// Uses that are counted of an entry, at most.
 pub(super) const MOST_USES: u8 = 3;
 const USES: u8 = 0b11;
 const MAIN: u8 = 0b100;
-/// How far the bit of the main part is from the top of its byte.
-const MAIN_TO_TOP: u32 = 5;
 const HASH_SHIFT: u32 = 3;
+
+/// Where the bits of the main part begin in the marks of a bucket, and those of the last hashes.
+const MAIN_FROM: usize = 2 * WAYS;
+const HASH_FROM: usize = 3 * WAYS;
+const HASH_BITS: usize = 5;
+const HASH: u64 = (1 << HASH_BITS) - 1;
+/// Slots whose hash bits have a word of their own.
+const EARLY: usize = 12;
 
 /// What a search looks at first; two of them share a cache line.
 #[repr(C, align(32))]
 pub(super) struct Head {
     pub(super) tags: Tags,
-    /// A byte for each slot: uses (2 bits), part of the cache (1 bit), and five more bits of the hash. Readers count uses
-    /// here without a lock, so one may be lost or may strike the slot's next entry: it is advice to the policy and
-    /// nothing else.
-    marks: [AtomicU64; 2],
+    /// For each slot two bits of uses, from the lowest bit on; then for each one bit: part of the main queue; then five bits
+    /// of the hash for the last three slots. Readers count uses here without a lock, so one may be lost or may strike the
+    /// slot's next entry: it is advice to the policy and nothing else.
+    marks: AtomicU64,
+    /// Five bits of the hash for each of the first twelve slots.
+    prints: AtomicU64,
 }
 
 /// Where the entries are: the next two lines.
@@ -30,6 +39,26 @@ struct Places<K, V> {
     nodes: [AtomicPtr<Entry<K, V>>; WAYS],
     /// Which slots hold entries whose home is another bucket; written and read under the lock.
     foreign: AtomicU16,
+}
+
+/// One bucket as a search sees it.
+pub(super) struct Bucket<'t, K, V> {
+    pub(super) head: &'t Head,
+    places: &'t Places<K, V>,
+}
+
+impl<K, V> Bucket<'_, K, V> {
+    #[inline(always)]
+    pub(super) fn prefetch_nodes(&self) {
+        prefetch(&self.places.nodes[0]);
+        prefetch(&self.places.nodes[8]);
+    }
+
+    // SeqCst: (2) in the domain's reasoning.
+    #[inline(always)]
+    pub(super) fn node(&self, slot: usize) -> Option<Node<K, V>> {
+        Node::from_raw(self.places.nodes[slot].load(Ordering::SeqCst))
+    }
 }
 
 /// One slot of a table.
@@ -65,39 +94,55 @@ pub(super) struct Table<K, V> {
 
 impl Head {
     fn new() -> Head {
-        Head { tags: Tags::new(), marks: [AtomicU64::new(0), AtomicU64::new(0)] }
+        Head { tags: Tags::new(), marks: AtomicU64::new(0), prints: AtomicU64::new(0) }
     }
 
     /// Counts a use; writes nothing when there is nothing left to count.
     // Relaxed, here and below: see `marks`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn touch(&self, slot: usize) {
-        let half = &self.marks[slot / 8];
-        let shift = slot % 8 * 8;
-        let marks = half.load(Ordering::Relaxed);
-        if (marks >> shift) as u8 & USES < MOST_USES {
-            // Once: if somebody else counts in the same half at this moment, one use is not worth another try.
-            let _ = half.compare_exchange(marks, marks + (1 << shift), Ordering::Relaxed, Ordering::Relaxed);
+        let marks = self.marks.load(Ordering::Relaxed);
+        if (marks >> (2 * slot)) as u8 & USES < MOST_USES {
+            // Once: if somebody else counts in the same bucket at this moment, one use is not worth another try.
+            let more = marks + (1 << (2 * slot));
+            let _ = self.marks.compare_exchange(marks, more, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
+    /// The word with the hash bits of a slot, and where they begin in it.
+    #[inline]
+    fn print_of(&self, slot: usize) -> (&AtomicU64, usize) {
+        match slot.checked_sub(EARLY) {
+            None => (&self.prints, slot * HASH_BITS),
+            Some(late) => (&self.marks, HASH_FROM + late * HASH_BITS),
+        }
+    }
+
+    #[inline]
     pub(super) fn mark(&self, slot: usize) -> Mark {
-        Mark((self.marks[slot / 8].load(Ordering::Relaxed) >> (slot % 8 * 8)) as u8)
+        let marks = self.marks.load(Ordering::Relaxed);
+        let (prints, from) = self.print_of(slot);
+        let hash = prints.load(Ordering::Relaxed) >> from & HASH;
+        let main = marks >> (MAIN_FROM + slot) & 1;
+        Mark((hash << HASH_SHIFT) as u8 | (main << 2) as u8 | (marks >> (2 * slot)) as u8 & USES)
     }
 
     /// Only the holder of the shard's lock does.
+    #[inline]
     pub(super) fn set_mark(&self, slot: usize, mark: Mark) {
-        let half = &self.marks[slot / 8];
-        let shift = slot % 8 * 8;
-        let marks = half.load(Ordering::Relaxed) & !(0xFF << shift) | u64::from(mark.0) << shift;
-        half.store(marks, Ordering::Relaxed);
+        let marks = self.marks.load(Ordering::Relaxed);
+        let others = marks & !(u64::from(USES) << (2 * slot) | 1 << (MAIN_FROM + slot));
+        let main = u64::from(mark.is_main()) << (MAIN_FROM + slot);
+        self.marks.store(others | u64::from(mark.uses()) << (2 * slot) | main, Ordering::Relaxed);
+        let (prints, from) = self.print_of(slot);
+        let others = prints.load(Ordering::Relaxed) & !(HASH << from);
+        prints.store(others | u64::from(mark.0 >> HASH_SHIFT) << from, Ordering::Relaxed);
     }
 
     /// The slots that are marked as of the main part; free slots may be among them.
+    #[inline]
     pub(super) fn main(&self) -> u16 {
-        let low = gather(self.marks[0].load(Ordering::Relaxed) << MAIN_TO_TOP);
-        let high = gather(self.marks[1].load(Ordering::Relaxed) << MAIN_TO_TOP);
-        u16::from(low) | u16::from(high) << 8
+        (self.marks.load(Ordering::Relaxed) >> MAIN_FROM) as u16 & ((1 << WAYS) - 1)
     }
 }
 
@@ -164,6 +209,14 @@ impl<K, V> Table<K, V> {
     pub(super) fn home(&self, hash: u64) -> usize {
         let position = u64::from((hash >> 16) as u32);
         ((position * self.heads.len() as u64) >> 32) as usize
+    }
+
+    /// All that a search for a key looks at first.
+    #[inline(always)]
+    pub(super) fn bucket(&self, hash: u64) -> Bucket<'_, K, V> {
+        let home = self.home(hash);
+        // SAFETY: there are as many of both as `buckets` says, and a home is below that number.
+        unsafe { Bucket { head: self.heads.get_unchecked(home), places: self.places.get_unchecked(home) } }
     }
 
     /// Where an entry goes for which `bucket` has no room.

@@ -121,7 +121,7 @@ impl Seen {
 
 /// The top bits of eight bytes as one byte; the other bits do not matter.
 #[inline]
-pub(super) fn gather(tops: u64) -> u8 {
+fn gather(tops: u64) -> u8 {
     ((tops >> 7 & LOW).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
 }
 

@@ -10,7 +10,7 @@ use crate::store::state::State;
 use crate::store::tags::tag;
 use crate::sync::Ordering;
 
-impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
+impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     /// Exact only while nobody else writes.
     pub(crate) fn validate(&self) {
         let (mut len, mut held) = (0, 0);

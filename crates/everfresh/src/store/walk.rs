@@ -16,7 +16,7 @@ const SLICE: usize = 32;
 /// How many buckets are searched for due entries between two locks.
 const STRETCH: usize = 512;
 
-impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
+impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     /// Asks `judge` about each entry whose noted deadline is at or before `due` ([`Moment::NEVER`]: about all), with no
     /// lock held, and hands those it condemns to `condemned`. An entry may be judged again if its shard grows meanwhile.
     /// Drops what waits for readers to leave.
@@ -34,6 +34,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Store<K, V, S> {
                 let Some(slice) = slice else { break };
                 self.judge(shard, slice, &mut judge, &mut condemned);
             }
+            shard.lock().lines.find_soonest();
             shard.collect_all();
         }
     }
@@ -134,7 +135,7 @@ fn position(hash: u64) -> u64 {
 
 const END: u64 = 1 << 32;
 
-impl<'s, K: Hash + Eq, V, S: BuildHasher> Iter<'s, K, V, S> {
+impl<'s, K: Hash + Eq, V, S: BuildHasher + 'static> Iter<'s, K, V, S> {
     /// Takes all entries that belong to the next bucket; moves on to the next shard after the last.
     fn take_bucket(&mut self) {
         let store = self.store;
@@ -171,7 +172,7 @@ impl<'s, K: Hash + Eq, V, S: BuildHasher> Iter<'s, K, V, S> {
     }
 }
 
-impl<'s, K: Hash + Eq, V, S: BuildHasher> Iterator for Iter<'s, K, V, S> {
+impl<'s, K: Hash + Eq, V, S: BuildHasher + 'static> Iterator for Iter<'s, K, V, S> {
     type Item = Ref<'s, K, V>;
 
     fn next(&mut self) -> Option<Ref<'s, K, V>> {

@@ -2,6 +2,7 @@
 
 use crate::entry::Entry;
 use crate::moment::Moment;
+use crate::store::ahead::prefetch;
 use crate::store::guard::{Departures, PushedOut, Removed};
 use crate::store::hazard::Hazard;
 use crate::store::policy::Need;
@@ -74,13 +75,33 @@ pub(super) struct Evicted<K, V> {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Asks for the memory that an insertion is going to need.
+    /// Asks for the memory that an insertion is going to need of the key's own bucket.
     #[inline]
-    pub(super) fn prepare(&self, state: &mut State<K, V>, hash: u64) {
+    pub(super) fn prepare(&self, state: &State<K, V>, hash: u64) {
         if let Some(table) = self.table(&state.reach) {
             let home = table.home(hash);
-            table.prefetch(home);
-            state.other = state.policy.prefetch(&mut state.clock, table, home);
+            state.policy.prefetch(home);
+            state.lines.prefetch(home);
+        }
+    }
+
+    /// As far as that can be done without the lock.
+    #[inline]
+    pub(super) fn prepare_unlocked(&self, hash: u64) {
+        prefetch(&self.state);
+        if let Some(table) = self.current() {
+            table.prefetch(table.home(hash));
+        }
+    }
+
+    /// Chooses the bucket that the next insertion looks at besides its own, and asks for it.
+    #[inline]
+    pub(super) fn choose_other(&self, state: &mut State<K, V>) {
+        if let Some(table) = self.table(&state.reach) {
+            state.other = state.clock.below(table.buckets());
+            table.prefetch(state.other);
+            state.policy.prefetch(state.other);
+            state.lines.prefetch(state.other);
         }
     }
 
@@ -209,7 +230,7 @@ impl<K, V> Shard<K, V> {
         let table = self.table(&state.reach)?;
         let need = Need { home: own, other, spared, len: state.len };
         let place = state.policy.victim(&mut state.clock, table, need)?;
-        state.other = state.clock.below(table.buckets());
+        self.choose_other(state);
         self.put_out(state, place, PushedOut::Evicted, hash_of)
     }
 
@@ -240,7 +261,7 @@ impl<K, V> Shard<K, V> {
         spared: Option<Place>,
         now: Moment,
     ) -> Option<Place> {
-        if !state.lines.have_deadlines() {
+        if !state.lines.may_be_due(now) {
             return None;
         }
         let table = self.table(&state.reach)?;
@@ -309,9 +330,14 @@ impl<K, V> Shard<K, V> {
         evicted: Evicted<K, V>,
         gone: &mut Departures<'s, K, V>,
     ) -> u64 {
-        let removed =
-            if gone.len() < FEW { self.hand_out(state, evicted.node) } else { Removed::new(evicted.node, None, self) };
-        gone.push(removed, evicted.why);
+        if !gone.are_wanted() {
+            self.discard(state, evicted.node);
+            gone.count(evicted.why);
+            return evicted.cost;
+        }
+        let few = gone.seen.len() < FEW;
+        let removed = if few { self.hand_out(state, evicted.node) } else { Removed::new(evicted.node, None, self) };
+        gone.seen.push((removed, evicted.why));
         evicted.cost
     }
 }

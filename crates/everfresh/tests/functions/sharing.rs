@@ -166,7 +166,7 @@ fn a_validate_that_panics_reaches_its_caller_and_removes_nothing() {
     }
     assert_eq!((*number(), *number()), (7, 7));
     PANICS.store(true, Ordering::SeqCst);
-    assert!(std::panic::catch_unwind(|| number()).is_err());
+    assert!(std::panic::catch_unwind(number).is_err());
     PANICS.store(false, Ordering::SeqCst);
     assert_eq!((*number(), number::stats().loads.stored), (7, 1));
 }

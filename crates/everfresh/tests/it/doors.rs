@@ -8,7 +8,7 @@ use everfresh::{
     Workers,
 };
 
-use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once, within_a_minute};
+use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 
 type Change = fn(Builder<u32, u64>) -> Builder<u32, u64>;
 
@@ -479,4 +479,31 @@ fn r7_a_refresh_handle_can_be_awaited() {
     hand.run();
     assert!(matches!(poll_once(waiting.as_mut()), std::task::Poll::Ready(Some(Ending::Stored))));
     assert_eq!(cache.get(&1), Some(5));
+}
+
+#[test]
+fn settling_waits_for_all_that_runs_behind_and_ends_nothing() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(100).build().unwrap();
+        cache.settle();
+        for round in 0..50 {
+            let gate = Gate::default();
+            for key in 0..4 {
+                let gate = gate.clone();
+                let load = move || {
+                    gate.pass();
+                    round
+                };
+                assert_eq!(cache.refresh_with(&key, load).status(), RefreshStatus::Started);
+            }
+            let settled = {
+                let cache = cache.clone();
+                std::thread::spawn(move || cache.settle())
+            };
+            assert!(!settled.is_finished());
+            gate.open();
+            settled.join().unwrap();
+            assert!((0..4).all(|key| cache.get(&key) == Some(round)));
+        }
+    });
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 
 use everfresh::{BoxError, Cache, Ending, LevelFuture, Lifetime, Loaded, ManualClock, Outcome, SecondLevel, Traits};
 
@@ -53,12 +55,21 @@ impl SecondLevel<u32, u64> for Fake {
         self.answer(format!("get {key}"), |held| held.get(key).cloned())
     }
 
-    fn put<'a>(&'a self, key: &'a u32, loaded: &'a Loaded<u64>) -> LevelFuture<'a, ()> {
+    fn put<'a>(&'a self, key: &'a u32, loaded: &'a Loaded<u64>, _begun_ago: Duration) -> LevelFuture<'a, ()> {
         self.answer(format!("put {key}"), |held| drop(held.insert(*key, loaded.clone())))
     }
 
     fn remove<'a>(&'a self, key: &'a u32) -> LevelFuture<'a, ()> {
         self.answer(format!("remove {key}"), |held| drop(held.remove(key)))
+    }
+
+    fn remove_tag<'a>(&'a self, tag: &'a str) -> LevelFuture<'a, ()> {
+        let bears = |loaded: &Loaded<u64>| loaded.traits().own_tags().iter().any(|other| &**other == tag);
+        self.answer(format!("remove tag {tag}"), |held| held.retain(|_, loaded| !bears(loaded)))
+    }
+
+    fn clear(&self) -> LevelFuture<'_, ()> {
+        self.answer("clear".to_owned(), HashMap::clear)
     }
 }
 
@@ -117,11 +128,17 @@ fn s1_one_flight_asks_the_second_level_once_for_all() {
                 self.0.get(key).await
             })
         }
-        fn put<'a>(&'a self, key: &'a u32, loaded: &'a Loaded<u64>) -> LevelFuture<'a, ()> {
-            self.0.put(key, loaded)
+        fn put<'a>(&'a self, key: &'a u32, loaded: &'a Loaded<u64>, begun_ago: Duration) -> LevelFuture<'a, ()> {
+            self.0.put(key, loaded, begun_ago)
         }
         fn remove<'a>(&'a self, key: &'a u32) -> LevelFuture<'a, ()> {
             self.0.remove(key)
+        }
+        fn remove_tag<'a>(&'a self, tag: &'a str) -> LevelFuture<'a, ()> {
+            self.0.remove_tag(tag)
+        }
+        fn clear(&self) -> LevelFuture<'_, ()> {
+            self.0.clear()
         }
     }
     let gate = Arc::new(tokio::sync::Notify::new());
@@ -204,4 +221,298 @@ fn s1_a_value_from_the_second_level_keeps_its_tags_and_token() {
     cache.insert_with(2, 2, Traits::new().tag("tag"));
     cache.invalidate_tag("tag");
     assert_eq!((cache.peek(&1), cache.peek(&2)), (Some(6), None), "the new value bears no tag");
+}
+
+/// Its name, how it is done, and what it comes to beneath.
+type Strike = (&'static str, fn(&Cache<u32, u64>), &'static str);
+
+/// All ways to make a key unservable, or stale, with what the second level is told of it. Key 1 bears the tag "tag".
+fn strikes() -> [Strike; 9] {
+    [
+        ("remove", |cache| assert!(cache.remove(&1).is_none_or(|old| old == 7)), "remove 1"),
+        ("invalidate", |cache| cache.invalidate(&1), "remove 1"),
+        ("invalidate_tag", |cache| cache.invalidate_tag("tag"), "remove tag tag"),
+        ("invalidate_matching", |cache| cache.invalidate_matching(|key, _| *key == 1), "clear"),
+        ("clear", |cache| cache.clear(), "clear"),
+        ("expire", |cache| cache.expire(&1), "remove 1"),
+        ("expire_tag", |cache| cache.expire_tag("tag"), "remove tag tag"),
+        ("expire_matching", |cache| cache.expire_matching(|key, _| *key == 1), "clear"),
+        ("expire_all", |cache| cache.expire_all(), "clear"),
+    ]
+}
+
+/// Seven, under a tag.
+fn seven() -> Loaded<u64> {
+    Loaded::new(7).tag("tag")
+}
+
+/// Pushes key 1 out.
+fn evict(cache: &Cache<u32, u64>) {
+    (10..12).for_each(|key| cache.insert(key, 0));
+    assert_eq!(cache.peek(&1), None);
+}
+
+#[test]
+fn i1_a_miss_right_after_an_invalidation_does_not_read_the_old_value_from_the_second_level() {
+    for (name, strike, told) in strikes() {
+        for before in [false, true] {
+            let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+            let cache = cache(&fake, &clock, &hand);
+            assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+            // Whether it is struck when it is here, or when it has been pushed out.
+            if before {
+                evict(&cache);
+            }
+            strike(&cache);
+            if !before {
+                evict(&cache);
+            }
+            let answer = cache.lookup(&1).load(|| 8_u64).unwrap();
+            assert_eq!((answer.value, answer.outcome), (8, Outcome::Loaded), "{name}: nothing was told yet");
+            hand.run();
+            assert!(fake.asked().contains(&told.to_owned()), "{name}");
+            assert!(fake.0.held.lock().unwrap().get(&1).is_none_or(|held| *held.value() == 8), "{name}");
+            evict(&cache);
+            assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8, "{name}: nor afterwards");
+        }
+    }
+}
+
+#[test]
+fn i1_what_was_inserted_is_not_followed_by_the_older_value_of_the_second_level() {
+    for runs in [false, true] {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+        cache.insert(1, 9);
+        if runs {
+            hand.run();
+            assert!(!fake.holds(1));
+        }
+        evict(&cache);
+        assert_eq!(cache.get_or_load(&1, || 10_u64).unwrap(), 10, "7 is older than what was inserted");
+    }
+}
+
+#[test]
+fn i1_what_was_overtaken_while_it_was_loaded_does_not_come_back_from_the_second_level() {
+    for (name, strike, _) in strikes() {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let mut caller = Box::pin(cache.get_or_load_async(&1, move || async move {
+            opened.notified().await;
+            seven()
+        }));
+        assert!(poll_once(caller.as_mut()).is_pending());
+        strike(&cache);
+        hand.run();
+        gate.notify_one();
+        assert!(matches!(poll_once(caller.as_mut()), Poll::Ready(Ok(7))), "{name}: who waited gets it");
+        drop(caller);
+        hand.run();
+        evict(&cache);
+        assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8, "{name}");
+    }
+}
+
+/// A second level of which each `put` and `remove` waits to be let through; what is put there is there once it was let through.
+#[derive(Clone, Default)]
+struct Slow {
+    fake: Fake,
+    puts: Arc<tokio::sync::Notify>,
+}
+
+impl SecondLevel<u32, u64> for Slow {
+    fn get<'a>(&'a self, key: &'a u32) -> LevelFuture<'a, Option<Loaded<u64>>> {
+        self.fake.get(key)
+    }
+    fn put<'a>(&'a self, key: &'a u32, loaded: &'a Loaded<u64>, begun_ago: Duration) -> LevelFuture<'a, ()> {
+        Box::pin(async move {
+            self.puts.notified().await;
+            self.fake.put(key, loaded, begun_ago).await
+        })
+    }
+    fn remove<'a>(&'a self, key: &'a u32) -> LevelFuture<'a, ()> {
+        self.fake.remove(key)
+    }
+    fn remove_tag<'a>(&'a self, tag: &'a str) -> LevelFuture<'a, ()> {
+        self.fake.remove_tag(tag)
+    }
+    fn clear(&self) -> LevelFuture<'_, ()> {
+        self.fake.clear()
+    }
+}
+
+#[test]
+fn i1_what_was_on_its_way_to_the_second_level_when_it_was_struck_does_not_stay_there() {
+    for (name, strike, _) in strikes() {
+        for dropped in [false, true] {
+            let (clock, hand, slow) = (ManualClock::new(), Hand::default(), Slow::default());
+            let cache: Cache<u32, u64> = Cache::builder()
+                .capacity(2)
+                .eviction(everfresh::Eviction::Lru)
+                .second_level(slow.clone())
+                .clock(clock)
+                .spawner(hand.clone())
+                .build()
+                .unwrap();
+            let mut caller = Box::pin(cache.get_or_load_async(&1, || async { seven() }));
+            assert!(poll_once(caller.as_mut()).is_pending());
+            assert_eq!(cache.peek(&1), Some(7), "{name}: it is here, and on its way there");
+            strike(&cache);
+            hand.run();
+            if dropped {
+                drop(caller);
+            } else {
+                slow.puts.notify_one();
+                assert!(matches!(poll_once(caller.as_mut()), Poll::Ready(Ok(7))), "{name}");
+                assert!(slow.fake.holds(1), "{name}: the late one came last");
+            }
+            evict(&cache);
+            slow.puts.notify_one();
+            assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8, "{name}: it is not asked before it has forgotten");
+            hand.run();
+            assert!(slow.fake.0.held.lock().unwrap().get(&1).is_none_or(|held| *held.value() == 8), "{name}");
+        }
+    }
+}
+
+#[test]
+fn i1_a_second_level_that_could_not_be_told_is_told_again_before_it_is_asked() {
+    for (name, strike, told) in strikes() {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+        evict(&cache);
+        hand.run();
+        fake.asked();
+        fake.0.fails.store(true, Ordering::SeqCst);
+        strike(&cache);
+        hand.run();
+        assert_eq!(fake.asked(), [told], "{name}");
+        assert_eq!(cache.stats().level_failures, 1, "{name}");
+        fake.0.fails.store(false, Ordering::SeqCst);
+        let answer = cache.lookup(&1).load(|| 8_u64).unwrap();
+        assert_eq!((answer.value, answer.outcome), (8, Outcome::Loaded), "{name}: it still holds the old one");
+        hand.run();
+        assert!(fake.asked().contains(&told.to_owned()), "{name}: told again");
+        evict(&cache);
+        hand.run();
+        cache.get_or_load(&1, || 9_u64).unwrap();
+        assert!(fake.asked().contains(&"get 1".to_owned()), "{name}: it may be asked again");
+    }
+}
+
+#[test]
+fn i1_what_a_failed_put_leaves_in_the_second_level_is_not_served() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let cache = cache(&fake, &clock, &hand);
+    assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+    clock.advance(10 * SECOND);
+    fake.0.fails.store(true, Ordering::SeqCst);
+    assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 7);
+    hand.run();
+    assert_eq!(cache.get(&1), Some(8), "refreshed here, and there the old one is left");
+    fake.0.fails.store(false, Ordering::SeqCst);
+    evict(&cache);
+    assert_eq!(cache.get_or_load(&1, || 9_u64).unwrap(), 9);
+}
+
+#[test]
+fn i2_a_cleared_cache_is_not_filled_again_from_its_second_level() {
+    for (name, strike, _) in strikes().into_iter().filter(|(.., told)| *told != "remove 1") {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+        assert_eq!(cache.get_or_load(&2, || 2_u64).unwrap(), 2);
+        strike(&cache);
+        hand.run();
+        assert!(!fake.holds(1), "after {name}");
+        assert_eq!(fake.holds(2), name.ends_with("_tag"), "after {name}");
+        evict(&cache);
+        assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8, "after {name}");
+        assert_eq!(
+            cache.get_or_load(&2, || 3_u64).unwrap(),
+            if name.ends_with("_tag") { 2 } else { 3 },
+            "after {name}"
+        );
+    }
+}
+
+#[test]
+fn i2_while_a_tag_is_owed_to_the_second_level_others_are_asked_for_and_what_bears_it_is_not_taken() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let fake = Fake::with(1, Loaded::new(7).tag("tag"));
+    fake.0.held.lock().unwrap().insert(2, Loaded::new(2).tag("other"));
+    let cache = cache(&fake, &clock, &hand);
+    cache.invalidate_tag("tag");
+    assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8);
+    assert_eq!(cache.lookup(&2).load(|| 3_u64).unwrap().outcome, Outcome::SecondLevel);
+}
+
+#[test]
+fn m3_many_strikes_at_once_are_told_one_by_one_or_as_one() {
+    for (many, told) in [(1_000_u32, 1_000), (100_000, 1)] {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        (0..many).for_each(|key| cache.invalidate(&key));
+        (0..many.min(1_000)).for_each(|key| cache.invalidate(&key));
+        hand.run();
+        let asked = fake.asked();
+        assert!(asked.len() >= told && asked.len() <= many as usize / 2 + 500 + 1, "{} calls", asked.len());
+        assert_eq!(asked.iter().filter(|asked| *asked == "clear").count(), usize::from(many > 1_000));
+        cache.get_or_load(&7, || 1_u64).unwrap();
+        assert_eq!(fake.asked(), ["get 7", "put 7"], "all is told, and nothing is owed");
+    }
+}
+
+#[test]
+fn l7_what_store_if_rejects_is_not_given_to_the_second_level() {
+    let fake = Fake::default();
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(10).store_if(|value| *value != 7).second_level(fake.clone()).build().unwrap();
+    assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+    assert!(!fake.holds(1), "rejected values are never stored, there neither");
+    assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8);
+    assert!(fake.holds(1));
+}
+
+#[test]
+fn t5_what_is_put_there_says_how_long_it_lives() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let cache = cache(&fake, &clock, &hand);
+    cache.get_or_load(&1, seven).unwrap();
+    cache.get_or_load(&2, || Loaded::new(2).lifetime(Lifetime::ttl(SECOND)).token("two")).unwrap();
+    let held = fake.0.held.lock().unwrap();
+    let traits = |key: u32| held[&key].traits().clone();
+    assert_eq!(traits(1).own_lifetime().unwrap().time_to_live(), Some(10 * SECOND), "the cache's");
+    assert_eq!(traits(2).own_lifetime(), Some(Lifetime::ttl(SECOND)), "its own");
+    assert_eq!((traits(2).own_token().map(|token| &**token), traits(2).own_weight()), (Some("two"), None));
+    let (value, _) = Loaded::with_traits(*held[&1].value(), traits(1)).into_parts();
+    assert_eq!(value, 7);
+}
+
+#[test]
+fn s1_many_ask_the_second_level_before_the_loader_and_tell_it_afterwards() {
+    for bounded in [false, true] {
+        let fake = Fake::with(1, seven());
+        let builder = Cache::builder().capacity(10).second_level(fake.clone());
+        let builder = if bounded { builder.load_timeout(MINUTE) } else { builder };
+        let cache = builder.build().unwrap();
+        let found = cache.get_many_or_load([1, 2, 3], |keys| {
+            assert_eq!(keys, [2, 3]);
+            Ok::<_, &str>([(2, 20)])
+        });
+        let found = found.unwrap();
+        assert_eq!((found.len(), found[&1], found[&2]), (2, 7, 20));
+        cache.settle();
+        assert_eq!(fake.asked(), ["get 1", "get 2", "get 3", "put 2", "remove 3"]);
+        let stats = cache.stats();
+        assert_eq!((stats.second_level, stats.loaded, stats.loads.stored, stats.loads.absent), (1, 1, 2, 1));
+        cache.clear();
+        cache.settle();
+        assert!(!fake.holds(1) && !fake.holds(2));
+    }
 }

@@ -1,13 +1,14 @@
 //! Many keys in one lookup: one call of the loader for all that is missing, one behind for all that is stale.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use everfresh::{Cache, Lifetime, LoadError, ManualClock, RefreshStatus};
+use everfresh::{Builder, Cache, Ending, Lifetime, LoadError, ManualClock, Outcome, RefreshStatus};
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
-use crate::support::{Log, Told, ends};
+use crate::support::{Dropping, Log, Told, ends};
 
 /// What the loader was asked for, call by call.
 #[derive(Clone, Default)]
@@ -316,4 +317,281 @@ fn l7_store_if_weights_and_bounds_hold_for_many() {
     assert_eq!(found.len(), 3, "all reach their caller");
     assert_eq!((cache.peek(&1), cache.peek(&2), cache.peek(&3)), (None, None, Some(50)));
     assert_eq!((cache.stats().not_stored.rejected, cache.stats().not_stored.too_heavy), (1, 1));
+}
+
+#[test]
+fn l3_a_call_that_panics_or_is_dropped_frees_all_its_keys() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache = cache(&clock, &hand);
+    let log = Log::of(&cache);
+    let panicking = || cache.get_many_or_load([1, 2], |_| -> Result<Values, &str> { panic!("told to") });
+    assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
+    let mut dropped =
+        Box::pin(cache.get_many_or_load_async([1, 2], |_| std::future::pending::<Result<Values, &str>>()));
+    assert!(poll_once(dropped.as_mut()).is_pending());
+    let mut waiter = Box::pin(cache.get_many_or_load_async([2], |_| async { Ok::<_, &str>([(2, 7)]) }));
+    assert!(poll_once(waiter.as_mut()).is_pending(), "somebody loads it");
+    drop(dropped);
+    assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(found)) if found[&2] == 7), "it leads next");
+    assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8);
+    let loads = cache.stats().loads;
+    assert_eq!((loads.panicked, loads.abandoned, loads.stored), (2, 2, 2), "every load has an end");
+    assert_eq!((log.count(&Told::Load(Ending::Panicked)), log.count(&Told::Load(Ending::Abandoned))), (2, 2));
+}
+
+#[test]
+fn l3_a_panic_of_the_weigher_leaves_no_key_of_a_call_behind() {
+    let cache: Cache<u32, u64> = Cache::builder()
+        .weight_capacity(10)
+        .weigher(|_, value| if *value == 3 { panic!("told to") } else { 1 })
+        .build()
+        .unwrap();
+    let load = || cache.get_many_or_load([1, 2, 3, 4], |_| Ok::<_, &str>([(1, 1), (2, 2), (3, 3), (4, 4)]));
+    assert!(catch_unwind(AssertUnwindSafe(load)).is_err());
+    assert_eq!((ends(cache.stats().loads), cache.stats().loads.panicked), (4, 2), "3, and 4 which came after it");
+    let found =
+        cache.get_many_or_load([1, 2, 3, 4], |keys| Ok::<Values, &str>(keys.into_iter().map(|key| (key, 9)).collect()));
+    assert_eq!(sorted(found.unwrap()), [(1, 1), (2, 2), (3, 9), (4, 9)]);
+}
+
+#[test]
+fn l5_a_key_that_others_load_in_vain_falls_back_like_any_other() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache = cache(&clock, &hand);
+    cache.insert(1, 1);
+    clock.advance(30 * SECOND);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut other = Box::pin(cache.lookup(&1).load_async(move || async move {
+        opened.notified().await;
+        Err::<u64, _>("bad")
+    }));
+    assert!(poll_once(other.as_mut()).is_pending());
+    let mut many = Box::pin(cache.get_many_or_load_async([1, 2], |keys: Vec<u32>| async move {
+        assert_eq!(keys, [2], "somebody else loads the other");
+        Ok::<_, &str>([(2, 20)])
+    }));
+    assert!(poll_once(many.as_mut()).is_pending());
+    gate.notify_one();
+    assert!(poll_once(other.as_mut()).is_ready());
+    let Poll::Ready(found) = poll_once(many.as_mut()) else { panic!("it waits on") };
+    assert_eq!(sorted(found.expect("the old value may be served after a failure")), [(1, 1), (2, 20)]);
+    assert_eq!(cache.stats().fallback, 2);
+    // And one that nobody holds anything of is an error, after all others were seen to.
+    let mut failing = Box::pin(cache.get_many_or_load_async([3], |_| async {
+        tokio::task::yield_now().await;
+        Err::<Values, _>("bad")
+    }));
+    assert!(poll_once(failing.as_mut()).is_pending());
+    let mut many = Box::pin(cache.get_many_or_load_async([3, 4], |_| async { Ok::<_, &str>([(4, 40)]) }));
+    assert!(poll_once(many.as_mut()).is_pending());
+    assert!(poll_once(failing.as_mut()).is_ready());
+    assert!(matches!(poll_once(many.as_mut()), Poll::Ready(Err(error)) if error.load_error() == Some(&"bad")));
+    assert_eq!(cache.get(&4), Some(40));
+    let stats = cache.stats();
+    assert_eq!((stats.failed, stats.lookups()), (2, 1 + 2 + 1 + 2 + 1));
+}
+
+#[test]
+fn l5_wait_at_most_bounds_the_whole_call_and_not_each_key_anew() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .wait_at_most(10 * SECOND)
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let hung = |key: u32| {
+        let cache = cache.clone();
+        let mut load = Box::pin(async move { cache.get_or_load_async(&key, std::future::pending::<u64>).await });
+        assert!(poll_once(load.as_mut()).is_pending());
+        load
+    };
+    let _others = [hung(1), hung(2)];
+    let mut many =
+        Box::pin(cache.get_many_or_load_async([1, 2, 3], |_| std::future::pending::<Result<Values, &str>>()));
+    assert!(poll_once(many.as_mut()).is_pending());
+    hand.run();
+    clock.advance(9 * SECOND);
+    assert!(poll_once(many.as_mut()).is_pending());
+    clock.advance(SECOND);
+    let Poll::Ready(got) = poll_once(many.as_mut()) else { panic!("ten seconds are over") };
+    assert!(matches!(got, Err(LoadError::Cache(error)) if error.is_timeout()));
+    assert_eq!(cache.stats().failed, 3);
+}
+
+#[test]
+fn l4_l5_l6_bounds_on_time_hold_for_the_caller_who_asks_for_many() {
+    // Which bound, whether there is an old value of key 1, after how long the caller is free, and with what.
+    type Bound = fn(Builder<u32, u64>) -> Builder<u32, u64>;
+    let bounds: [(&str, Bound, u32); 3] = [
+        ("wait_at_most", |it| it.wait_at_most(5 * SECOND), 5),
+        ("load_timeout", |it| it.load_timeout(7 * SECOND), 7),
+        ("soft_timeout", |it| it.soft_timeout(3 * SECOND), 3),
+    ];
+    for (name, bound, seconds) in bounds {
+        for ends_later in [false, true] {
+            let (clock, hand) = (ManualClock::new(), Hand::default());
+            let builder = Cache::builder()
+                .capacity(100)
+                .lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(10 * MINUTE))
+                .clock(clock.clone())
+                .spawner(hand.clone());
+            let cache = bound(builder).build().unwrap();
+            cache.insert(1, 1);
+            clock.advance(20 * SECOND);
+            let gate = Arc::new(tokio::sync::Notify::new());
+            let opened = Arc::clone(&gate);
+            let keys = if name == "soft_timeout" { vec![1] } else { vec![1, 2] };
+            let mut many = Box::pin(cache.get_many_or_load_async(keys, move |keys: Vec<u32>| {
+                let opened = Arc::clone(&opened);
+                async move {
+                    opened.notified().await;
+                    Ok::<Values, &str>(keys.into_iter().map(|key| (key, 2)).collect())
+                }
+            }));
+            assert!(poll_once(many.as_mut()).is_pending());
+            hand.run();
+            clock.advance((seconds - 1) * SECOND);
+            assert!(poll_once(many.as_mut()).is_pending(), "{name}");
+            clock.advance(SECOND);
+            let Poll::Ready(got) = poll_once(many.as_mut()) else { panic!("{name} does not bound the caller") };
+            match name {
+                "soft_timeout" => assert_eq!(got.unwrap()[&1], 1, "the old one"),
+                _ => assert!(matches!(got, Err(LoadError::Cache(error)) if error.is_timeout()), "{name}: key 2"),
+            }
+            assert_eq!(cache.stats().fallback, 1, "{name}");
+            drop(many);
+            if ends_later {
+                gate.notify_one();
+                hand.run();
+                let stored = if name == "load_timeout" { None } else { Some(2) };
+                assert_eq!(cache.lookup(&1).peek().map(|answer| answer.value), stored.or(Some(1)), "{name}");
+            } else {
+                hand.drop_all();
+            }
+            let loads = cache.stats().loads;
+            assert_eq!(ends(loads), if name == "soft_timeout" { 1 } else { 2 }, "{name}: {loads:?}");
+            assert_eq!(cache.close(std::time::Duration::ZERO), 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn l4_many_that_block_are_loaded_on_a_worker_when_their_time_is_bounded() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(100).load_timeout(MINUTE).build().unwrap();
+        let here = std::thread::current().id();
+        let found = cache.get_many_or_load([1, 2], move |keys| {
+            assert_ne!(std::thread::current().id(), here);
+            Ok::<Values, &str>(keys.into_iter().map(|key| (key, 5)).collect())
+        });
+        assert_eq!(sorted(found.unwrap()), [(1, 5), (2, 5)]);
+        assert_eq!((cache.stats().loaded, cache.stats().loads.stored), (2, 2));
+        let error = cache.get_many_or_load([3], |_| Err::<Values, _>("bad")).unwrap_err();
+        assert_eq!(error.load_error(), Some(&"bad"));
+        let error = cache.get_many_or_load([3], |_| -> Result<Values, &str> { panic!("told to") }).unwrap_err();
+        assert!(matches!(error, LoadError::Cache(error) if error.is_panic()));
+    });
+    let refusing = Hand::default();
+    refusing.refuse(true);
+    for cache in [
+        Cache::builder().capacity(100).load_timeout(MINUTE).spawner(refusing).build().unwrap(),
+        Cache::builder().capacity(100).load_timeout(MINUTE).spawner(Dropping).build().unwrap(),
+    ] {
+        let cache: Cache<u32, u64> = cache;
+        let error = cache.get_many_or_load([1, 2], |_| Ok::<Values, &str>(vec![])).unwrap_err();
+        assert!(!matches!(error, LoadError::Load(_)) && !error.is_absent(), "{error}");
+        assert_eq!((cache.stats().failed, cache.stats().loads.panicked), (2, 0));
+    }
+}
+
+#[test]
+fn l7_what_is_remembered_of_a_key_holds_for_many_too() {
+    let (clock, hand, asked) = (ManualClock::new(), Hand::default(), Asked::default());
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(100).negative_ttl(10 * SECOND).clock(clock.clone()).spawner(hand).build().unwrap();
+    assert!(cache.get_or_load(&1, || None::<u64>).unwrap_err().is_absent());
+    let found = cache.get_many_or_load([1, 2], tenfold(&asked)).unwrap();
+    assert_eq!(sorted(found), [(2, 20)], "its absence is known");
+    assert!(cache.get_or_load(&3, || Err::<u64, _>("bad")).is_err());
+    let error = cache.get_many_or_load([3, 4], tenfold(&asked)).unwrap_err();
+    assert_eq!(error.load_error(), Some(&"bad"));
+    assert_eq!(asked.take(), [vec![2], vec![4]]);
+    assert_eq!((cache.stats().negative, cache.get(&4)), (2, Some(40)));
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.get_many_or_load([1, 3], tenfold(&asked)).unwrap().len(), 2);
+    assert_eq!(asked.take(), [vec![1, 3]]);
+    // And what a call for many learnt is remembered.
+    assert!(cache.get_many_or_load([5], |_| Ok::<Values, &str>(vec![])).unwrap().is_empty());
+    assert!(cache.get_or_load(&5, || 5_u64).unwrap_err().is_absent());
+}
+
+#[test]
+fn l8_a_call_that_asks_for_one_of_its_own_keys_is_told() {
+    within_a_minute(|| {
+        for bounded in [false, true] {
+            let builder = Cache::builder().capacity(100);
+            let builder = if bounded { builder.load_timeout(MINUTE) } else { builder };
+            let cache: Cache<u32, u64> = builder.build().unwrap();
+            let inner = cache.clone();
+            let found = cache.get_many_or_load([1, 2], move |keys| {
+                assert!(inner.get_or_load(&keys[0], || 0_u64).unwrap_err().is_recursive());
+                let error = inner.get_many_or_load([keys[1], 3], |_| Ok::<_, &str>([(3, 3)])).unwrap_err();
+                assert!(matches!(error, LoadError::Cache(error) if error.is_recursive()));
+                Ok::<Values, &str>(keys.into_iter().map(|key| (key, 5)).collect())
+            });
+            assert_eq!(sorted(found.unwrap()), [(1, 5), (2, 5)]);
+            assert_eq!(cache.get(&3), Some(3), "what it may ask for it gets");
+        }
+    });
+}
+
+#[test]
+fn o2_a_fallback_served_in_a_pause_is_counted_as_backing_off_by_one_and_by_many() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache = cache(&clock, &hand);
+    (1..=2).for_each(|key| cache.insert(key, 1));
+    clock.advance(30 * SECOND);
+    assert_eq!(cache.get_many_or_load([1, 2], |_| Err::<Values, _>("bad")).unwrap().len(), 2);
+    assert_eq!(cache.stats().refreshes_skipped.backing_off, 0, "these were tried");
+    let found = cache.get_many_or_load([1, 2], |_| -> Result<Values, &str> { panic!("the keys are left alone") });
+    assert_eq!(found.unwrap().len(), 2);
+    let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
+    assert_eq!((answer.outcome, answer.refresh), (Outcome::Fallback, RefreshStatus::BackingOff));
+    assert_eq!((cache.stats().fallback, cache.stats().refreshes_skipped.backing_off), (5, 3));
+}
+
+#[test]
+fn r6_many_are_refreshed_ahead_too() {
+    let (clock, hand, asked) = (ManualClock::new(), Hand::default(), Asked::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .lifetime(Lifetime::ttl(10 * SECOND))
+        .refresh_ahead(0.5)
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(5 * SECOND);
+    assert_eq!(cache.get_many_or_load([1], tenfold(&asked)).unwrap()[&1], 1);
+    hand.run();
+    assert_eq!((cache.get(&1), cache.stats().hits, asked.take()), (Some(10), 2, vec![vec![1]]));
+}
+
+#[test]
+fn r2_a_refresh_of_many_that_no_worker_takes_was_not_started() {
+    let (clock, hand, asked) = (ManualClock::new(), Hand::default(), Asked::default());
+    let cache = cache(&clock, &hand);
+    let log = Log::of(&cache);
+    (1..=2).for_each(|key| cache.insert(key, 1));
+    clock.advance(10 * SECOND);
+    hand.refuse(true);
+    assert_eq!(cache.get_many_or_load([1, 2], tenfold(&asked)).unwrap().len(), 2);
+    let stats = cache.stats();
+    assert_eq!((stats.refreshes_started, stats.refreshes_skipped.unavailable, ends(stats.refreshes)), (0, 2, 0));
+    assert_eq!(log.count(&Told::Lookup(Outcome::Stale, RefreshStatus::Unavailable)), 2);
+    assert_eq!((log.count(&Told::RefreshStarted), log.count(&Told::Unavailable)), (0, 1));
 }

@@ -411,9 +411,8 @@ impl Run {
                 let matches = |key: Key| (key % 2 == 1) == *odd;
                 self.reclaim();
                 self.cache.expire_matching(|key, _| matches(*key));
-                let there: Vec<Key> = self.model.held.keys().copied().filter(|key| matches(*key)).collect();
                 self.model.expire(|key, _| matches(key));
-                let struck = |flight: &&mut Flight| flight.in_table && there.contains(&flight.key);
+                let struck = |flight: &&mut Flight| flight.in_table;
                 self.model.flights.iter_mut().filter(struck).for_each(|flight| flight.expired = true);
             }
             Op::ExpireAll => {

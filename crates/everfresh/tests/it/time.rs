@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use everfresh::{Cache, Clock, Lifetime, Loaded, ManualClock, Outcome, Traits};
+use everfresh::{Cache, Clock, Event, Lifetime, Loaded, ManualClock, Outcome, RefreshStatus, Traits};
 
-use crate::kit::{MINUTE, SECOND};
+use crate::kit::{Count, Hand, MINUTE, SECOND};
 
 const NANO: Duration = Duration::from_nanos(1);
 
@@ -188,4 +188,93 @@ fn t6_on_the_systems_clock_a_value_ends_too() {
         std::hint::spin_loop();
     }
     assert!(began.elapsed() >= Duration::from_millis(29), "it ended after {:?}", began.elapsed());
+}
+
+#[test]
+fn t5_a_seed_decides_every_chance() {
+    let ends = |seed: Option<u64>| {
+        let clock = ManualClock::new();
+        let builder = Cache::builder()
+            .capacity(100)
+            .lifetime(Lifetime::ttl(1_000 * SECOND).stale_if_error(1_000 * SECOND).jitter(0.5))
+            .clock(clock.clone());
+        let builder = if let Some(seed) = seed { builder.seed(seed) } else { builder };
+        let cache: Cache<u32, u64> = builder.build().unwrap();
+        (0..20).for_each(|key| cache.insert(key, 1));
+        let mut lives = Vec::new();
+        for second in 0..1_000 {
+            clock.advance(SECOND);
+            let fresh = |key: &u32| cache.lookup(key).peek().is_some_and(|answer| answer.outcome == Outcome::Hit);
+            lives.push((second, (0..20).filter(fresh).collect::<Vec<u32>>()));
+        }
+        // A pause after a failure is by chance, too.
+        assert_eq!(cache.get_or_load(&1, || Err::<u64, _>("bad")).unwrap(), 1);
+        let mut pause = 0;
+        while cache.lookup(&1).load(|| Err::<u64, _>("bad")).unwrap().refresh == RefreshStatus::BackingOff {
+            clock.advance(SECOND / 1_000);
+            pause += 1;
+        }
+        (lives, pause)
+    };
+    assert_eq!(ends(Some(1)), ends(Some(1)));
+    assert_ne!(ends(Some(1)), ends(Some(2)));
+    assert_ne!(ends(None), ends(None));
+}
+
+#[test]
+fn t6_what_is_due_on_a_clock_moved_by_hand_is_done_by_whoever_moves_it() {
+    let clock = ManualClock::new();
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(100).lifetime(Lifetime::ttl(10 * SECOND)).clock(clock.clone()).build().unwrap();
+    let here = std::thread::current().id();
+    let left = Count::default();
+    let counted = left.clone();
+    cache
+        .subscribe(move |event: &Event<'_, u32, u64>| {
+            if let Event::Left { .. } = event {
+                assert_eq!(std::thread::current().id(), here);
+                counted.add();
+            }
+        })
+        .forever();
+    (0..10).for_each(|key| cache.insert(key, 1));
+    clock.advance(9 * SECOND);
+    assert_eq!((left.get(), cache.len()), (0, 10));
+    clock.advance(4 * SECOND);
+    assert_eq!((left.get(), cache.len()), (10, 0), "reclaimed by the time that the clock stands again");
+    assert_eq!(clock.next_wake(), None, "an empty cache wants nothing");
+    (0..10).for_each(|key| cache.insert(key, 1));
+    cache.clear();
+    assert_eq!((left.get(), cache.len()), (10, 0), "nothing is swept at the call");
+    clock.advance(SECOND);
+    assert_eq!(left.get(), 20);
+    cache.insert(1, 1);
+    assert!(clock.next_wake().is_some());
+    drop(cache);
+    assert_eq!(clock.next_wake(), None, "no chore outlives its cache");
+}
+
+#[test]
+fn t6_a_schedule_on_a_clock_moved_by_hand_goes_with_it() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .loader(|key| u64::from(*key))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let schedule = cache.refresh_every(10 * SECOND, [1, 2]);
+    assert_eq!(hand.asked(), 2);
+    hand.run();
+    for round in 2..5 {
+        clock.advance(9 * SECOND);
+        assert_eq!(hand.asked(), 2 * (round - 1));
+        clock.advance(SECOND);
+        assert_eq!(hand.asked(), 2 * round);
+        hand.run();
+    }
+    drop(schedule);
+    clock.advance(10 * SECOND);
+    assert_eq!((hand.asked(), cache.stats().loads.stored + cache.stats().refreshes.stored), (8, 8));
 }

@@ -1,6 +1,9 @@
 //! V: what a caller gets is its own, or shared on purpose; keys are compared in full. And user code in odd places (M5).
 
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -198,4 +201,80 @@ fn m5_a_clone_that_takes_out_the_very_value_being_read_gets_what_it_began_with()
         assert_eq!((answer.value.1, answer.outcome), (77, Outcome::Hit));
         assert!(!cache.contains(&1));
     });
+}
+
+/// A key whose clone asks the cache that it is a key of.
+#[derive(Default)]
+struct Nosy(u32, Arc<OnceLock<Cache<Nosy, u32>>>);
+
+impl Clone for Nosy {
+    fn clone(&self) -> Nosy {
+        if let Some(cache) = self.1.get() {
+            cache.invalidate(&Nosy(self.0 + 100, Arc::default()));
+            let _ = cache.len();
+        }
+        Nosy(self.0, Arc::clone(&self.1))
+    }
+}
+
+impl PartialEq for Nosy {
+    fn eq(&self, other: &Nosy) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Nosy {}
+
+impl Hash for Nosy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn m5_a_keys_clone_may_call_the_cache_also_when_an_error_or_an_absence_is_remembered() {
+    within_a_minute(|| {
+        // So many keys that among those a clone invalidates some would wait for the very lock that is held.
+        let cache: Cache<Nosy, u32> =
+            Cache::builder().capacity(10).negative_ttl(std::time::Duration::from_secs(60)).build().unwrap();
+        let home = Arc::new(OnceLock::new());
+        assert!(home.set(cache.clone()).is_ok());
+        let key = |number| Nosy(number, Arc::clone(&home));
+        for number in 0..100 {
+            assert!(cache.get_or_load(&key(number), || Err::<u32, _>("bad")).is_err());
+            assert!(cache.get_or_load(&key(1_000 + number), || None::<u32>).unwrap_err().is_absent());
+            assert_eq!(cache.get_or_load(&key(2_000 + number), || 5_u32).unwrap(), 5);
+        }
+        home.get().unwrap().clear();
+    });
+}
+
+#[test]
+fn v3_every_key_is_found_by_itself_and_the_usual_ones_by_what_they_borrow_as() {
+    fn found<K, Q>(key: K, borrowed: &Q, other: &Q)
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static + AsKey<K>,
+        Q: AsKey<K> + ?Sized,
+    {
+        let cache: Cache<K, u32> = Cache::builder().capacity(10).build().unwrap();
+        cache.insert(key.clone(), 1);
+        assert_eq!((cache.get(&key), cache.get(borrowed), cache.get(other)), (Some(1), Some(1), None));
+        assert_eq!(cache.get_or_load(other, || 2_u32).unwrap(), 2);
+        cache.invalidate(borrowed);
+        assert_eq!((cache.get(&key), cache.get(other)), (None, Some(2)));
+    }
+    found(String::from("a"), "a", "b");
+    found(Arc::<str>::from("a"), "a", "b");
+    found(Box::<str>::from("a"), "a", "b");
+    found(Cow::from("a"), "a", "b");
+    found("a", &"a", &"b");
+    found(7_u64, &7, &8);
+    found((1_u8, String::from("a")), &(1, String::from("a")), &(2, String::from("a")));
+    found(vec![1_u8, 2], &[1_u8, 2][..], &[1, 2, 3][..]);
+    found(Arc::<[u8]>::from([1, 2]), &[1_u8, 2][..], &[1, 2, 3][..]);
+    found(Box::<[u8]>::from([1, 2]), &[1_u8, 2][..], &[1, 2, 3][..]);
+    found(PathBuf::from("a/b"), Path::new("a/b"), Path::new("a"));
+    found(Arc::<Path>::from(Path::new("a/b")), Path::new("a/b"), Path::new("a"));
+    found(OsString::from("a"), OsStr::new("a"), OsStr::new("b"));
+    found(Arc::new(7_u64), &Arc::new(7), &Arc::new(8));
 }

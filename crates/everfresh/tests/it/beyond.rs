@@ -1,0 +1,594 @@
+//! What the other modules leave out: odd ends of flights, odd moments, odd places of user code.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use everfresh::{
+    Cache, Cause, Ending, Event, Eviction, Lifetime, Load, LoadError, Loaded, ManualClock, Outcome, RefreshStatus,
+    Traits,
+};
+
+use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
+use crate::support::{Dropping, Log, Probe, Told, crowd, ends};
+
+struct Bench {
+    clock: ManualClock,
+    hand: Hand,
+    cache: Cache<u32, u64>,
+}
+
+fn bench(change: impl FnOnce(everfresh::Builder<u32, u64>) -> everfresh::Builder<u32, u64>) -> Bench {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let builder = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+        .clock(clock.clone())
+        .spawner(hand.clone());
+    let cache = change(builder).build().unwrap();
+    Bench { clock, hand, cache }
+}
+
+#[test]
+fn l1_everybody_who_met_the_flight_of_a_key_shares_it_threads_and_tasks_of_two_runtimes() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let (loads, compared, gate) = (Count::default(), Count::default(), Gate::default());
+        let load = {
+            let (loads, gate) = (loads.clone(), gate.clone());
+            move || {
+                loads.add();
+                gate.pass();
+                3_u64
+            }
+        };
+        let threads = {
+            let (cache, compared, load) = (cache.clone(), compared.clone(), load.clone());
+            crowd(334, move |_| cache.get_or_load(&Probe(1, &compared), load.clone()).unwrap())
+        };
+        let runtimes = [true, false].map(|multi| {
+            let (cache, compared, load) = (cache.clone(), compared.clone(), load.clone());
+            std::thread::spawn(move || {
+                let runtime = match multi {
+                    true => tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap(),
+                    false => tokio::runtime::Builder::new_current_thread().build().unwrap(),
+                };
+                runtime.block_on(async move {
+                    let mut callers = tokio::task::JoinSet::new();
+                    for _ in 0..333 {
+                        let (cache, compared, load) = (cache.clone(), compared.clone(), load.clone());
+                        callers.spawn(async move {
+                            let probe = Probe(1, &compared);
+                            let loader = move || async move { tokio::task::spawn_blocking(load).await.unwrap() };
+                            cache.get_or_load_async(&probe, loader).await.unwrap()
+                        });
+                    }
+                    callers.join_all().await
+                })
+            })
+        });
+        // Whoever compared the key with the flight's did so under the table's lock, and has joined.
+        compared.reach(999);
+        gate.open();
+        let mut values = threads.join();
+        values.extend(runtimes.into_iter().flat_map(|runtime| runtime.join().unwrap()));
+        assert!(values.len() == 1_000 && values.iter().all(|value| *value == 3));
+        let stats = cache.stats();
+        assert_eq!((loads.get(), stats.loaded, stats.coalesced), (1, 1, 999));
+    });
+}
+
+#[test]
+fn l2_a_hundred_threads_that_wait_for_a_failing_loader_get_the_one_error_and_not_copies() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let (loads, compared, gate) = (Count::default(), Count::default(), Gate::default());
+        let callers = {
+            let (cache, loads, compared, gate) = (cache.clone(), loads.clone(), compared.clone(), gate.clone());
+            crowd(101, move |_| {
+                let (loads, gate) = (loads.clone(), gate.clone());
+                cache.get_or_load(&Probe(1, &compared), move || {
+                    loads.add();
+                    gate.pass();
+                    Err::<u64, _>(String::from("bad"))
+                })
+            })
+        };
+        compared.reach(100);
+        gate.open();
+        let error = |result| match result {
+            Err(LoadError::Load(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        let errors: Vec<Arc<String>> = callers.join().into_iter().map(error).collect();
+        assert!(errors.iter().all(|error| Arc::ptr_eq(error, &errors[0])));
+        assert_eq!((loads.get(), cache.stats().failed, cache.stats().loads.failed), (1, 101, 1));
+    });
+}
+
+#[test]
+fn l3_of_a_hundred_threads_whose_leader_panics_one_leads_next() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let (loads, compared, gate) = (Count::default(), Count::default(), Gate::default());
+        let callers = {
+            let (cache, loads, compared, gate) = (cache.clone(), loads.clone(), compared.clone(), gate.clone());
+            crowd(100, move |_| {
+                let (loads, gate) = (loads.clone(), gate.clone());
+                catch_unwind(AssertUnwindSafe(|| {
+                    cache.get_or_load(&Probe(1, &compared), move || {
+                        let first = loads.add() == 1;
+                        gate.pass();
+                        assert!(!first, "told to");
+                        6_u64
+                    })
+                }))
+            })
+        };
+        compared.reach(99);
+        gate.open();
+        let results = callers.join();
+        assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1, "only its own caller sees the panic");
+        assert!(results.into_iter().flatten().all(|value| value.unwrap() == 6));
+        let loads_ended = cache.stats().loads;
+        assert_eq!((loads.get(), loads_ended.panicked, loads_ended.stored), (2, 1, 1));
+    });
+}
+
+#[test]
+fn l3_a_stale_key_whose_foreground_load_went_away_can_be_refreshed_at_once() {
+    for panics in [false, true] {
+        let Bench { clock, hand, cache } = bench(|it| it.refresh_timeout(None).backoff(Duration::ZERO, Duration::ZERO));
+        cache.insert(1, 1);
+        clock.advance(10 * SECOND);
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let mut bypass = Box::pin(cache.lookup(&1).bypass().load_async(move || async move {
+            opened.notified().await;
+            assert!(!panics, "told to");
+            2_u64
+        }));
+        assert!(poll_once(bypass.as_mut()).is_pending());
+        let meanwhile = cache.lookup(&1).load(|| 3_u64).unwrap();
+        assert_eq!((meanwhile.value, meanwhile.refresh), (1, RefreshStatus::AlreadyRunning));
+        if panics {
+            gate.notify_one();
+            assert!(catch_unwind(AssertUnwindSafe(|| poll_once(bypass.as_mut()))).is_err());
+        }
+        drop(bypass);
+        let after = cache.lookup(&1).load(|| 3_u64).unwrap();
+        assert_eq!((after.value, after.refresh), (1, RefreshStatus::Started), "nobody loads it (panicked: {panics})");
+        hand.run();
+        assert_eq!(cache.get(&1), Some(3));
+    }
+}
+
+#[test]
+fn l4_a_bounded_load_whose_work_is_dropped_is_not_called_a_panic() {
+    let cache: Cache<u32, u64> = Cache::builder().capacity(10).load_timeout(MINUTE).spawner(Dropping).build().unwrap();
+    let error = cache.get_or_load(&1, || 1_u64).unwrap_err();
+    assert!(!error.is_panic(), "nothing panicked: {error}");
+    assert_eq!((cache.stats().loads.abandoned, cache.stats().loads.panicked), (1, 0));
+}
+
+#[test]
+fn l8_a_loader_that_waits_for_a_refresh_of_its_own_key_does_not_hang() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let inner = cache.clone();
+        let value = cache.get_or_load(&1, move || {
+            let refreshing = inner.refresh_with(&1, || 0_u64);
+            assert_eq!(refreshing.status(), RefreshStatus::AlreadyRunning);
+            assert_eq!(refreshing.wait(), None, "it cannot wait for itself");
+            5_u64
+        });
+        assert_eq!(value.unwrap(), 5);
+    });
+}
+
+/// A cache whose third value makes `place` panic.
+fn panics_in(place: &'static str) -> Bench {
+    bench(|it| match place {
+        "store_if" => it.store_if(|value| {
+            assert!(*value != 3, "told to");
+            true
+        }),
+        _ => it,
+    })
+}
+
+#[test]
+fn r3_a_panic_of_store_if_in_a_refresh_is_a_failure_like_any_other() {
+    let Bench { clock, hand, cache } = panics_in("store_if");
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 3_u64).unwrap().refresh, RefreshStatus::Started);
+    hand.run();
+    let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
+    assert_eq!((answer.value, answer.refresh), (1, RefreshStatus::BackingOff));
+    assert_eq!((cache.stats().refreshes.panicked, ends(cache.stats().refreshes)), (1, 1));
+    clock.advance(SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().refresh, RefreshStatus::Started);
+    hand.run();
+    assert_eq!(cache.get(&1), Some(2));
+}
+
+#[test]
+fn r3_a_panic_of_the_weigher_in_a_refresh_is_a_failure_like_any_other() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .weight_capacity(10)
+        .weigher(|_, value| if *value == 3 { panic!("told to") } else { 1 })
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 3_u64).unwrap().refresh, RefreshStatus::Started);
+    hand.run();
+    let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
+    assert_eq!((answer.value, answer.refresh), (1, RefreshStatus::BackingOff));
+    assert_eq!((cache.stats().refreshes.panicked, ends(cache.stats().refreshes)), (1, 1));
+    // In the foreground the panic is the caller's, and the load has an end, too.
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.get_or_load(&2, || 3_u64))).is_err());
+    assert_eq!((cache.stats().loads.panicked, cache.get_or_load(&2, || 4_u64).unwrap()), (1, 4));
+}
+
+#[test]
+fn r4_what_befalls_other_keys_or_the_new_value_alone_leaves_the_entry_free_to_be_refreshed() {
+    type Befall = fn(&Cache<u32, u64>);
+    let cases: [(&str, Befall, Loaded<u64>, RefreshStatus); 3] = [
+        (
+            "a predicate that strikes other keys",
+            |cache| cache.invalidate_matching(|key, _| *key == 2),
+            Loaded::new(5),
+            RefreshStatus::Started,
+        ),
+        (
+            "a tag of the new value alone",
+            |cache| cache.invalidate_tag("new"),
+            Loaded::new(5).tag("new"),
+            RefreshStatus::Started,
+        ),
+        ("nothing, but it is too heavy", |_| {}, Loaded::new(5).weight(1_000), RefreshStatus::Started),
+    ];
+    for (name, befall, loaded, expected) in cases {
+        let (clock, hand) = (ManualClock::new(), Hand::default());
+        let cache: Cache<u32, u64> = Cache::builder()
+            .weight_capacity(100)
+            .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+            .refresh_timeout(None)
+            .clock(clock.clone())
+            .spawner(hand.clone())
+            .build()
+            .unwrap();
+        cache.insert(1, 1);
+        cache.insert(2, 2);
+        clock.advance(10 * SECOND);
+        assert_eq!(cache.lookup(&1).load(move || loaded).unwrap().refresh, RefreshStatus::Started);
+        befall(&cache);
+        hand.run();
+        assert_eq!(ends(cache.stats().refreshes), 1, "{name}");
+        if cache.contains(&1) {
+            let answer = cache.lookup(&1).load(|| 7_u64).unwrap();
+            assert_eq!((answer.value, answer.refresh), (1, expected), "{name}");
+            hand.run();
+            assert_eq!(cache.get(&1), Some(7), "{name}");
+        } else {
+            assert!(name.contains("heavy"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn r4_every_refresh_that_was_started_has_one_end_however_it_was_overtaken() {
+    type Befall = fn(&Cache<u32, u64>);
+    let befalls: [(&str, Befall); 8] = [
+        ("insert", |cache| cache.insert(1, 9)),
+        ("remove", |cache| assert!(cache.remove(&1).is_some())),
+        ("invalidate", |cache| cache.invalidate(&1)),
+        ("clear", |cache| cache.clear()),
+        ("tag", |cache| cache.invalidate_tag("tag")),
+        ("predicate", |cache| cache.invalidate_matching(|_, _| true)),
+        ("expire", |cache| cache.expire(&1)),
+        ("eviction", |cache| (10..30).for_each(|key| cache.insert(key, 0))),
+    ];
+    for (name, befall) in befalls {
+        for how in ["well", "badly", "panicking", "too late", "dropped"] {
+            let Bench { clock, hand, cache } = bench(|it| it.eviction(Eviction::Lru).refresh_timeout(5 * SECOND));
+            cache.insert_with(1, 1, Traits::new().tag("tag"));
+            clock.advance(10 * SECOND);
+            let gate = Arc::new(tokio::sync::Notify::new());
+            let opened = Arc::clone(&gate);
+            let mut read = Box::pin(cache.lookup(&1).load_async(move || async move {
+                opened.notified().await;
+                match how {
+                    "well" => Ok(2_u64),
+                    "badly" => Err("bad"),
+                    _ => panic!("told to"),
+                }
+            }));
+            assert!(poll_once(read.as_mut()).is_ready());
+            drop(read);
+            hand.run();
+            befall(&cache);
+            match how {
+                "too late" => clock.advance(5 * SECOND),
+                "dropped" => hand.drop_all(),
+                _ => gate.notify_one(),
+            }
+            hand.run();
+            let stats = cache.stats();
+            assert_eq!(
+                (stats.refreshes_started, ends(stats.refreshes)),
+                (1, 1),
+                "{name}, {how}: {:?}",
+                stats.refreshes
+            );
+            assert_eq!(cache.close(Duration::ZERO), 0, "{name}, {how}");
+        }
+    }
+}
+
+#[test]
+fn r9_not_modified_about_a_value_that_went_meanwhile_still_reaches_who_waited() {
+    type Befall = fn(&Cache<u32, u64>);
+    let befalls: [(&str, Befall); 3] = [
+        ("remove", |cache| assert!(cache.remove(&1).is_some())),
+        ("clear", |cache| cache.clear()),
+        ("eviction", |cache| (10..30).for_each(|key| cache.insert(key, 0))),
+    ];
+    for (name, befall) in befalls {
+        let Bench { clock, cache, .. } = bench(|it| {
+            it.eviction(Eviction::Lru).negative_ttl(MINUTE).lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(MINUTE))
+        });
+        cache.insert(1, 1);
+        clock.advance(20 * SECOND);
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let mut caller = Box::pin(cache.lookup(&1).load_async_with(move |previous| async move {
+            assert!(previous.is_some());
+            opened.notified().await;
+            Load::<u64>::NotModified
+        }));
+        assert!(poll_once(caller.as_mut()).is_pending());
+        befall(&cache);
+        gate.notify_one();
+        let Poll::Ready(got) = poll_once(caller.as_mut()) else { panic!("it waits on") };
+        assert_eq!(got.map(|answer| answer.value).ok(), Some(1), "{name}: its loader said that the value still holds");
+        assert_eq!(cache.peek(&1), None, "{name}: but it is not stored again");
+        assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().value, 2, "{name}: nor is its absence remembered");
+    }
+}
+
+#[test]
+fn i1_an_insert_too_heavy_to_be_kept_takes_the_old_value_with_it() {
+    let cache: Cache<u32, u64> = Cache::builder().weight_capacity(100).weigher(|_, value| *value).build().unwrap();
+    let log = Log::of(&cache);
+    cache.insert(1, 10);
+    cache.insert(1, 101);
+    assert_eq!(cache.get(&1), None, "10 is older than what was inserted after it");
+    assert_eq!((cache.weight(), log.count(&Told::Left(Cause::Replaced))), (0, 1));
+    cache.insert(1, 100);
+    assert_eq!((cache.get(&1), cache.weight()), (Some(100), 100));
+}
+
+#[test]
+fn i1_who_comes_after_an_invalidation_does_not_join_the_load_that_began_before() {
+    type Befall = fn(&Cache<u32, u64>);
+    let befalls: [(&str, Befall); 5] = [
+        ("remove", |cache| assert_eq!(cache.remove(&1), None)),
+        ("invalidate", |cache| cache.invalidate(&1)),
+        ("clear", |cache| cache.clear()),
+        ("tag", |cache| cache.invalidate_tag("tag")),
+        ("predicate", |cache| cache.invalidate_matching(|_, _| true)),
+    ];
+    for (name, befall) in befalls {
+        let Bench { cache, .. } = bench(|it| it);
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let mut before = Box::pin(cache.get_or_load_async(&1, move || async move {
+            opened.notified().await;
+            Loaded::new(1_u64).tag("tag")
+        }));
+        let mut waiter = Box::pin(cache.get_or_load_async(&1, || async { 0_u64 }));
+        assert!(poll_once(before.as_mut()).is_pending() && poll_once(waiter.as_mut()).is_pending());
+        befall(&cache);
+        let mut after = Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }));
+        // A tag is known only when the value is there: then whoever came later starts over.
+        let early = poll_once(after.as_mut());
+        assert_eq!(early.is_ready(), name != "tag", "{name}");
+        gate.notify_one();
+        assert!(matches!(poll_once(before.as_mut()), Poll::Ready(Ok(1))), "{name}");
+        assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(1))), "{name}: who waited before gets it");
+        let late = if early.is_ready() { early } else { poll_once(after.as_mut()) };
+        assert!(matches!(late, Poll::Ready(Ok(2))), "{name}");
+        assert_eq!(cache.get(&1), Some(2), "{name}");
+    }
+}
+
+#[test]
+fn i2_invalidate_and_expire_by_key_tag_predicate_and_all() {
+    type Strike = fn(&Cache<u32, u64>);
+    // Key 1 bears tag a, 2 bears b, 3 both, 4 none. Which of them are struck, and are they gone or merely stale?
+    let strikes: [(&str, Strike, [bool; 4], bool); 8] = [
+        ("invalidate", |cache| cache.invalidate(&2), [false, true, false, false], true),
+        ("invalidate_tag", |cache| cache.invalidate_tag("a"), [true, false, true, false], true),
+        (
+            "invalidate_matching",
+            |cache| cache.invalidate_matching(|key, value| key + *value as u32 > 15),
+            [false, false, false, true],
+            true,
+        ),
+        ("clear", |cache| cache.clear(), [true; 4], true),
+        ("expire", |cache| cache.expire(&2), [false, true, false, false], false),
+        ("expire_tag", |cache| cache.expire_tag("b"), [false, true, true, false], false),
+        ("expire_matching", |cache| cache.expire_matching(|key, _| key % 2 == 0), [false, true, false, true], false),
+        ("expire_all", |cache| cache.expire_all(), [true; 4], false),
+    ];
+    for (name, strike, struck, gone) in strikes {
+        for window in [false, true] {
+            let lifetime = Lifetime::forever();
+            let lifetime = if window { lifetime.stale_while_revalidate(MINUTE) } else { lifetime };
+            let Bench { cache, hand, .. } = bench(|it| it.lifetime(lifetime));
+            cache.insert_with(1, 1, Traits::new().tag("a"));
+            cache.insert_with(2, 2, Traits::new().tag("b"));
+            cache.insert_with(3, 3, Traits::new().tags(["a", "b"]));
+            cache.insert(4, 12);
+            strike(&cache);
+            for (key, struck) in (1..5).zip(struck) {
+                let old = if key == 4 { 12 } else { u64::from(key) };
+                let answer = cache.lookup(&key).load(|| 99_u64).unwrap();
+                let expected = match (struck, gone || !window) {
+                    (false, _) => (old, Outcome::Hit, RefreshStatus::NotNeeded),
+                    (true, true) => (99, Outcome::Loaded, RefreshStatus::NotNeeded),
+                    (true, false) => (old, Outcome::Stale, RefreshStatus::Started),
+                };
+                assert_eq!(
+                    (answer.value, answer.outcome, answer.refresh),
+                    expected,
+                    "{name}, key {key}, window {window}"
+                );
+            }
+            hand.run();
+            for (key, struck) in (1..5).zip(struck) {
+                let answer = cache.lookup(&key).peek().unwrap();
+                assert_eq!((answer.outcome, answer.value == 99), (Outcome::Hit, struck), "{name}, key {key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn i3_what_is_made_after_a_strike_is_not_touched_by_it() {
+    let Bench { cache, .. } = bench(|it| it);
+    for _ in 0..300 {
+        cache.invalidate_tag("tag");
+        cache.clear();
+        cache.insert_with(1, 1, Traits::new().tag("tag"));
+        assert_eq!(cache.get(&1), Some(1));
+        cache.expire_tag("tag");
+        assert_eq!(cache.lookup(&1).peek().unwrap().outcome, Outcome::Stale);
+        cache.insert_with(1, 2, Traits::new().tag("tag"));
+        assert_eq!(cache.lookup(&1).peek().unwrap().outcome, Outcome::Hit);
+    }
+}
+
+#[test]
+fn i3_a_cleared_cache_is_empty_also_to_those_who_watch_it_being_swept() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(1_000).build().unwrap();
+        (0..1_000).for_each(|key| cache.insert(key, 1));
+        let (seen, gone) = (Arc::new(Mutex::new(Vec::new())), Count::default());
+        let (lens, left, watched) = (Arc::clone(&seen), gone.clone(), cache.clone());
+        cache
+            .subscribe(move |event: &Event<'_, u32, u64>| {
+                if let Event::Left { .. } = event {
+                    lens.lock().unwrap().push(watched.len());
+                    left.add();
+                }
+            })
+            .forever();
+        cache.clear();
+        assert_eq!((cache.len(), cache.is_empty(), cache.stats().entries), (0, true, 0));
+        gone.reach(1_000);
+        let seen = seen.lock().unwrap();
+        assert!(seen.iter().all(|len| *len == 0), "as many as {:?} while it was swept", seen.iter().max());
+    });
+}
+
+#[test]
+fn t2_reading_many_at_once_is_a_read_too() {
+    let Bench { clock, cache, .. } = bench(|it| it.lifetime(Lifetime::forever().time_to_idle(10 * SECOND)));
+    cache.insert(1, 1);
+    for _ in 0..3 {
+        clock.advance(9 * SECOND);
+        let found = cache.get_many_or_load([1], |_| Ok::<[(u32, u64); 0], &str>([])).unwrap();
+        assert_eq!(found.get(&1), Some(&1));
+    }
+}
+
+#[test]
+fn r1_a_stale_hit_runs_no_code_of_the_user_but_clone() {
+    static CLONES: Count2 = Count2::new();
+    struct Value(u64);
+    impl Clone for Value {
+        fn clone(&self) -> Value {
+            CLONES.add();
+            Value(self.0)
+        }
+    }
+    let other = Arc::new(AtomicBool::new(false));
+    let (by_weigher, by_store_if) = (Arc::clone(&other), Arc::clone(&other));
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, Value> = Cache::builder()
+        .weight_capacity(10)
+        .weigher(move |_, _| {
+            by_weigher.store(true, Ordering::SeqCst);
+            1
+        })
+        .store_if(move |_| {
+            by_store_if.store(true, Ordering::SeqCst);
+            true
+        })
+        .lifetime(Lifetime::ttl(SECOND).stale_while_revalidate(MINUTE))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, Value(1));
+    clock.advance(SECOND);
+    other.store(false, Ordering::SeqCst);
+    CLONES.reset();
+    let loaded = Arc::clone(&other);
+    let answer = cache.lookup(&1).load(move || {
+        loaded.store(true, Ordering::SeqCst);
+        Value(2)
+    });
+    let answer = answer.unwrap();
+    assert_eq!((answer.value.0, answer.refresh), (1, RefreshStatus::Started));
+    assert!(!other.load(Ordering::SeqCst), "not the loader, the weigher, nor store_if");
+    assert_eq!(CLONES.get(), 1);
+    hand.run();
+    assert!(other.load(Ordering::SeqCst));
+}
+
+/// A count that can be a static.
+struct Count2(std::sync::atomic::AtomicUsize);
+
+impl Count2 {
+    const fn new() -> Count2 {
+        Count2(std::sync::atomic::AtomicUsize::new(0))
+    }
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+    fn reset(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn r8_after_close_lookups_go_on_and_nothing_is_started_behind() {
+    let Bench { clock, hand, cache } = bench(|it| it);
+    let log = Log::of(&cache);
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.close(MINUTE), 0);
+    let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
+    assert_eq!((answer.value, answer.outcome, answer.refresh), (1, Outcome::Stale, RefreshStatus::Unavailable));
+    assert_eq!(cache.refresh_with(&2, || 2_u64).status(), RefreshStatus::Unavailable);
+    assert_eq!(cache.get_many_or_load([1], |_| Ok::<[(u32, u64); 0], &str>([])).unwrap().len(), 1);
+    assert_eq!(hand.asked(), 0);
+    assert_eq!(cache.get_or_load(&3, || 3_u64).unwrap(), 3, "a load in the foreground goes on");
+    assert_eq!((log.count(&Told::Load(Ending::Stored)), log.count(&Told::RefreshStarted)), (1, 0));
+    assert_eq!(log.count(&Told::Unavailable), 0, "closing is no lack of workers");
+    assert!(log.all().len() >= 4);
+}

@@ -1,0 +1,9 @@
+//! Wrong use of the macros is refused at compile time, in words that name the cure.
+#![cfg(all(feature = "macros", not(any(everfresh_shuttle, everfresh_loom))))]
+#![allow(missing_docs, reason = "tests")]
+
+/// What the compiler says of unmet bounds differs a little from version to version; `TRYBUILD=overwrite` writes it anew.
+#[test]
+fn wrong_use_is_refused_with_the_cure() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+}

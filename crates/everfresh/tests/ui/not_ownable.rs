@@ -1,0 +1,11 @@
+use everfresh::cache_data;
+
+struct Connection;
+
+#[cache_data(ttl = "1m", refresh = "background", skip(connection))]
+fn row(connection: &Connection, id: u32) -> u32 {
+    let Connection = connection;
+    id
+}
+
+fn main() {}

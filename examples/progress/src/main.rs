@@ -1,0 +1,67 @@
+//! A bar fills while a cached function is warmed for twenty days, a spinner turns while a caller waits; what is cached shows none.
+#![allow(clippy::print_stdout, reason = "it shows what it got")]
+
+use std::thread;
+use std::time::Duration;
+
+use everfresh::{Event, Subscription, cache_data};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Takes its time.
+#[cache_data(ttl = "1h", capacity = 366, max_refreshes = 4)]
+fn report(day: u32) -> u64 {
+    thread::sleep(Duration::from_millis(200));
+    (1..=u64::from(day)).product()
+}
+
+/// Moves the bar on with each run that ends, in the foreground or behind.
+fn follow(bar: &ProgressBar) -> Subscription {
+    let bar = bar.clone();
+    report::subscribe(move |event| match event {
+        Event::RefreshStarted { key, .. } => bar.set_message(format!("report({key}) is running")),
+        Event::Load { key, took, .. } | Event::Refresh { key, took, .. } => {
+            bar.set_message(format!("report({key}) took {took:.1?}"));
+            bar.inc(1);
+        }
+        _ => {}
+    })
+}
+
+/// The value, and a spinner for as long as there is none.
+fn report_with_spinner(day: u32) -> u64 {
+    if let Some(there) = report::peek(day) {
+        return there;
+    }
+    let spinner = ProgressBar::new_spinner().with_message(format!("Running report({day})"));
+    spinner.enable_steady_tick(Duration::from_millis(80));
+    let value = report(day);
+    spinner.finish_and_clear();
+    value
+}
+
+fn main() {
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(20).with_style(style);
+    let following = follow(&bar);
+    let warm = report::warm(1..=20);
+    drop(following);
+    bar.finish_with_message(format!("{warm} reports are warm"));
+    println!("day 20, at once: {}", report_with_spinner(20));
+    println!("day 21, made now: {}", report_with_spinner(21));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_moves_once_for_each_run_and_not_for_hits() {
+        let bar = ProgressBar::hidden();
+        let following = follow(&bar);
+        assert_eq!(report::warm([1, 2, 3]), 3);
+        assert_eq!((report_with_spinner(3), report_with_spinner(4), report(4)), (6, 24, 24));
+        drop(following);
+        assert_eq!((bar.position(), report(5), bar.position()), (4, 120, 4));
+    }
+}

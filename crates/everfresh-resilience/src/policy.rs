@@ -164,8 +164,24 @@ where
             self.stack.teller.tell(Event::CacheHit);
             return Ok(value);
         }
-        // Boxed, so that the future of a hit is small.
-        Box::pin(self.call_slowly(key, function)).await
+        self.slowly(key, function).await
+    }
+
+    /// Boxed and apart, so that a hit stays small.
+    #[cold]
+    #[inline(never)]
+    fn slowly<'a, Q, W, Fut>(
+        &'a self,
+        key: &'a Q,
+        function: W,
+    ) -> Pin<Box<impl Future<Output = Result<V, Arc<Error<E>>>> + use<'a, Q, W, Fut, V, E, F>>>
+    where
+        Q: ?Sized,
+        F: Front<Q, V>,
+        W: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        Box::pin(self.call_slowly(key, function))
     }
 
     async fn call_slowly<Q, W, Fut>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>

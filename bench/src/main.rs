@@ -7,6 +7,7 @@ mod keys;
 mod memory;
 mod peer;
 mod ratio;
+mod resilient;
 mod speed;
 
 use std::path::PathBuf;
@@ -29,6 +30,13 @@ enum What {
     Flight {
         #[arg(long, default_value_t = 2000)]
         waves: usize,
+    },
+    /// All layers of a policy against the same made by hand of tower's
+    Resilient {
+        #[arg(long, default_value_t = 21)]
+        rounds: usize,
+        #[arg(long, default_value_t = 200_000)]
+        each: usize,
     },
     /// Hit ratios on traces
     Ratio(Ratio),
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
     let told = match Arguments::parse().what {
         What::Speed(speed) => measure_speed(&speed),
         What::Flight { waves } => measure_flight(waves),
+        What::Resilient { rounds, each } => measure_resilient(rounds, each),
         What::Ratio(ratio) => measure_ratio(&ratio),
         What::Memory => measure_memory(),
         What::MemoryChild { peer } => {
@@ -85,6 +94,7 @@ fn main() -> ExitCode {
             machine();
             measure_speed(&speed)
                 .and_then(|()| measure_flight(2000))
+                .and_then(|()| measure_resilient(21, 200_000))
                 .and_then(|()| measure_memory())
                 .and_then(|()| measure_ratio(&Ratio { lru: true, traces: ratio.traces.clone(), percent: vec![] }))
                 .and_then(|()| measure_ratio(&ratio))
@@ -122,6 +132,14 @@ fn measure_flight(waves: usize) -> Result<(), String> {
         return Err("--waves has to be at least 1".into());
     }
     flight::print(&flight::run(waves));
+    Ok(())
+}
+
+fn measure_resilient(rounds: usize, each: usize) -> Result<(), String> {
+    if rounds == 0 || each == 0 {
+        return Err("--rounds and --each have to be at least 1".into());
+    }
+    resilient::print(&resilient::run(rounds, each));
     Ok(())
 }
 

@@ -10,8 +10,19 @@ const MAY_BE_UNSAFE: &[&str] =
     &["crates/everfresh/src/store/", "crates/everfresh/src/ticks.rs", "crates/everfresh/tests/"];
 
 /// Every set of features that a user may choose, once.
-const FEATURES: &[&str] =
-    &["", "macros", "tokio", "macros,tokio", "tracing", "metrics", "tokio,tracing", "tokio,metrics", "tracing,metrics"];
+const FEATURES: &[&str] = &[
+    "",
+    "macros",
+    "tokio",
+    "macros,tokio",
+    "tracing",
+    "metrics",
+    "tokio,tracing",
+    "tokio,metrics",
+    "tracing,metrics",
+    "resilience",
+    "macros,resilience",
+];
 
 pub(crate) fn all() -> bool {
     let mut steps = vec![
@@ -65,7 +76,7 @@ const FLOORS: &[&[&str]] = &[
     &["refresh", "reclaim"],
     &["obtain", "handle"],
     &["cache"],
-    &["lookup", "many"],
+    &["lookup", "many", "resilient"],
     &["schedule"],
     &["builder"],
     &["functions"],

@@ -897,7 +897,7 @@ fn in_key(arguments: &Arguments, function: &Function) -> Result<Vec<bool>> {
         .collect())
 }
 
-fn owned_type(argument: &Argument) -> Type {
+pub(crate) fn owned_type(argument: &Argument) -> Type {
     match &argument.behind_reference {
         None => argument.ty.clone(),
         Some(Type::Path(path)) if path.path.is_ident("str") => parse_quote!(::std::string::String),

@@ -1,9 +1,10 @@
-//! The attributes `#[cache_data]` and `#[cache_resource]`: a cache as one line above a function.
+//! The attributes `#[cache_data]`, `#[cache_resource]` and `#[resilient]`: a cache, or layers, above a function.
 //!
 //! Use them through the crate `everfresh`, whose guide page `functions` tells what they do; the code that they write calls it.
 
 mod arguments;
 mod expand;
+mod resilient;
 mod signature;
 mod time;
 
@@ -42,6 +43,27 @@ pub fn cache_data(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream {
     attribute(Kind::Resource, arguments, item)
+}
+
+/// Puts layers around a function that returns a `Result`, and a cache in front of them if it has `cache(..)`.
+///
+/// The function then returns the same value with an `everfresh::resilience::Error<E>` in place of its error `E`; with a
+/// cache an `Arc` of it, which all who waited share. Beside it stands a type of the same name with `policy()`, with a
+/// cache `cache()`, and `uncached(..)`, the function as it was written. The order of the layers is fixed, whatever the
+/// order of the arguments; they are explained in the crate `everfresh-resilience`. Wrong ones are refused at compile
+/// time or at the first call, with the cure in the message.
+#[proc_macro_attribute]
+pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let untouched = proc_macro2::TokenStream::from(item.clone());
+    let expanded = syn::parse::<resilient::Layers>(arguments)
+        .and_then(|layers| resilient::expand(layers, signature::parse(item.into())?));
+    expanded
+        .unwrap_or_else(|error| {
+            let mut tokens = error.into_compile_error();
+            untouched.to_tokens(&mut tokens);
+            tokens
+        })
+        .into()
 }
 
 fn attribute(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {

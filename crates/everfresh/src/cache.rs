@@ -240,6 +240,16 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
     }
 
+    /// The value if it is plainly fresh and nobody listens; `None` says nothing.
+    #[cfg(feature = "resilience")]
+    #[inline]
+    pub(crate) fn plain_hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        match self.get_plainly(self.hash(key), key) {
+            Plainly::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
     /// rest stays in registers.
     #[inline(always)]

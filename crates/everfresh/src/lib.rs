@@ -39,6 +39,8 @@ mod obtain;
 mod pool;
 mod reclaim;
 mod refresh;
+#[cfg(feature = "resilience")]
+mod resilient;
 #[cfg(feature = "macros")]
 pub mod resource;
 mod schedule;
@@ -59,8 +61,12 @@ pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
+#[cfg(all(feature = "macros", feature = "resilience"))]
+pub use everfresh_macros::resilient;
 #[cfg(feature = "macros")]
 pub use everfresh_macros::{cache_data, cache_resource};
+#[cfg(feature = "resilience")]
+pub use everfresh_resilience as resilience;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use functions::glue as __private;

@@ -1,0 +1,545 @@
+//! `#[resilient]`: a policy of layers, with or without a cache in front, as one line above a function.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote};
+use syn::parse::{Parse, ParseStream};
+use syn::{Error, Expr, Path, Result, Token, Type, parenthesized, parse_quote};
+
+use crate::expand::owned_type;
+use crate::signature::{Argument, Function};
+use crate::time::Time;
+
+/// What stands in the brackets: the layers as calls of the builder, and what is not a layer.
+#[derive(Default)]
+pub(crate) struct Layers {
+    policy: Vec<TokenStream>,
+    cache: Option<Vec<TokenStream>>,
+    skip: Vec<Ident>,
+    clock: Option<Expr>,
+    name: Option<Expr>,
+    registry: Option<Expr>,
+    everfresh: Option<Path>,
+}
+
+/// One word with its value: `ttl = "5m"`, `probes = 2`.
+struct Choice {
+    name: Ident,
+    input: Given,
+}
+
+enum Given {
+    Time(Time),
+    Expr(Expr),
+}
+
+const ARGUMENTS: &str = "cache(..), circuit_breaker(..), rate_limit(..), bulkhead(..), retry(..), timeout, hedge(..), \
+                         fallback, retry_if, failure_if, delay_hint, retry_budget, preset, listener, skip(..), clock, \
+                         name, registry, crate";
+
+impl Parse for Layers {
+    fn parse(input: ParseStream<'_>) -> Result<Layers> {
+        let mut layers = Layers::default();
+        let mut seen: Vec<String> = Vec::new();
+        while !input.is_empty() {
+            let name: Ident = syn::ext::IdentExt::parse_any(input)?;
+            // A preset comes first whatever the order: it would overwrite what stands before it.
+            if seen.contains(&name.to_string()) && name != "listener" {
+                return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
+            }
+            seen.push(name.to_string());
+            layers.take(&name, input)?;
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(layers)
+    }
+}
+
+impl Layers {
+    fn take(&mut self, name: &Ident, input: ParseStream<'_>) -> Result<()> {
+        match name.to_string().as_str() {
+            "cache" => self.cache = Some(cache(name, choices(name, input)?)?),
+            "circuit_breaker" => self.policy.push(circuit_breaker(name, choices(name, input)?)?),
+            "rate_limit" => {
+                let mut choices = choices(name, input)?;
+                let (calls, per) = (needed(name, &mut choices, "calls")?, needed(name, &mut choices, "per")?);
+                let more = rest(name, choices, &["burst", "max_wait"])?;
+                self.policy.push(quote!(.rate_limit(resilience::RateLimit::new(#calls, #per) #more)));
+            }
+            "bulkhead" => {
+                let mut choices = choices(name, input)?;
+                let places = needed(name, &mut choices, "max_concurrent")?;
+                let more = rest(name, choices, &["max_wait", "max_waiting"])?;
+                self.policy.push(quote!(.bulkhead(resilience::Bulkhead::new(#places) #more)));
+            }
+            "retry" => {
+                let mut choices = choices(name, input)?;
+                let attempts = needed(name, &mut choices, "max_attempts")?;
+                let jitter = taken(&mut choices, "jitter");
+                let steady = match &jitter {
+                    None => None,
+                    Some(Given::Expr(Expr::Lit(literal))) if quote!(#literal).to_string() == "false" => {
+                        Some(quote!(.without_jitter()))
+                    }
+                    Some(_) => {
+                        let cure =
+                            "pauses are drawn with full jitter; `jitter = false` takes them in full, else leave it out";
+                        return Err(Error::new(name.span(), cure));
+                    }
+                };
+                let more = rest(name, choices, &["base", "factor", "max_delay"])?;
+                self.policy.push(quote!(.retry(resilience::Retry::attempts(#attempts) #more #steady)));
+            }
+            "timeout" if input.peek(Token![=]) => {
+                input.parse::<Token![=]>()?;
+                let bound = Time::parse(input)?;
+                self.policy.push(quote!(.timeout(resilience::Timeout::per_attempt(#bound))));
+            }
+            "timeout" => {
+                let mut choices = choices(name, input)?;
+                let (attempt, whole) = (taken(&mut choices, "per_attempt"), taken(&mut choices, "whole"));
+                rest(name, choices, &[])?;
+                let timeout = match (attempt, whole) {
+                    (Some(attempt), Some(whole)) => quote!(per_attempt(#attempt).and_whole(#whole)),
+                    (Some(attempt), None) => quote!(per_attempt(#attempt)),
+                    (None, Some(whole)) => quote!(whole(#whole)),
+                    (None, None) => {
+                        let cure = "say of what: `timeout = \"10s\"`, `timeout(per_attempt = \"2s\", whole = \"10s\")`";
+                        return Err(Error::new(name.span(), cure));
+                    }
+                };
+                self.policy.push(quote!(.timeout(resilience::Timeout::#timeout)));
+            }
+            "hedge" => {
+                let mut choices = choices(name, input)?;
+                let after = needed(name, &mut choices, "after")?;
+                let more = rest(name, choices, &["up_to"])?;
+                self.policy.push(quote!(.hedge(resilience::Hedge::after(#after) #more)));
+            }
+            "preset" => {
+                let preset: Expr = value(input)?;
+                let preset = match &preset {
+                    Expr::Path(path) if path.path.get_ident().is_some() => quote!(resilience::presets::#path()),
+                    other => quote!(#other),
+                };
+                self.policy.insert(0, quote!(.preset(#preset)));
+            }
+            "fallback" | "retry_if" | "failure_if" | "delay_hint" | "listener" => {
+                let function: Expr = value(input)?;
+                self.policy.push(quote!(.#name(#function)));
+            }
+            "retry_budget" => {
+                let budget: Expr = value(input)?;
+                self.policy.push(quote!(.retry_budget(&#budget)));
+            }
+            "skip" => {
+                let inside;
+                parenthesized!(inside in input);
+                let names = inside.parse_terminated(Ident::parse, Token![,])?;
+                self.skip = names.into_iter().collect();
+            }
+            "clock" => self.clock = Some(value(input)?),
+            "name" => self.name = Some(value(input)?),
+            "registry" => self.registry = Some(value(input)?),
+            "crate" => self.everfresh = Some(value(input)?),
+            other => {
+                return Err(Error::new(name.span(), format!("there is no argument `{other}`; there are: {ARGUMENTS}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value<T: Parse>(input: ParseStream<'_>) -> Result<T> {
+    input.parse::<Token![=]>()?;
+    input.parse()
+}
+
+/// What is a duration here, so that `"5s"` may be written.
+const TIMES: &[&str] = &[
+    "ttl",
+    "stale_while_revalidate",
+    "stale_if_error",
+    "time_to_idle",
+    "negative_ttl",
+    "open_for",
+    "slow_call",
+    "per",
+    "max_wait",
+    "base",
+    "max_delay",
+    "per_attempt",
+    "whole",
+    "after",
+];
+
+fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
+    if !input.peek(syn::token::Paren) {
+        return Err(Error::new(layer.span(), format!("`{layer}` takes its choices in brackets: `{layer}(..)`")));
+    }
+    let inside;
+    parenthesized!(inside in input);
+    let mut choices: Vec<Choice> = Vec::new();
+    while !inside.is_empty() {
+        let name: Ident = inside.parse()?;
+        inside.parse::<Token![=]>()?;
+        if choices.iter().any(|choice| choice.name == name) {
+            return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
+        }
+        let input = match TIMES.iter().any(|time| name == time) {
+            true => Given::Time(Time::parse(&inside)?),
+            false => Given::Expr(inside.parse()?),
+        };
+        choices.push(Choice { name, input });
+        if !inside.is_empty() {
+            inside.parse::<Token![,]>()?;
+        }
+    }
+    Ok(choices)
+}
+
+impl quote::ToTokens for Given {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Given::Time(time) => time.to_tokens(tokens),
+            Given::Expr(expression) => expression.to_tokens(tokens),
+        }
+    }
+}
+
+fn taken(choices: &mut Vec<Choice>, name: &str) -> Option<Given> {
+    let at = choices.iter().position(|choice| choice.name == name)?;
+    Some(choices.remove(at).input)
+}
+
+fn needed(layer: &Ident, choices: &mut Vec<Choice>, name: &str) -> Result<Given> {
+    taken(choices, name).ok_or_else(|| Error::new(layer.span(), format!("`{layer}` needs `{name} = ..`")))
+}
+
+/// The other choices as calls, if they are among those that the layer knows.
+fn rest(layer: &Ident, choices: Vec<Choice>, known: &[&str]) -> Result<TokenStream> {
+    let mut calls = TokenStream::new();
+    for Choice { name, input } in choices {
+        if !known.iter().any(|known| name == known) {
+            let words = match known {
+                [] => format!("`{layer}` has no more choices; leave out `{name}`"),
+                known => format!("`{layer}` has no choice `{name}`; what may stand here, too: {}", known.join(", ")),
+            };
+            return Err(Error::new(name.span(), words));
+        }
+        calls.extend(quote!(.#name(#input)));
+    }
+    Ok(calls)
+}
+
+fn circuit_breaker(layer: &Ident, mut choices: Vec<Choice>) -> Result<TokenStream> {
+    let by_count = taken(&mut choices, "failure_threshold");
+    let by_rate = taken(&mut choices, "failure_rate");
+    let window = taken(&mut choices, "window");
+    let (slow, slow_rate) = (taken(&mut choices, "slow_call"), taken(&mut choices, "slow_call_rate"));
+    let opens = match (by_count, by_rate, window) {
+        (Some(failures), None, None) => quote!(consecutive(#failures)),
+        (None, Some(rate), Some(window)) => quote!(rate(#rate, #window)),
+        _ => {
+            let cure =
+                "a circuit opens by count, `failure_threshold = 5`, or by rate, `failure_rate = 0.5, window = 100`";
+            return Err(Error::new(layer.span(), cure));
+        }
+    };
+    let slow = match (slow, slow_rate) {
+        (None, None) => None,
+        (Some(slow), Some(rate)) => Some(quote!(.slow_calls(#slow, #rate))),
+        _ => {
+            let cure = "slow calls need both: `slow_call = \"2s\", slow_call_rate = 0.8`";
+            return Err(Error::new(layer.span(), cure));
+        }
+    };
+    let more = rest(layer, choices, &["minimum_calls", "open_for", "close_after", "probes"])?;
+    Ok(quote!(.circuit_breaker(resilience::CircuitBreaker::#opens #more #slow)))
+}
+
+fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
+    let ttl = taken(&mut choices, "ttl");
+    let windows = ["stale_while_revalidate", "stale_if_error", "time_to_idle"];
+    let windows = windows.map(|name| (Ident::new(name, Span::call_site()), taken(&mut choices, name)));
+    let capacity = taken(&mut choices, "capacity").map_or_else(|| quote!(1024), |capacity| quote!(#capacity));
+    let mut calls = vec![quote!(.capacity(#capacity))];
+    let windows: Vec<TokenStream> =
+        windows.iter().filter_map(|(name, window)| window.as_ref().map(|window| quote!(.#name(#window)))).collect();
+    match ttl {
+        Some(ttl) => calls.push(quote!(.lifetime(everfresh::Lifetime::ttl(#ttl) #(#windows)*))),
+        None if windows.is_empty() => {}
+        None => {
+            let cure = "the windows count from the end of the ttl, and there is none; say for how long a value is \
+                        fresh: `ttl = \"5m\"`";
+            return Err(Error::new(layer.span(), cure));
+        }
+    }
+    let known = ["negative_ttl", "refresh_ahead", "jitter", "max_refreshes", "store_if", "eviction"];
+    calls.push(rest(layer, choices, &known)?);
+    Ok(calls)
+}
+
+/// Writes the function around its policy.
+pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> {
+    check(&layers, &function)?;
+    let Function { item, arguments, returns } = &function;
+    let (vis, name, attributes) = (&item.vis, &item.sig.ident, &item.attrs);
+    let everfresh = layers.everfresh.as_ref().map_or_else(|| quote!(::everfresh), |path| quote!(#path));
+    let (value, error): (Type, Type) = (
+        parse_quote!(<#returns as #everfresh::__private::Fallible>::Ok),
+        parse_quote!(<#returns as #everfresh::__private::Fallible>::Error),
+    );
+    let key: Vec<&Argument> = arguments.iter().filter(|it| in_key(&layers, it)).collect();
+    let owned_key: Vec<Type> = key.iter().map(|argument| owned_type(argument)).collect();
+    let key_type: Type = match &owned_key[..] {
+        [one] => one.clone(),
+        many => parse_quote!((#(#many),*)),
+    };
+    let cached = layers.cache.is_some();
+    let (front, failure): (Type, Type) = match cached {
+        true => (
+            parse_quote!(#everfresh::resilience::Behind<#everfresh::Cache<#key_type, #value>>),
+            parse_quote!(::std::sync::Arc<#everfresh::resilience::Error<#error>>),
+        ),
+        false => (parse_quote!(#everfresh::resilience::Direct), parse_quote!(#everfresh::resilience::Error<#error>)),
+    };
+    let policy: Type = parse_quote!(#everfresh::resilience::Policy<#value, #error, #front>);
+
+    let mut signature = item.sig.clone();
+    for (input, argument) in signature.inputs.iter_mut().zip(arguments) {
+        if let syn::FnArg::Typed(typed) = input {
+            let ident = &argument.ident;
+            *typed.pat = parse_quote!(#ident);
+        }
+    }
+    signature.output = parse_quote!(-> ::core::result::Result<#value, #failure>);
+    let mut bare = item.sig.clone();
+    bare.ident = format_ident!("uncached", span = Span::call_site());
+
+    let parts: Vec<TokenStream> = key
+        .iter()
+        .map(|Argument { ident, behind_reference, .. }| match behind_reference {
+            Some(_) => quote!(#ident),
+            None => quote!(&#ident),
+        })
+        .collect();
+    let look_up = match (cached, &parts[..]) {
+        (false, _) => None,
+        (true, []) => Some(quote!(&(),)),
+        (true, [one]) => Some(quote!(#one,)),
+        (true, many) => Some(quote!(&#everfresh::__private::Parts((#(#many),*)),)),
+    };
+    // A load may outlive the call, and every attempt needs its own: owned once, cloned for each.
+    let idents: Vec<&Ident> = arguments.iter().map(|argument| &argument.ident).collect();
+    let owned: Vec<Ident> =
+        idents.iter().map(|ident| format_ident!("owned_{ident}", span = Span::mixed_site())).collect();
+    let own =
+        arguments.iter().zip(&owned).map(|(Argument { ident, behind_reference, .. }, owned)| match behind_reference {
+            Some(plain) => quote!(let #owned = #everfresh::__private::take_along::<#plain>(#ident);),
+            None => quote!(let #owned = ::core::clone::Clone::clone(&#ident);),
+        });
+    let again: Vec<TokenStream> =
+        owned.iter().map(|owned| quote!(let #owned = ::core::clone::Clone::clone(&#owned);)).collect();
+    let passed =
+        arguments.iter().zip(&owned).map(|(Argument { behind_reference, .. }, owned)| match behind_reference {
+            Some(plain) => quote!(::core::borrow::Borrow::<#plain>::borrow(&#owned)),
+            None => quote!(#owned),
+        });
+    let (call, wait, attempt) = match item.sig.asyncness {
+        Some(_) => (
+            quote!(call),
+            Some(quote!(.await)),
+            quote!(move || { #(#again)* async move { #name::uncached(#(#passed),*).await } }),
+        ),
+        None => (quote!(call_blocking), None, quote!(move || { #(#again)* #name::uncached(#(#passed),*) })),
+    };
+
+    let body = &item.block;
+    let (build, about) = (build(&layers, &everfresh, name, &key_type, &value, &error), about(name));
+    let cache = cached.then(|| {
+        quote! {
+            /// The cache in front: to invalidate, and to ask for its statistics.
+            #[allow(dead_code)]
+            #vis fn cache() -> &'static #everfresh::Cache<#key_type, #value> {
+                Self::policy().cache()
+            }
+        }
+    });
+    Ok(quote! {
+        #(#attributes)*
+        #vis #signature {
+            #name::policy().#call(#look_up { #(#own)* #attempt }) #wait
+        }
+
+        #[doc = #about]
+        #[allow(non_camel_case_types, dead_code)]
+        #vis struct #name { _companions: () }
+
+        #[allow(dead_code)]
+        impl #name {
+            /// The policy of the function, made at its first call.
+            #vis fn policy() -> &'static #policy {
+                static POLICY: ::std::sync::LazyLock<#policy> = ::std::sync::LazyLock::new(|| { #build });
+                &POLICY
+            }
+
+            #cache
+
+            /// The function as it was written: no layer, no cache.
+            #vis #bare #body
+        }
+    })
+}
+
+fn build(
+    layers: &Layers,
+    everfresh: &TokenStream,
+    name: &Ident,
+    key: &Type,
+    value: &Type,
+    error: &Type,
+) -> TokenStream {
+    let calls = &layers.policy;
+    let named = match &layers.name {
+        Some(name) => quote!(#name),
+        None => quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name))),
+    };
+    let place = match &layers.registry {
+        Some(registry) => quote!(.registry(&#registry, #named)),
+        None => quote!(.name(#named)),
+    };
+    let (clock, with_clock) = match &layers.clock {
+        Some(clock) => (Some(quote!(let clock = #clock;)), Some(quote!(.clock(::core::clone::Clone::clone(&clock))))),
+        None => (None, None),
+    };
+    let refused = format!("the resilient function {name} cannot have these arguments");
+    let make_cache = layers.cache.as_ref().map(|choices| {
+        quote! {
+            let cache =
+                #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build().expect(#refused);
+        }
+    });
+    let cache = layers.cache.is_some().then(|| quote!(.cache(cache)));
+    quote! {
+        #[allow(unused_imports)]
+        use #everfresh::{self as everfresh, resilience};
+        #clock
+        #make_cache
+        resilience::Policy::<#value, #error>::builder() #place #with_clock #(#calls)* #cache .build().expect(#refused)
+    }
+}
+
+fn about(name: &Ident) -> String {
+    format!("Companions of the resilient function [`{name}`](fn@{name}).")
+}
+
+fn in_key(layers: &Layers, argument: &Argument) -> bool {
+    !layers.skip.contains(&argument.ident) && !argument.ident.to_string().starts_with('_')
+}
+
+fn check(layers: &Layers, function: &Function) -> Result<()> {
+    let refuse = |span: Span, cure: &str| Err(Error::new(span, cure));
+    let name = &function.item.sig.ident;
+    if let Some(argument) = function.arguments.iter().find(|argument| argument.is_self) {
+        let cure = "`#[resilient]` stands above free functions; in a method call a `Policy` that the struct holds";
+        return refuse(argument.ident.span(), cure);
+    }
+    if !function.item.sig.generics.params.is_empty() {
+        let cure = "a generic function has one policy for each of its types; hold a `Policy` where the types are known";
+        return refuse(name.span(), cure);
+    }
+    if let Some(skipped) = layers.skip.iter().find(|it| !function.arguments.iter().any(|known| known.ident == **it)) {
+        return refuse(skipped.span(), "there is no such argument to skip");
+    }
+    if layers.cache.is_none() && !layers.skip.is_empty() {
+        return refuse(
+            layers.skip[0].span(),
+            "without a cache there is no key; leave out `skip(..)`, or add `cache(..)`",
+        );
+    }
+    for argument in &function.arguments {
+        if let Some(span) = argument.borrows_inside() {
+            let cure = "this argument borrows inside of its type, so it cannot be kept for another attempt; take an \
+                        owned type or a plain `&str`, `&[T]`, `&T`";
+            return refuse(span, cure);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(arguments: &str, function: &str) -> String {
+        let layers = match syn::parse_str::<Layers>(arguments) {
+            Ok(layers) => layers,
+            Err(error) => return error.to_string(),
+        };
+        let function = signature(function);
+        match expand(layers, function) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn signature(function: &str) -> Function {
+        let tokens = function.parse().unwrap_or_else(|error| panic!("{error}"));
+        crate::signature::parse(tokens).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    const PLAIN: &str = "fn f(id: u64, name: &str) -> Result<u32, E> { Ok(1) }";
+
+    #[test]
+    fn what_is_right_is_written_in_any_order() {
+        for arguments in [
+            "",
+            "timeout = \"10s\", preset = http",
+            "timeout = LIMIT, cache(), skip(name)",
+            "retry(max_attempts = 3, jitter = false), listener = a, listener = b",
+            "cache(ttl = \"5m\", stale_while_revalidate = \"1h\", capacity = 10)",
+        ] {
+            assert_eq!(refused(arguments, PLAIN), "", "{arguments}");
+        }
+        let layers: Layers =
+            syn::parse_str("timeout = \"10s\", preset = http").unwrap_or_else(|error| panic!("{error}"));
+        let written = expand(layers, signature(PLAIN)).unwrap_or_else(|error| panic!("{error}")).to_string();
+        let (preset, timeout) = (written.find(". preset"), written.find(". timeout"));
+        assert!(preset.is_some() && preset < timeout, "a preset comes first, or it would overwrite");
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_the_cure() {
+        for (arguments, cure) in [
+            ("retries = 3", "there are: cache(..)"),
+            ("timeout = \"10\"", "is it \"10s\""),
+            ("timeout = \"10s\", timeout = \"5s\"", "given twice"),
+            ("timeout()", "say of what"),
+            ("retry(attempts = 3)", "needs `max_attempts"),
+            ("retry(max_attempts = 3, pause = 1)", "base, factor, max_delay"),
+            ("retry(max_attempts = 3, jitter = 0.5)", "`jitter = false`"),
+            ("retry = 3", "in brackets"),
+            ("circuit_breaker()", "by count"),
+            ("circuit_breaker(failure_rate = 0.5)", "by rate"),
+            ("circuit_breaker(failure_threshold = 5, slow_call = \"1s\")", "need both"),
+            ("rate_limit(calls = 3)", "needs `per"),
+            ("cache(stale_while_revalidate = \"1h\")", "say for how long a value is fresh"),
+            ("cache(capacity = 1, capacity = 2)", "given twice"),
+            ("cache(), skip(nobody)", "no such argument"),
+            ("skip(id)", "add `cache(..)`"),
+        ] {
+            let told = refused(arguments, PLAIN);
+            assert!(told.contains(cure), "{arguments}: {told}");
+        }
+        for (function, cure) in [
+            ("fn f(&self) -> Result<u32, E> { Ok(1) }", "a `Policy` that the struct holds"),
+            ("fn f<T>(it: T) -> Result<u32, E> { Ok(1) }", "where the types are known"),
+            ("fn f(it: Option<&str>) -> Result<u32, E> { Ok(1) }", "an owned type"),
+        ] {
+            let told = refused("timeout = \"1s\"", function);
+            assert!(told.contains(cure), "{function}: {told}");
+        }
+    }
+}

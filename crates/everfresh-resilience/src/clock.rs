@@ -1,0 +1,249 @@
+//! Time as a value: the system's, one that a test moves by hand, or a runtime's own.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// A future that completes when a clock has reached a moment.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A source of time for policies; [`SystemClock`] unless the builder is told otherwise.
+///
+/// Time is counted in [`Duration`]s since an origin of the clock's own choosing.
+pub trait Clock: Send + Sync + 'static {
+    /// The time since the clock's origin. It must never go back.
+    fn now(&self) -> Duration;
+
+    /// Completes once [`now`](Clock::now) has reached `at`; at the first poll if it has already.
+    fn sleep_until(&self, at: Duration) -> Sleep;
+}
+
+/// The monotonic clock of the operating system, counted from its first use in this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        ORIGIN.get_or_init(Instant::now).elapsed()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        Box::pin(futures_timer::Delay::new(at.saturating_sub(self.now())))
+    }
+}
+
+/// A clock that stands still until it is told to move: tests of timeouts and pauses need no sleep.
+///
+/// Clones are handles to the same clock. Whoever waits for a moment is woken by the [`advance`](ManualClock::advance)
+/// that reaches it.
+///
+/// ```
+/// use std::time::Duration;
+/// use everfresh_resilience::{Clock, ManualClock};
+///
+/// let clock = ManualClock::new();
+/// clock.advance(Duration::from_secs(3));
+/// assert_eq!(clock.now(), Duration::from_secs(3));
+/// ```
+#[derive(Clone, Default)]
+pub struct ManualClock {
+    hands: Arc<Mutex<Hands>>,
+}
+
+#[derive(Default)]
+struct Hands {
+    now: Duration,
+    last_ticket: u64,
+    sleepers: Vec<Sleeper>,
+}
+
+struct Sleeper {
+    at: Duration,
+    ticket: u64,
+    waker: Waker,
+}
+
+impl ManualClock {
+    /// A clock that stands at its origin.
+    pub fn new() -> ManualClock {
+        ManualClock::default()
+    }
+
+    /// Moves time forward and wakes everybody whose moment has come.
+    pub fn advance(&self, by: Duration) {
+        let due: Vec<Sleeper> = {
+            let mut hands = self.hands();
+            hands.now = hands.now.saturating_add(by);
+            let now = hands.now;
+            hands.sleepers.extract_if(.., |sleeper| sleeper.at <= now).collect()
+        };
+        due.into_iter().for_each(|sleeper| sleeper.waker.wake());
+    }
+
+    /// The earliest moment that somebody waits for, to let a simulation jump there.
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.hands().sleepers.iter().map(|sleeper| sleeper.at).min()
+    }
+
+    fn hands(&self) -> MutexGuard<'_, Hands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        self.hands().now
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        Box::pin(ManualSleep { clock: self.clone(), at, ticket: None })
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ManualClock").field(&self.now()).finish()
+    }
+}
+
+struct ManualSleep {
+    clock: ManualClock,
+    at: Duration,
+    ticket: Option<u64>,
+}
+
+impl Future for ManualSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = self.clone_clock();
+        let mut hands = clock.hands();
+        if hands.now >= self.at {
+            return Poll::Ready(());
+        }
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            hands.last_ticket += 1;
+            hands.last_ticket
+        });
+        match hands.sleepers.iter_mut().find(|sleeper| sleeper.ticket == ticket) {
+            Some(sleeper) => sleeper.waker.clone_from(cx.waker()),
+            None => hands.sleepers.push(Sleeper { at: self.at, ticket, waker: cx.waker().clone() }),
+        }
+        Poll::Pending
+    }
+}
+
+impl ManualSleep {
+    fn clone_clock(&self) -> ManualClock {
+        self.clock.clone()
+    }
+}
+
+impl Drop for ManualSleep {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.clock.hands().sleepers.retain(|sleeper| sleeper.ticket != ticket);
+        }
+    }
+}
+
+/// The time of a tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
+///
+/// It can be read and waited for from any thread; inside of another runtime it is that one's time. In a tokio program
+/// it is the clock to choose: timers of the runtime are cheaper than those of [`SystemClock`], which belong to a
+/// thread. Blocking functions belong on another clock: a paused runtime sees nothing to do while they run, and jumps to
+/// the next deadline.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Debug)]
+pub struct TokioClock {
+    origin: tokio::time::Instant,
+    runtime: tokio::runtime::Handle,
+}
+
+#[cfg(feature = "tokio")]
+impl TokioClock {
+    /// The time of the runtime in whose context this is called, counted from now.
+    ///
+    /// # Panics
+    /// If called outside of a tokio runtime, or in one without time.
+    pub fn new() -> TokioClock {
+        TokioClock { origin: tokio::time::Instant::now(), runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// Entering is dear, and needed only outside of every runtime.
+    fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
+        tokio::runtime::Handle::try_current().is_err().then(|| self.runtime.enter())
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Default for TokioClock {
+    fn default() -> TokioClock {
+        TokioClock::new()
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Clock for TokioClock {
+    fn now(&self) -> Duration {
+        let _inside = self.enter();
+        self.origin.elapsed()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        let _inside = self.enter();
+        match self.origin.checked_add(at) {
+            Some(at) => Box::pin(tokio::time::sleep_until(at)),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// The clock as the layers use it: the system's without a call through a table.
+#[derive(Clone, Default)]
+pub(crate) enum Timepiece {
+    #[default]
+    System,
+    Other(Arc<dyn Clock>),
+}
+
+impl Timepiece {
+    #[inline]
+    pub(crate) fn now(&self) -> Duration {
+        match self {
+            Timepiece::System => SystemClock.now(),
+            Timepiece::Other(clock) => clock.now(),
+        }
+    }
+
+    pub(crate) fn sleep_until(&self, at: Duration) -> Sleep {
+        match self {
+            Timepiece::System => SystemClock.sleep_until(at),
+            Timepiece::Other(clock) => clock.sleep_until(at),
+        }
+    }
+
+    /// What a future makes before a moment, or nothing. A future that is ready at once costs no timer.
+    pub(crate) async fn before<F: Future>(&self, at: Duration, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        let mut sleep: Option<Sleep> = None;
+        std::future::poll_fn(move |cx| {
+            if let Poll::Ready(made) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(made));
+            }
+            let sleep = sleep.get_or_insert_with(|| self.sleep_until(at));
+            sleep.as_mut().poll(cx).map(|()| None)
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Timepiece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timepiece").field(&self.now()).finish()
+    }
+}

@@ -1,0 +1,73 @@
+//! What may stand in front of a policy: a cache, of which this crate knows no more than this.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::sync::Arc;
+
+/// A cache that stands in front of a policy: it answers what it can, and lets the layers do the rest.
+///
+/// `everfresh::Cache` is one, with the feature `resilience` of the crate `everfresh`. Whoever implements it promises
+/// that only what `load` returned as `Ok` is stored.
+pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
+    /// A value that is fresh, at once. Nothing else is done for it, and `None` says nothing: `serve` looks again.
+    fn fresh(&self, key: &Q) -> Option<V>;
+
+    /// A value that can be served, or what `load` makes; once for everybody who asks meanwhile.
+    ///
+    /// When `refuses` says so, `load` would fail at once: a value that may be served stale is, and no refresh is
+    /// started.
+    fn serve<L, Fut, X>(
+        &self,
+        key: &Q,
+        refuses: impl FnOnce() -> bool + Send,
+        load: L,
+    ) -> impl Future<Output = Result<Served<V>, Missed<X>>> + Send
+    where
+        L: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V, X>> + Send + 'static,
+        X: Send + Sync + 'static;
+
+    /// As [`serve`](Front::serve) on a thread.
+    ///
+    /// # Errors
+    /// As [`serve`](Front::serve).
+    fn serve_blocking<L, X>(&self, key: &Q, refuses: impl FnOnce() -> bool, load: L) -> Result<Served<V>, Missed<X>>
+    where
+        L: FnOnce() -> Result<V, X> + Send + 'static,
+        X: Send + Sync + 'static;
+}
+
+/// A value from the front, and how it came about.
+#[derive(Clone, Debug)]
+pub struct Served<V> {
+    /// The value.
+    pub value: V,
+    /// How it came about.
+    pub how: How,
+}
+
+/// How a value from the front came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum How {
+    /// It was there, and fresh.
+    Fresh,
+    /// It was there, and stale.
+    Stale,
+    /// It was loaded by this call.
+    Loaded,
+    /// It was loaded by another call that was under way.
+    Coalesced,
+    /// The load failed, and an old value was served.
+    Fallback,
+}
+
+/// Why the front has no value.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Missed<X> {
+    /// The load failed; shared by everybody who waited for it.
+    Load(Arc<X>),
+    /// The front gave up by itself.
+    Front(Arc<dyn StdError + Send + Sync>),
+}

@@ -1,0 +1,111 @@
+//! The rate limit: so many calls in so long, evenly, with a burst.
+
+use std::cell::Cell;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::Clock as Governed;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::clock::Timepiece;
+use crate::error::ConfigError;
+
+/// How many calls may begin in a span of time.
+///
+/// A burst of them may begin at once; after that one begins every `per / calls`. Each call counts once, however often
+/// it is retried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateLimit {
+    calls: u32,
+    per: Duration,
+    burst: u32,
+    max_wait: Duration,
+}
+
+impl RateLimit {
+    /// At most so many calls in `per`, all of which may come at once; a call that finds no room is refused at once.
+    pub const fn new(calls: u32, per: Duration) -> RateLimit {
+        RateLimit { calls, per, burst: calls, max_wait: Duration::ZERO }
+    }
+
+    /// How many may begin at once after a pause.
+    pub const fn burst(self, burst: u32) -> RateLimit {
+        RateLimit { burst, ..self }
+    }
+
+    /// Waits for room, but no longer than this.
+    pub const fn max_wait(self, max_wait: Duration) -> RateLimit {
+        RateLimit { max_wait, ..self }
+    }
+
+    fn quota(&self) -> Result<Quota, ConfigError> {
+        let quota = self.per.checked_div(self.calls).and_then(Quota::with_period).zip(NonZeroU32::new(self.burst));
+        match quota {
+            Some((quota, burst)) => Ok(quota.allow_burst(burst)),
+            None => Err(ConfigError::new("calls, span and burst of a rate limit have to be above zero")),
+        }
+    }
+}
+
+/// A rate limit that runs.
+pub(crate) struct Limiter {
+    pub(crate) settings: RateLimit,
+    limiter: RateLimiter<NotKeyed, InMemoryState, Noted, NoOpMiddleware<Nanos>>,
+    clock: Timepiece,
+}
+
+/// The time as the rate limiter reads it: what the caller has just read, for reading it is dearer than the rest of the
+/// check.
+#[derive(Clone)]
+struct Noted;
+
+thread_local! {
+    static NOTED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+impl Governed for Noted {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        NOTED.get().into()
+    }
+}
+
+impl Limiter {
+    pub(crate) fn new(settings: RateLimit, clock: Timepiece) -> Result<Limiter, ConfigError> {
+        NOTED.set(clock.now());
+        let limiter = RateLimiter::direct_with_clock(settings.quota()?, Noted);
+        Ok(Limiter { settings, limiter, clock })
+    }
+
+    /// Takes the room for one call; whether that took a wait.
+    pub(crate) async fn enter(&self, began: Duration) -> Result<bool, Duration> {
+        let Err(mut earliest) = self.check(began) else { return Ok(false) };
+        let give_up_at = began.saturating_add(self.settings.max_wait);
+        loop {
+            if earliest > give_up_at {
+                return Err(earliest.saturating_sub(self.clock.now()));
+            }
+            self.clock.sleep_until(earliest).await;
+            match self.check(self.clock.now()) {
+                Ok(()) => return Ok(true),
+                Err(later) => earliest = later,
+            }
+        }
+    }
+
+    fn check(&self, now: Duration) -> Result<(), Duration> {
+        NOTED.set(now);
+        self.limiter.check().map_err(|not_until| not_until.earliest_possible().into())
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Limiter").field(&self.settings).finish()
+    }
+}

@@ -1,0 +1,397 @@
+//! The story of one call: admitted, in turn, with a place, tried and tried again, each time no longer than told.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::bulkhead::{Place, Places};
+use crate::circuit::{Change, Circuit, Permit};
+use crate::clock::Timepiece;
+use crate::error::Error;
+use crate::event::{Event, Exhausted, Teller};
+use crate::inflight::InFlight;
+use crate::rate::Limiter;
+use crate::retry::{Retry, RetryBudget};
+use crate::timeout::{Hedge, Timeout};
+use crate::work::Work;
+
+/// What a user's predicate looks at: how an attempt went.
+type Predicate<V, E> = Box<dyn Fn(&Result<V, E>) -> bool + Send + Sync>;
+type Hint<V, E> = Box<dyn Fn(&Result<V, E>) -> Option<Duration> + Send + Sync>;
+type Fallback<V, E> = Box<dyn Fn(&Error<E>) -> Option<V> + Send + Sync>;
+
+/// What the user says of values and errors.
+pub(crate) struct Judge<V, E> {
+    pub(crate) retry_if: Option<Predicate<V, E>>,
+    pub(crate) failure_if: Option<Predicate<V, E>>,
+    pub(crate) delay_hint: Option<Hint<V, E>>,
+    pub(crate) fallback: Option<Fallback<V, E>>,
+}
+
+impl<V, E> Judge<V, E> {
+    /// Whether an attempt is worth another: an error by default, and what the predicate says.
+    fn is_bad(&self, result: &Result<V, E>) -> bool {
+        self.retry_if.as_ref().map_or(result.is_err(), |predicate| predicate(result))
+    }
+}
+
+/// All the layers of a policy, in their order.
+pub(crate) struct Stack<V, E> {
+    pub(crate) teller: Teller,
+    pub(crate) clock: Timepiece,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) circuit: Option<Arc<Circuit>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) places: Option<Arc<Places>>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) budget: Option<RetryBudget>,
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) hedge: Option<Hedge>,
+    pub(crate) judge: Judge<V, E>,
+}
+
+/// Why there is no value that may be stored.
+pub(crate) enum Undone<V, E> {
+    /// There is none.
+    Error(Error<E>),
+    /// A predicate rejected it; the caller gets it all the same.
+    Rejected(V),
+}
+
+impl<V, E> From<Error<E>> for Undone<V, E> {
+    fn from(error: Error<E>) -> Undone<V, E> {
+        Undone::Error(error)
+    }
+}
+
+/// How one attempt went.
+enum Attempt<V, E> {
+    Ended(Result<V, E>),
+    TimedOut(Duration),
+}
+
+/// How far a call has come.
+struct Course<'a> {
+    permit: Option<Permit<'a>>,
+    attempts: u32,
+    /// An attempt is under way, since then.
+    running_since: Option<Duration>,
+}
+
+impl<V, E> Stack<V, E> {
+    /// One call through all layers but the fallback.
+    pub(crate) async fn run(&self, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
+        let began = self.clock.now();
+        let mut course = Course { permit: None, attempts: 0, running_since: None };
+        let result = self.admitted(&mut course, &mut work, began).await;
+        if self.teller.any() {
+            let (took, attempts) = (self.clock.now().saturating_sub(began), course.attempts);
+            self.teller.tell(match &result {
+                Ok(_) => Event::Success { took, attempts },
+                Err(_) => Event::Failure { took, attempts },
+            });
+        }
+        result
+    }
+
+    /// What the caller gets: also a value that was rejected, or the fallback's.
+    pub(crate) fn answer(&self, result: Result<V, Undone<V, E>>) -> Result<V, Error<E>> {
+        match result {
+            Ok(value) | Err(Undone::Rejected(value)) => Ok(value),
+            Err(Undone::Error(error)) => self.fall_back(&error).ok_or(error),
+        }
+    }
+
+    pub(crate) fn fall_back(&self, error: &Error<E>) -> Option<V> {
+        let value = self.judge.fallback.as_ref()?(error)?;
+        self.teller.tell(Event::FallbackUsed);
+        Some(value)
+    }
+
+    /// Whether a call would be refused before anything is done for it.
+    pub(crate) fn refuses(&self) -> bool {
+        self.in_flight.is_closed()
+            || self.circuit.as_ref().is_some_and(|circuit| circuit.refuses(self.clock.now()).is_some())
+    }
+
+    async fn admitted<'a>(
+        &'a self,
+        course: &mut Course<'a>,
+        work: &mut impl Work<V, E>,
+        began: Duration,
+    ) -> Result<V, Undone<V, E>> {
+        let Some(_under) = self.in_flight.enter() else { return Err(Error::Closed.into()) };
+        if let Some(budget) = &self.budget {
+            budget.note_call(began);
+        }
+        if let Some(circuit) = &self.circuit {
+            course.permit = Some(self.admit(circuit, began)?);
+        }
+        let Some(bound) = self.timeout.and_then(|timeout| timeout.whole) else {
+            return self.entered(course, work, began).await;
+        };
+        match self.clock.before(began.saturating_add(bound), self.entered(course, work, began)).await {
+            Some(result) => result,
+            None => {
+                self.teller.tell(Event::Timeout { after: bound });
+                if let Some(since) = course.running_since {
+                    self.note(course, true, since);
+                }
+                Err(Error::TimedOut { after: bound }.into())
+            }
+        }
+    }
+
+    fn admit<'a>(&self, circuit: &'a Circuit, now: Duration) -> Result<Permit<'a>, Error<E>> {
+        match circuit.admit(now) {
+            Ok((permit, change)) => {
+                self.tell_change(change);
+                Ok(permit)
+            }
+            Err(retry_after) => {
+                self.teller.tell(Event::CircuitRejected { retry_after });
+                Err(Error::CircuitOpen { retry_after })
+            }
+        }
+    }
+
+    /// Waits for its turn and a place, then tries.
+    async fn entered<'a>(
+        &'a self,
+        course: &mut Course<'a>,
+        work: &mut impl Work<V, E>,
+        began: Duration,
+    ) -> Result<V, Undone<V, E>> {
+        let mut now = began;
+        if let Some(limiter) = &self.limiter {
+            match limiter.enter(began).await {
+                Ok(false) => {}
+                Ok(true) => now = self.clock.now(),
+                Err(retry_after) => {
+                    self.teller.tell(Event::RateLimited { retry_after });
+                    return Err(Error::RateLimited { retry_after }.into());
+                }
+            }
+        }
+        let mut place = self.take_place(&mut now).await?;
+        loop {
+            let attempt = self.attempt(course, work, place.as_mut(), now).await;
+            let bad = self.judged(course, &attempt, now);
+            let Some(retry) = self.retry.as_ref().filter(|_| bad) else { return attempt.into_result(bad) };
+            let pause = match self.may_try_again(retry, course, &attempt) {
+                Ok(pause) => pause,
+                Err(why) => return self.exhausted(course, attempt, why),
+            };
+            self.teller.tell(Event::Retry { attempt: course.attempts, pause });
+            drop(place.take());
+            now = self.clock.now();
+            if !pause.is_zero() {
+                self.clock.sleep_until(now.saturating_add(pause)).await;
+                now = self.clock.now();
+            }
+            if let (Some(circuit), Some(permit)) = (&self.circuit, &course.permit)
+                && !permit.holds()
+            {
+                match self.admit(circuit, now) {
+                    Ok(permit) => course.permit = Some(permit),
+                    Err(_) => return self.exhausted(course, attempt, Exhausted::Circuit),
+                }
+            }
+            match self.take_place(&mut now).await {
+                Ok(again) => place = again,
+                Err(_) => return self.exhausted(course, attempt, Exhausted::Bulkhead),
+            }
+        }
+    }
+
+    async fn take_place(&self, now: &mut Duration) -> Result<Option<Place>, Error<E>> {
+        let Some(places) = &self.places else { return Ok(None) };
+        match places.enter(&self.clock).await {
+            Some((place, waited)) => {
+                if waited {
+                    *now = self.clock.now();
+                }
+                Ok(Some(place))
+            }
+            None => {
+                self.teller.tell(Event::BulkheadRejected);
+                Err(Error::BulkheadFull)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        course: &mut Course<'_>,
+        work: &mut impl Work<V, E>,
+        place: Option<&mut Place>,
+        now: Duration,
+    ) -> Attempt<V, E> {
+        course.attempts += 1;
+        course.running_since = Some(now);
+        let bound = self.timeout.and_then(|timeout| timeout.attempt);
+        let ended = match (bound, self.hedge) {
+            (None, None) => Some(work.begin(place).await),
+            (None, Some(hedge)) => Some(self.hedged(hedge, work, place, now).await),
+            (Some(bound), None) => self.clock.before(now.saturating_add(bound), work.begin(place)).await,
+            (Some(bound), Some(hedge)) => {
+                self.clock.before(now.saturating_add(bound), self.hedged(hedge, work, place, now)).await
+            }
+        };
+        course.running_since = None;
+        match ended {
+            Some(result) => Attempt::Ended(result),
+            None => {
+                let after = bound.unwrap_or_default();
+                self.teller.tell(Event::Timeout { after });
+                Attempt::TimedOut(after)
+            }
+        }
+    }
+
+    /// An attempt, and others beside it if it takes long.
+    async fn hedged<W: Work<V, E>>(
+        &self,
+        hedge: Hedge,
+        work: &mut W,
+        mut place: Option<&mut Place>,
+        now: Duration,
+    ) -> Result<V, E> {
+        let mut first = pin!(work.begin(place.as_deref_mut()));
+        let mut next_at = now.saturating_add(hedge.after);
+        if let Some(result) = self.clock.before(next_at, first.as_mut()).await {
+            return result;
+        }
+        let mut first_runs = true;
+        let mut others: Vec<Pin<Box<W::Attempt>>> = Vec::new();
+        let mut left = hedge.more;
+        loop {
+            if left > 0 && self.budget.as_ref().is_none_or(|budget| budget.take(self.clock.now())) {
+                left -= 1;
+                self.teller.tell(Event::Hedged);
+                others.push(Box::pin(work.begin(place.as_deref_mut())));
+                next_at = next_at.saturating_add(hedge.after);
+            } else {
+                left = 0;
+            }
+            let mut any_good = std::future::poll_fn(|cx| {
+                let mut last = None;
+                if first_runs && let Poll::Ready(result) = first.as_mut().poll(cx) {
+                    first_runs = false;
+                    last = Some(result);
+                }
+                let mut turn = 0;
+                while last.as_ref().is_none_or(|result| self.judge.is_bad(result)) && turn < others.len() {
+                    match others[turn].as_mut().poll(cx) {
+                        Poll::Pending => turn += 1,
+                        Poll::Ready(result) => {
+                            drop(others.swap_remove(turn));
+                            last = Some(result);
+                        }
+                    }
+                }
+                match last {
+                    Some(result) if !self.judge.is_bad(&result) || (!first_runs && others.is_empty()) => {
+                        Poll::Ready(result)
+                    }
+                    _ => Poll::Pending,
+                }
+            });
+            if left == 0 {
+                return any_good.await;
+            }
+            if let Some(result) = self.clock.before(next_at, &mut any_good).await {
+                return result;
+            }
+        }
+    }
+
+    /// Tells the circuit how an attempt went; whether it is worth another.
+    fn judged(&self, course: &Course<'_>, attempt: &Attempt<V, E>, began: Duration) -> bool {
+        let (bad, failed) = match attempt {
+            Attempt::TimedOut(_) => (true, true),
+            Attempt::Ended(result) => {
+                let bad = self.judge.is_bad(result);
+                let failed = match &self.judge.failure_if {
+                    Some(predicate) => predicate(result),
+                    None => bad || result.is_err(),
+                };
+                (bad, failed)
+            }
+        };
+        self.note(course, failed, began);
+        bad
+    }
+
+    #[inline]
+    fn note(&self, course: &Course<'_>, failed: bool, began: Duration) {
+        let (Some(circuit), Some(permit)) = (&self.circuit, &course.permit) else { return };
+        let mut slow = false;
+        if let Some(bound) = circuit.settings.slow {
+            let took = self.clock.now().saturating_sub(began);
+            slow = took > bound.longer_than;
+            if slow {
+                self.teller.tell(Event::SlowCall { took });
+            }
+        }
+        let change = permit.note(failed, slow, || self.clock.now());
+        self.tell_change(change);
+    }
+
+    fn tell_change(&self, change: Option<Change>) {
+        match change {
+            None => {}
+            Some(Change::Opened) => self.teller.tell(Event::CircuitOpened),
+            Some(Change::HalfOpened) => self.teller.tell(Event::CircuitHalfOpened),
+            Some(Change::Closed) => self.teller.tell(Event::CircuitClosed),
+        }
+    }
+
+    /// How long to pause before the next attempt, or why there is none.
+    fn may_try_again(
+        &self,
+        retry: &Retry,
+        course: &Course<'_>,
+        attempt: &Attempt<V, E>,
+    ) -> Result<Duration, Exhausted> {
+        if course.attempts >= retry.attempts {
+            return Err(Exhausted::Attempts);
+        }
+        let hint = match (attempt, &self.judge.delay_hint) {
+            (Attempt::Ended(result), Some(hint)) => hint(result),
+            _ => None,
+        };
+        let pause = match hint {
+            Some(hint) if hint > retry.max_delay => return Err(Exhausted::Hint),
+            Some(hint) => hint,
+            None => retry.pause(course.attempts),
+        };
+        let now = || self.clock.now();
+        let comes_back_too_early = |circuit: &Arc<Circuit>| circuit.refuses(now()).is_some_and(|open| open > pause);
+        if self.circuit.as_ref().is_some_and(comes_back_too_early) {
+            return Err(Exhausted::Circuit);
+        }
+        match self.budget.as_ref().is_none_or(|budget| budget.take(now())) {
+            true => Ok(pause),
+            false => Err(Exhausted::Budget),
+        }
+    }
+
+    fn exhausted(&self, course: &Course<'_>, attempt: Attempt<V, E>, why: Exhausted) -> Result<V, Undone<V, E>> {
+        self.teller.tell(Event::RetryExhausted { attempts: course.attempts, why });
+        attempt.into_result(true)
+    }
+}
+
+impl<V, E> Attempt<V, E> {
+    fn into_result(self, bad: bool) -> Result<V, Undone<V, E>> {
+        match self {
+            Attempt::Ended(Ok(value)) if bad => Err(Undone::Rejected(value)),
+            Attempt::Ended(Ok(value)) => Ok(value),
+            Attempt::Ended(Err(error)) => Err(Error::Inner(error).into()),
+            Attempt::TimedOut(after) => Err(Error::TimedOut { after }.into()),
+        }
+    }
+}

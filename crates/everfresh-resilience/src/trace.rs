@@ -1,0 +1,35 @@
+//! Events as `tracing` events (feature `tracing`).
+
+use tracing::{debug, info, trace, warn};
+
+use crate::event::Event;
+
+/// A listener that tells each event to `tracing`: what was refused or given up as warnings, changes of the circuit as
+/// information, retries and calls as debug, what the cache answered as trace.
+///
+/// ```
+/// use everfresh_resilience::{Policy, tracing_listener};
+///
+/// let policy = Policy::<u32, std::io::Error>::builder().name("github").listener(tracing_listener()).build()?;
+/// # let _ = policy;
+/// # Ok::<(), everfresh_resilience::ConfigError>(())
+/// ```
+pub fn tracing_listener() -> impl Fn(&str, &Event) + Send + Sync + 'static {
+    |policy, event| match event {
+        Event::CacheHit | Event::CacheStale | Event::CacheMiss | Event::CacheCoalesced => {
+            trace!(policy, event = event.name());
+        }
+        Event::Retry { attempt, pause } => debug!(policy, event = event.name(), attempt, ?pause),
+        Event::Success { took, attempts } => debug!(policy, event = event.name(), ?took, attempts),
+        Event::Failure { took, attempts } => warn!(policy, event = event.name(), ?took, attempts),
+        Event::RetryExhausted { attempts, why } => warn!(policy, event = event.name(), attempts, why = why.name()),
+        Event::Timeout { after } => warn!(policy, event = event.name(), ?after),
+        Event::SlowCall { took } => warn!(policy, event = event.name(), ?took),
+        Event::RateLimited { retry_after } | Event::CircuitRejected { retry_after } => {
+            warn!(policy, event = event.name(), ?retry_after);
+        }
+        Event::CircuitOpened | Event::BulkheadRejected | Event::RefreshRefused => warn!(policy, event = event.name()),
+        Event::CircuitHalfOpened | Event::CircuitClosed => info!(policy, event = event.name()),
+        Event::FallbackUsed | Event::CacheFallback | Event::Hedged => debug!(policy, event = event.name()),
+    }
+}

@@ -1,0 +1,74 @@
+//! The function that is called: begun anew for every attempt, in the caller's task, on its thread, or on a worker.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::bulkhead::Place;
+
+/// Something that can be begun again and again.
+pub(crate) trait Work<V, E> {
+    type Attempt: Future<Output = Result<V, E>>;
+
+    /// Begins an attempt, which may hold on to a part in the place for longer than its caller waits.
+    fn begin(&mut self, place: Option<&mut Place>) -> Self::Attempt;
+}
+
+/// A closure that returns a future.
+pub(crate) struct Task<F>(pub(crate) F);
+
+impl<V, E, F, Fut> Work<V, E> for Task<F>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<V, E>>,
+{
+    type Attempt = Fut;
+
+    fn begin(&mut self, _place: Option<&mut Place>) -> Fut {
+        (self.0)()
+    }
+}
+
+/// A closure that blocks, called on the caller's thread.
+pub(crate) struct Here<F>(pub(crate) F);
+
+impl<V, E, F: FnMut() -> Result<V, E>> Work<V, E> for Here<F> {
+    type Attempt = std::future::Ready<Result<V, E>>;
+
+    fn begin(&mut self, _place: Option<&mut Place>) -> Self::Attempt {
+        std::future::ready((self.0)())
+    }
+}
+
+/// A closure that blocks, called on a worker, from which the caller can walk away.
+pub(crate) struct Elsewhere<F>(pub(crate) Arc<F>);
+
+impl<V, E, F> Work<V, E> for Elsewhere<F>
+where
+    V: Send + 'static,
+    E: Send + 'static,
+    F: Fn() -> Result<V, E> + Send + Sync + 'static,
+{
+    type Attempt = OnWorker<V, E>;
+
+    fn begin(&mut self, place: Option<&mut Place>) -> Self::Attempt {
+        let function = Arc::clone(&self.0);
+        let held = place.and_then(Place::share);
+        OnWorker(blocking::unblock(move || {
+            // Until the function has really ended, whoever waits for it or not.
+            let _held = held;
+            function()
+        }))
+    }
+}
+
+/// A function that runs on a worker. Dropped before it has begun it never runs; else it runs to its end.
+pub(crate) struct OnWorker<V, E>(blocking::Task<Result<V, E>>);
+
+impl<V, E> Future for OnWorker<V, E> {
+    type Output = Result<V, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<V, E>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}

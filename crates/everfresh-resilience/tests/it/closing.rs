@@ -1,0 +1,60 @@
+//! Calls are counted; a policy that is closed refuses new ones by name and drains the others.
+
+use std::time::Duration;
+
+use everfresh_resilience::{Error, Retry};
+use futures_util::poll;
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn close_refuses_new_calls_and_waits_for_those_under_way() {
+    let policy = builder().retry(Retry::attempts(3)).build().unwrap();
+    let mut call = Box::pin(policy.call(Calls::default().slow(2 * SECOND)));
+    assert!(poll!(&mut call).is_pending());
+    assert_eq!(policy.health().in_flight, 1);
+    let (closing, call) = tokio::join!(timed(policy.close(MINUTE)), call);
+    assert_eq!(closing, (0, 2 * SECOND));
+    assert_eq!(call.unwrap(), 1);
+    let calls = Calls::default();
+    assert!(matches!(policy.call(calls.numbered()).await, Err(Error::Closed)));
+    assert!(matches!(policy.clone().call(calls.numbered()).await, Err(Error::Closed)), "for all handles");
+    assert_eq!((calls.count(), policy.health().in_flight), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_waits_no_longer_than_told_and_says_how_many_are_left() {
+    let policy = builder().build().unwrap();
+    let mut hung: Vec<_> = (0..3).map(|_| Box::pin(policy.call(std::future::pending))).collect();
+    for call in &mut hung {
+        assert!(poll!(call).is_pending());
+    }
+    assert_eq!(timed(policy.close(SECOND)).await, (3, SECOND));
+    drop(hung);
+    assert_eq!(timed(policy.close(SECOND)).await, (0, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_policy_still_serves_what_its_cache_has_and_starts_no_refresh() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let policy = builder().listener(ear.listener()).cache(cache()).build().unwrap();
+    let key = "a".to_owned();
+    policy.call(&key, calls.numbered()).await.unwrap();
+    assert_eq!(policy.close(SECOND).await, 0);
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 1);
+    tokio::time::advance(MINUTE).await;
+    ear.take();
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 1);
+    assert_eq!(ear.names(), ["cache_stale", "refresh_refused"]);
+    let missing = policy.call(&"b".to_owned(), calls.numbered()).await.unwrap_err();
+    assert!(matches!(*missing, Error::Closed));
+    assert_eq!(calls.count(), 1);
+}
+
+#[test]
+fn a_thread_closes_too() {
+    let policy = Plain::builder().build().unwrap();
+    assert_eq!(policy.call_blocking(|| Ok(1)).unwrap(), 1);
+    assert_eq!(policy.close_blocking(SECOND), 0);
+    assert!(matches!(policy.call_blocking(|| Ok(1)), Err(Error::Closed)));
+}

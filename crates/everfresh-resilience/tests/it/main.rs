@@ -1,0 +1,19 @@
+//! The promises of resilient calls, a module each.
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "tests")]
+
+mod attribute;
+mod blocking;
+mod budget;
+mod bulkhead;
+mod cached;
+mod circuit;
+mod closing;
+mod hedge;
+mod order;
+mod rate;
+mod refreshed;
+mod retry;
+mod support;
+mod told;
+#[cfg(feature = "tower")]
+mod tower;

@@ -32,7 +32,7 @@ fn models(short: bool) -> Vec<Step> {
     let rounds = if short { "2000" } else { "200000" };
     let cases = if short { "2000" } else { "1000000" };
     let shuttle = ["test", "--release", "--package", "everfresh", "--test", "races", "--target-dir", "target/shuttle"];
-    let loom = ["test", "--release", "--package", "everfresh", "--lib", "raced", "--target-dir", "target/loom"];
+    let loom = ["test", "--release", "--package", "everfresh", "--lib", "store", "--target-dir", "target/loom"];
     let model = ["test", "--package", "everfresh", "--test", "it", "model"];
     let rules = ["test", "--release", "--package", "everfresh-http", "--test", "it"];
     let mut steps = vec![

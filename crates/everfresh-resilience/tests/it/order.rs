@@ -268,3 +268,19 @@ async fn the_timeline_of_the_guide() {
     assert!(poll!(&mut probe).is_pending());
     assert_eq!(policy.call(std::future::pending).await.unwrap_err().retry_after(), Some(ms(0)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_others_opened_during_the_pause_ends_the_attempts_with_the_error_at_hand() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let breaker = CircuitBreaker::consecutive(3).open_for(MINUTE);
+    let policy = builder().circuit_breaker(breaker).retry(RETRY).listener(ear.listener()).build().unwrap();
+    let mut pausing = std::pin::pin!(policy.call(calls.failing()));
+    assert!(poll!(&mut pausing).is_pending());
+    let mut other = std::pin::pin!(policy.call(calls.failing()));
+    assert!(poll!(&mut other).is_pending());
+    assert!(poll!(std::pin::pin!(policy.call(calls.failing()))).is_ready(), "its first attempt is the third failure");
+    assert_eq!(policy.health().circuit.unwrap().state, CircuitState::Open);
+    assert!(matches!(pausing.await, Err(Error::Inner(Broken(1)))));
+    assert!(matches!(other.await, Err(Error::Inner(Broken(2)))));
+    assert_eq!(calls.count(), 3);
+}

@@ -1,6 +1,7 @@
 //! What the rules promise, a module per clause.
 
 mod control;
+mod engine;
 mod freshness;
 mod groups;
 mod hostile;

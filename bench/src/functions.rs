@@ -57,7 +57,9 @@ pub fn rows(threads: usize, rounds: usize, each: usize) -> Vec<Row> {
     };
     let named = |name: &str, call: fn(&str, u32) -> u64| -> Contestant<'_> {
         names.iter().for_each(|name| assert_eq!(call(name, 1), name.len() as u64 + 1));
-        let work = move |thread: usize| keys[thread].iter().filter(|&&key| black_box(call(&names[key as usize], 1)) > 0).count();
+        let work = move |thread: usize| {
+            keys[thread].iter().filter(|&&key| black_box(call(&names[key as usize], 1)) > 0).count()
+        };
         (name.to_owned(), Box::new(work), true)
     };
     let numbers = [

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use everfresh::Cache;
 use everfresh::resilience::{Bulkhead, CircuitBreaker, Policy, RateLimit, Retry, TokioClock};
-use recloser::{AsyncRecloser, Recloser};
 use futures_util::future::Either;
+use recloser::{AsyncRecloser, Recloser};
 use tower::buffer::Buffer;
 use tower::retry::Policy as RetryPolicy;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -64,6 +64,12 @@ fn by_hand(waits: bool) -> impl Service<u64, Response = u64, Error = tower::BoxE
         .service_fn(move |number: u64| function(waits, number))
 }
 
+type Later = Pin<Box<dyn Future<Output = Result<u64, tower::BoxError>> + Send>>;
+
+fn load_behind(cache: Cache<u64, u64>, key: u64, load: Box<dyn FnOnce() -> Later + Send>) -> Later {
+    Box::pin(async move { Ok(cache.get_or_load_async(&key, load).await?) })
+}
+
 /// A cache in front of such a stack, as one writes it for tower: a hit is ready at once, a miss goes through the rest.
 #[derive(Clone)]
 struct Front<S> {
@@ -77,7 +83,8 @@ where
 {
     type Response = u64;
     type Error = tower::BoxError;
-    type Future = Either<Ready<Result<u64, tower::BoxError>>, Pin<Box<dyn Future<Output = Result<u64, tower::BoxError>> + Send>>>;
+    type Future =
+        Either<Ready<Result<u64, tower::BoxError>>, Pin<Box<dyn Future<Output = Result<u64, tower::BoxError>> + Send>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), tower::BoxError>> {
         // A hit needs nothing of what is behind.
@@ -90,10 +97,8 @@ where
             return Either::Left(ready(Ok(value)));
         }
         let (cache, mut inner) = (self.cache.clone(), self.inner.clone());
-        Either::Right(Box::pin(async move {
-            let load = move || async move { inner.ready().await?.call(number).await };
-            Ok(cache.get_or_load_async(&key, load).await?)
-        }))
+        let load = move || -> Later { Box::pin(async move { inner.ready().await?.call(number).await }) };
+        Either::Right(load_behind(cache, key, Box::new(load)))
     }
 }
 

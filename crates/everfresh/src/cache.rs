@@ -152,13 +152,13 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// # Errors
     /// As [`try_get`](Cache::try_get).
-    pub async fn get_async<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
+    pub async fn get_async<Q: AsKey<K> + Sync + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
         if let Some(value) = self.get_at_once(hash, key) {
             return Ok(value);
         }
         let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
-        Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
+        Ok(self.engine.obtain_widely(hash, key, self.bounds(), loader).await?.value)
     }
 
     /// The value of a key; if there is none to serve, `loader` makes it here, once for everybody who asks meanwhile.
@@ -193,22 +193,25 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// # Errors
     /// As [`get_or_load`](Cache::get_or_load).
-    pub async fn get_or_load_async<Q, F, Fut>(
+    #[allow(clippy::manual_async_fn, reason = "callers must not have to prove that it is Send")]
+    pub fn get_or_load_async<Q, F, Fut>(
         &self,
         key: &Q,
         loader: F,
-    ) -> Result<V, LoadError<<Fut::Output as IntoLoad<V>>::Error>>
+    ) -> impl Future<Output = Result<V, LoadError<<Fut::Output as IntoLoad<V>>::Error>>> + Send
     where
-        Q: AsKey<K> + ?Sized,
+        Q: AsKey<K> + Sync + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        let hash = self.hash(key);
-        if let Some(value) = self.get_at_once(hash, key) {
-            return Ok(value);
+        async move {
+            let hash = self.hash(key);
+            if let Some(value) = self.get_at_once(hash, key) {
+                return Ok(value);
+            }
+            let loader = Async::<_, false>(move |_| loader());
+            Ok(self.engine.obtain_later(hash, key, self.bounds(), loader).await?.value)
         }
-        let loader = Async::<_, false>(move |_| loader());
-        Ok(self.engine.obtain(hash, key, self.bounds(), loader).await?.value)
     }
 
     /// What the cache holds and may serve, fresh, stale or as a fallback: without loading, refreshing, counting, or making

@@ -154,38 +154,46 @@ where
     ///
     /// # Errors
     /// As [`load`](Lookup::load).
-    pub async fn load_async<F, Fut>(
+    #[allow(clippy::manual_async_fn, reason = "callers must not have to prove that it is Send")]
+    pub fn load_async<F, Fut>(
         self,
         loader: F,
-    ) -> Result<Answer<V>, LoadError<<Fut::Output as IntoLoad<V>>::Error>>
+    ) -> impl Future<Output = Result<Answer<V>, LoadError<<Fut::Output as IntoLoad<V>>::Error>>> + Send
     where
+        Q: Sync,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        if let Some(answer) = self.at_once() {
-            return Ok(answer);
+        async move {
+            if let Some(answer) = self.at_once() {
+                return Ok(answer);
+            }
+            let loader = Async::<_, false>(move |_| loader());
+            self.cache.engine.obtain_later(self.cache.hash(self.key), self.key, self.bounds, loader).await
         }
-        let loader = Async::<_, false>(move |_| loader());
-        self.cache.engine.obtain(self.cache.hash(self.key), self.key, self.bounds, loader).await
     }
 
     /// As [`load_async`](Lookup::load_async), and the loader is told what the cache still has.
     ///
     /// # Errors
     /// As [`load`](Lookup::load).
-    pub async fn load_async_with<F, Fut>(
+    #[allow(clippy::manual_async_fn, reason = "callers must not have to prove that it is Send")]
+    pub fn load_async_with<F, Fut>(
         self,
         loader: F,
-    ) -> Result<Answer<V>, LoadError<<Fut::Output as IntoLoad<V>>::Error>>
+    ) -> impl Future<Output = Result<Answer<V>, LoadError<<Fut::Output as IntoLoad<V>>::Error>>> + Send
     where
+        Q: Sync,
         F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        if let Some(answer) = self.at_once() {
-            return Ok(answer);
+        async move {
+            if let Some(answer) = self.at_once() {
+                return Ok(answer);
+            }
+            let hash = self.cache.hash(self.key);
+            self.cache.engine.obtain_later(hash, self.key, self.bounds, Async::<_, true>(loader)).await
         }
-        let hash = self.cache.hash(self.key);
-        self.cache.engine.obtain(hash, self.key, self.bounds, Async::<_, true>(loader)).await
     }
 
     /// The fresh value that most lookups find, without the apparatus of the others.

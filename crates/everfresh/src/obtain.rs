@@ -1,6 +1,8 @@
 //! The story of one lookup that may load: look, join or lead, wait no longer than told, and serve the old value if that is
 //! better than nothing. Both doors come through here; a thread drives the same steps that a task does.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ use crate::flight::{Flight, Joined, Landing, Leader, Purpose, Validity, Wait, Wa
 use crate::key::AsKey;
 use crate::landing::Origin;
 use crate::lifetime::Freshness;
-use crate::loader::Loader;
+use crate::load::{IntoLoad, Previous};
+use crate::loader::{Async, BoxError, Loader, WideLoader};
 use crate::moment::Moment;
 use crate::refresh::wait_until;
 
@@ -50,6 +53,9 @@ enum Served<V> {
     Nothing,
 }
 
+/// A lookup on its way.
+pub(crate) type Later<'a, V, E> = Pin<Box<dyn Future<Output = Result<Answer<V>, LoadError<E>>> + Send + 'a>>;
+
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// A lookup that loads what it cannot serve.
     pub(crate) async fn obtain<Q, L>(
@@ -70,6 +76,34 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Err(Gave::Remembered(_)) => self.conclude(None, Outcome::Negative, None, RefreshStatus::NotNeeded),
         }
         result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
+    }
+
+    /// As [`obtain`](Engine::obtain), boxed: whoever awaits it in a future of its own need not know what is inside, which
+    /// the compiler could not always prove to be `Send` there, and does not grow by it.
+    pub(crate) fn obtain_later<'a, Q, F, Fut, const PREVIOUS: bool>(
+        self: &'a Arc<Self>,
+        hash: u64,
+        key: &'a Q,
+        bounds: Bounds,
+        loader: Async<F, PREVIOUS>,
+    ) -> Later<'a, V, <Fut::Output as IntoLoad<V>>::Error>
+    where
+        Q: AsKey<K> + Sync + ?Sized,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoLoad<V>> + Send + 'static,
+    {
+        Box::pin(self.obtain(hash, key, bounds, loader))
+    }
+
+    /// As [`obtain_later`](Engine::obtain_later), by the cache's own loader.
+    pub(crate) fn obtain_widely<'a, Q: AsKey<K> + Sync + ?Sized>(
+        self: &'a Arc<Self>,
+        hash: u64,
+        key: &'a Q,
+        bounds: Bounds,
+        loader: WideLoader<K, V>,
+    ) -> Later<'a, V, BoxError> {
+        Box::pin(self.obtain(hash, key, bounds, loader))
     }
 
     async fn try_obtain<Q, L>(

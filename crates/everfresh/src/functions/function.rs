@@ -157,7 +157,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
     #[doc(hidden)]
     pub async fn answer_async<Q, F, Fut, E>(&self, key: &Q, load: F) -> Result<Answer<V>, LoadError<E>>
     where
-        Q: AsKey<K> + ?Sized,
+        Q: AsKey<K> + Sync + ?Sized,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Send + Sync + 'static,

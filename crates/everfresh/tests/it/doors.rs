@@ -507,3 +507,23 @@ fn settling_waits_for_all_that_runs_behind_and_ends_nothing() {
         }
     });
 }
+
+#[test]
+fn a_lookup_in_a_task_is_send_whatever_its_loader_is_made_of() {
+    type Later = std::pin::Pin<Box<dyn Future<Output = Result<u64, everfresh::BoxError>> + Send>>;
+
+    fn behind(cache: Cache<u64, u64>, key: u64, load: Box<dyn FnOnce() -> Later + Send>) -> Later {
+        Box::pin(async move { Ok(cache.get_or_load_async(&key, load).await?) })
+    }
+
+    fn looked_up(cache: Cache<u64, u64>, key: u64, load: Box<dyn FnOnce() -> Later + Send>) -> Later {
+        Box::pin(async move { Ok(cache.lookup(&key).load_async(load).await?.value) })
+    }
+
+    let cache = Cache::builder().capacity(10).build().unwrap();
+    let load =
+        |value: u64| -> Box<dyn FnOnce() -> Later + Send> { Box::new(move || Box::pin(async move { Ok(value) })) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(behind(cache.clone(), 1, load(7))).unwrap(), 7);
+    assert_eq!(runtime.block_on(looked_up(cache, 1, load(8))).unwrap(), 7);
+}

@@ -1,9 +1,14 @@
 //! HTTP caching by the book: RFC 9111 with stale-while-revalidate and stale-if-error.
 //!
 //! [`rfc9111`] holds the rules alone: pure functions of (request, stored response, now), without clock, network or
-//! store.
+//! store. [`engine`] tells the story of one request over them and one bounded store; [`HttpCacheLayer`] and
+//! `HttpCacheMiddleware` (feature `reqwest-middleware`) put it under a client or over a server. [`from_others`] says what
+//! other caches' options are called here.
 
 pub mod engine;
+/// From faraday-http-cache, http-cache and requests-cache: what is it called here?
+#[doc = include_str!("docs/from_others.md")]
+pub mod from_others {}
 #[cfg(feature = "tower")]
 mod layer;
 #[cfg(feature = "reqwest-middleware")]

@@ -48,6 +48,13 @@ pub struct HttpCacheBuilder<T = HttpCache> {
     of: PhantomData<fn() -> T>,
 }
 
+impl HttpCache {
+    /// A cache to be configured.
+    pub fn builder() -> HttpCacheBuilder {
+        HttpCacheBuilder::new()
+    }
+}
+
 impl<T> fmt::Debug for HttpCacheBuilder<T> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("HttpCacheBuilder").field("rules", &self.rules).finish_non_exhaustive()

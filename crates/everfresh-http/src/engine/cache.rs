@@ -8,7 +8,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::answer::{Outcome, Uncacheable, Why};
 use super::body::Body;
-use super::builder::HttpCacheBuilder;
 use super::event::HttpEvent;
 use super::fetch::{Fetch, FetchError, Incoming, Origin, Way, erase, sending};
 use super::flight::{Asks, Flight, Force, Phase, Role};
@@ -25,13 +24,6 @@ use crate::rfc9111::{self, Bypass, Failure, Forwarded, RequestControl, Reuse, Un
 #[derive(Clone, Debug)]
 pub struct HttpCache {
     pub(crate) inner: Arc<Inner>,
-}
-
-impl HttpCache {
-    /// A cache to be configured.
-    pub fn builder() -> HttpCacheBuilder {
-        HttpCacheBuilder::new()
-    }
 }
 
 /// A request and what was worked out of it once.
@@ -450,7 +442,7 @@ impl Inner {
                 let mut told = told(if replaced { Outcome::Replaced } else { Outcome::Miss });
                 told.status = Some(head.status);
                 told.stored = true;
-                Ok(Some(self.serve_own(&ask.key, &ask.parts, head, &meta, reader, verbatim, told)))
+                Ok(Some(self.serve_own(&ask.key, &ask.parts, (head, meta, reader), verbatim, told)))
             }
             Led::Renewed { stored, .. } => {
                 let mut told = told(Outcome::Revalidated);

@@ -294,11 +294,11 @@ impl Teller {
         self.counters.waited.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn from_store(&self, bytes: u64) {
+    pub(crate) fn count_from_store(&self, bytes: u64) {
         self.counters.from_store.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn from_origin(&self, bytes: u64) {
+    pub(crate) fn count_from_origin(&self, bytes: u64) {
         self.counters.from_origin.fetch_add(bytes, Ordering::Relaxed);
     }
 

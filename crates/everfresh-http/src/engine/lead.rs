@@ -150,7 +150,7 @@ impl Inner {
         let too_large = body.size_hint().lower() > self.settings.max_body;
         let verdict = verdict.and_then(|meta| if too_large { Err(Uncacheable::TooLarge) } else { Ok(meta) });
         match verdict {
-            Ok(meta) => self.fill(flight.clone(), sent, head, body, meta, began, permit),
+            Ok(meta) => self.fill(flight.clone(), sent, (head, body), meta, began, permit),
             Err(why) => {
                 self.release(&flight, &sent, head.status, why);
                 let own = matches!(why, Uncacheable::Rule(WhyNot::Status)) && head.status == StatusCode::NOT_MODIFIED;
@@ -243,8 +243,7 @@ impl Inner {
         self: &Arc<Self>,
         flight: Arc<Flight>,
         sent: Sent,
-        head: response::Parts,
-        body: UnsyncBoxBody<Bytes, BoxError>,
+        (head, body): (response::Parts, UnsyncBoxBody<Bytes, BoxError>),
         meta: Meta,
         began: Duration,
         permit: Option<Permit>,
@@ -391,7 +390,7 @@ impl Pump {
 
     /// The body came whole, as it seems: store it first, then tell its readers.
     fn end(&mut self, trailers: Option<http::HeaderMap>) -> RefreshEnding {
-        self.inner.teller.from_origin(self.fill.length());
+        self.inner.teller.count_from_origin(self.fill.length());
         let head = *self.meta.method() == Method::HEAD;
         let whole = if head { Some(self.meta.clone()) } else { self.meta.with_body_length(self.fill.length()) };
         let Some(meta) = whole else {

@@ -62,7 +62,7 @@ impl Inner {
         };
         stored.hit();
         let body = if parts.method == Method::HEAD { Body::empty() } else { body };
-        self.teller.from_store(http_body::Body::size_hint(&body).exact().unwrap_or_default());
+        self.teller.count_from_store(http_body::Body::size_hint(&body).exact().unwrap_or_default());
         let expired = stored.expired_for(self.time.elapsed());
         Some(self.finish(key, status, headers, body, Some((meta, expired)), told))
     }
@@ -89,18 +89,16 @@ impl Inner {
         &self,
         key: &str,
         parts: &request::Parts,
-        head: http::response::Parts,
-        meta: &Meta,
-        reader: Reader,
+        (head, meta, reader): (http::response::Parts, Meta, Reader),
         verbatim: bool,
         told: Told,
     ) -> Response<Body> {
-        let served = if verbatim { Served::Full } else { rfc9111::evaluate(parts, meta, None) };
+        let served = if verbatim { Served::Full } else { rfc9111::evaluate(parts, &meta, None) };
         if let Served::NotModified(headers) = served {
-            return self.finish(key, StatusCode::NOT_MODIFIED, headers, Body::empty(), Some((meta, None)), told);
+            return self.finish(key, StatusCode::NOT_MODIFIED, headers, Body::empty(), Some((&meta, None)), told);
         }
-        let body = joined_body(parts, meta, reader);
-        let mut response = self.finish(key, head.status, head.headers, body, Some((meta, None)), told);
+        let body = joined_body(parts, &meta, reader);
+        let mut response = self.finish(key, head.status, head.headers, body, Some((&meta, None)), told);
         *response.version_mut() = head.version;
         let answer = response.extensions_mut().remove::<CacheAnswer>();
         *response.extensions_mut() = head.extensions;

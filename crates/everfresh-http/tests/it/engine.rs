@@ -6,3 +6,5 @@ mod purges;
 mod stale;
 mod stored;
 mod use_stale;
+
+pub(crate) use kit::until;

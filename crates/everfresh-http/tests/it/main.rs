@@ -11,6 +11,7 @@ mod partial;
 mod precondition;
 mod reusing;
 mod semantics;
+mod servers;
 mod stale;
 mod status;
 mod storing;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `everfresh`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    everfresh_proxy::cli::run()
+}

@@ -1,0 +1,527 @@
+//! `HttpCache`: the story of one request.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode, request};
+use tokio::sync::{oneshot, watch};
+
+use super::answer::{Outcome, Uncacheable, Why};
+use super::body::Body;
+use super::builder::HttpCacheBuilder;
+use super::event::HttpEvent;
+use super::fetch::{Fetch, FetchError, Incoming, Origin, Way, erase, sending};
+use super::flight::{Asks, Flight, Force, Phase, Role};
+use super::inner::{Inner, group_tag, origin};
+use super::lead::{Led, Sent};
+use super::page::{Page, Stored};
+use super::serve::{Told, forwarded_by};
+use crate::rfc9111::{self, Bypass, Failure, Forwarded, RequestControl, Reuse, Unusable, Vary};
+
+/// An HTTP cache: one bounded store, and the story of every request over it.
+///
+/// Knows no framework: [`respond`](Self::respond) takes a request and a function that reaches the origin. Clones are
+/// handles to the same cache. The adapters of this crate are thin layers over it.
+#[derive(Clone, Debug)]
+pub struct HttpCache {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl HttpCache {
+    /// A cache to be configured.
+    pub fn builder() -> HttpCacheBuilder {
+        HttpCacheBuilder::new()
+    }
+}
+
+/// A request and what was worked out of it once.
+pub(crate) struct Ask {
+    pub(crate) key: String,
+    pub(crate) parts: request::Parts,
+}
+
+/// A stored response, and what is to be done with it.
+struct Found {
+    stored: Arc<Stored>,
+    reuse: Reuse,
+}
+
+impl HttpCache {
+    /// Answers a request: from the store, from a fetch that is under way, or by `fetch`.
+    ///
+    /// `fetch` runs in a task of its own, so that others may wait for it when this caller goes away; without anybody who
+    /// waits it is dropped. Requests that the cache has no part in ([`Rules::bypass`](rfc9111::Rules::bypass), or any with
+    /// a body) are fetched here, and invalidate what RFC 9111 §4.4 says.
+    ///
+    /// # Errors
+    /// The error of the fetch, if nothing stored may stand in. Nothing that befalls the store is an error here.
+    ///
+    /// # Panics
+    /// If `fetch` panics, the panic goes on to the one who led; somebody who waited leads next.
+    pub async fn respond<B, F>(&self, request: Request<B>, fetch: F) -> Result<Response<Body>, FetchError>
+    where
+        B: http_body::Body + Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        let (parts, body) = request.into_parts();
+        if let Some(why) = self.inner.bypass(&parts, &body) {
+            let asked = head_of(&parts);
+            let result = sending(fetch, Request::from_parts(parts, body)).await;
+            return self.inner.passed_by(&asked, why, result);
+        }
+        let ask = Ask { key: self.inner.key(&parts), parts };
+        if let Some(response) = self.inner.at_once(&ask, || Some(erase(fetch.clone()))) {
+            return Ok(response);
+        }
+        Arc::clone(&self.inner).obtain(ask, Way::Owned(erase(fetch))).await
+    }
+
+    /// As [`respond`](Self::respond) with a fetch that borrows, and so can only run here: it ends when this caller goes
+    /// away, and somebody who waited leads next. `behind` does the background's work; without it nothing stale is
+    /// served that would have to be refreshed.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) async fn respond_here<'a>(
+        &self,
+        parts: request::Parts,
+        fetch: Box<dyn Fn(request::Parts) -> super::fetch::Fetching<'a> + Send + 'a>,
+        behind: Option<Box<dyn Origin>>,
+    ) -> Result<Response<Body>, FetchError> {
+        let ask = Ask { key: self.inner.key(&parts), parts };
+        let again = || behind.as_ref().map(|origin| origin.again());
+        if let Some(response) = self.inner.at_once(&ask, again) {
+            return Ok(response);
+        }
+        Arc::clone(&self.inner).obtain(ask, Way::Borrowed { fetch, behind }).await
+    }
+}
+
+/// Method, target and fields: what the rules look at.
+pub(crate) fn head_of(parts: &request::Parts) -> request::Parts {
+    let mut head = Request::new(()).into_parts().0;
+    head.method = parts.method.clone();
+    head.uri = parts.uri.clone();
+    head.headers = parts.headers.clone();
+    head
+}
+
+impl Inner {
+    pub(crate) fn bypass<B: http_body::Body>(&self, parts: &request::Parts, body: &B) -> Option<Bypass> {
+        let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
+        self.rules.bypass(parts).or_else(|| (!empty).then_some(Bypass::Content))
+    }
+
+    /// The end of a request that the cache has no part in: what it makes invalid is purged (RFC 9111 §4.4, RFC 9875 §3).
+    pub(crate) fn passed_by(
+        &self,
+        asked: &request::Parts,
+        why: Bypass,
+        result: Result<Incoming, FetchError>,
+    ) -> Result<Response<Body>, FetchError> {
+        let key = self.key(asked);
+        let (head, body) = result?.into_parts();
+        for uri in rfc9111::invalidated_by(asked, &head) {
+            let mut other = head_of(asked);
+            other.uri = uri;
+            other.method = Method::GET;
+            let key = self.key(&other);
+            self.shelf.purge(&key, Force::Remove);
+            self.teller.tell(&HttpEvent::Purged { what: &key });
+        }
+        for group in rfc9111::invalidated_groups(asked, &head) {
+            self.shelf.purge_tag(&group_tag(&origin(&asked.uri, &asked.headers), &group), Force::Remove);
+            self.teller.tell(&HttpEvent::Purged { what: &group });
+        }
+        let mut told = Told::new(Outcome::Bypass(why));
+        told.forwarded = Some(forwarded_by(why));
+        told.status = Some(head.status);
+        let mut response = Response::from_parts(head, Body::through(body));
+        self.stamp(&key, &mut response, None, told);
+        Ok(response)
+    }
+
+    /// Of the stored responses that a request selects the latest (RFC 9111 §4), or why there is none.
+    fn look(&self, page: Option<&Page>, parts: &request::Parts) -> Result<Found, Forwarded> {
+        let Some(page) = page.filter(|page| !page.variants.is_empty()) else { return Err(Forwarded::UriMiss) };
+        let mut missed = Forwarded::VaryMiss;
+        let mut found: Option<Found> = None;
+        for stored in &page.variants {
+            match self.judge(parts, stored) {
+                Reuse::Unusable(Unusable::Part) => missed = Forwarded::Partial,
+                Reuse::Unusable(Unusable::Vary) => {}
+                Reuse::Unusable(_) => missed = Forwarded::Miss,
+                reuse => {
+                    let date = |stored: &Stored| (stored.meta.date(), stored.meta.response_time());
+                    if found.as_ref().is_none_or(|best| date(&best.stored) <= date(stored)) {
+                        found = Some(Found { stored: Arc::clone(stored), reuse });
+                    }
+                }
+            }
+        }
+        found.ok_or(missed)
+    }
+
+    /// The answer that needs nobody else: fresh, or stale within a window.
+    pub(crate) fn at_once(
+        self: &Arc<Self>,
+        ask: &Ask,
+        behind: impl FnOnce() -> Option<Box<dyn Origin>>,
+    ) -> Option<Response<Body>> {
+        let page = self.shelf.page(&ask.key)?;
+        let found = self.look(Some(&page), &ask.parts).ok()?;
+        self.serve_found(ask, &found, behind)
+    }
+
+    fn serve_found(
+        self: &Arc<Self>,
+        ask: &Ask,
+        found: &Found,
+        behind: impl FnOnce() -> Option<Box<dyn Origin>>,
+    ) -> Option<Response<Body>> {
+        let stored = &found.stored;
+        match found.reuse {
+            Reuse::Fresh { .. } => self.serve(&ask.key, &ask.parts, stored, Told::new(Outcome::Hit)),
+            Reuse::Stale { age, stale_for, refresh, remaining, .. } => {
+                let mut told = Told::new(Outcome::Stale);
+                if refresh {
+                    let origin = behind();
+                    if origin.is_none() && self.settings.on_stale.is_none() {
+                        return None;
+                    }
+                    let status = self.refresh_behind(ask, stored, (age, stale_for, remaining), origin);
+                    told.refresh = Some(status);
+                    self.teller.tell(&HttpEvent::Refresh { key: &ask.key, status });
+                }
+                self.serve(&ask.key, &ask.parts, stored, told)
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer that may need the origin.
+    pub(crate) async fn obtain(self: Arc<Self>, ask: Ask, way: Way<'_>) -> Result<Response<Body>, FetchError> {
+        let asked = RequestControl::parse(&ask.parts.headers);
+        let ranged = ask.parts.headers.contains_key(http::header::RANGE);
+        // Who asks for more than what is stored has it from the origin itself.
+        let mut alone = asked.no_cache || ranged;
+        let mut unconditional = false;
+        let mut hint: Option<Vary> = None;
+        loop {
+            let page = self.shelf.page(&ask.key);
+            let found = self.look(page.as_deref(), &ask.parts);
+            if let Ok(found) = &found
+                && let Some(response) = self.serve_found(&ask, found, || way.behind())
+            {
+                return Ok(response);
+            }
+            if asked.only_if_cached {
+                return Ok(self.gateway_timeout(&ask.key));
+            }
+            let (found, missed) = match found {
+                Ok(found) => (Some(found), Forwarded::Miss),
+                Err(missed) => (None, missed),
+            };
+            let plan = Plan::new(found, missed);
+            let passes = self.shelf.passes(&ask.key);
+            let verbatim = ranged || (passes && plan.old.is_none());
+            let vary = hint.take().or_else(|| Some(page.as_ref()?.variants.last()?.meta.vary().clone()));
+            let role = {
+                let asks = Asks {
+                    parts: &ask.parts,
+                    vary: vary.as_ref(),
+                    now: self.time.elapsed(),
+                    patience: self.settings.patience,
+                    alone: alone || passes,
+                    shared: !verbatim && !asked.no_store,
+                };
+                let changed = || match (&page, self.shelf.peek(&ask.key)) {
+                    (Some(seen), Some(now)) => !Arc::ptr_eq(seen, &now),
+                    (None, Some(_)) => true,
+                    (_, None) => false,
+                };
+                self.shelf.flights.enter(&ask.key, &asks, changed)
+            };
+            match role {
+                Role::Again => {}
+                Role::Join(flight, watch) => {
+                    self.teller.waited();
+                    let phase = self.await_phase(&flight, watch, &plan).await;
+                    match self.joined(&ask, &plan, phase) {
+                        Joined::Serve(response) => return Ok(*response),
+                        Joined::Fail(error) => return Err(error),
+                        Joined::Again { vary, alone: own } => {
+                            hint = vary;
+                            alone |= own;
+                        }
+                    }
+                }
+                Role::Lead(flight, watch) => {
+                    let sent = self.sent(&ask, &plan, page.as_deref(), verbatim, unconditional);
+                    let conditional = sent.conditional;
+                    let led = self.led(flight, watch, sent, &way, &plan);
+                    let led = led.await;
+                    match led {
+                        Ok(led) => match self.conclude(&ask, &plan, led, verbatim, conditional)? {
+                            Some(response) => return Ok(response),
+                            None => unconditional = true,
+                        },
+                        Err(TookTooLong) => {
+                            if let Some(response) = self.fall_back(&ask, &plan, Why::Slow, None) {
+                                return Ok(response);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a flight has an answer; with something to fall back on no longer than `soft_timeout`.
+    async fn await_phase(&self, flight: &Arc<Flight>, mut watch: watch::Receiver<Phase>, plan: &Plan) -> Option<Phase> {
+        let ahead = async {
+            let came = watch.wait_for(|phase| !matches!(phase, Phase::Pending)).await;
+            came.map_or(Phase::Abandoned, |phase| phase.clone())
+        };
+        match self.settings.soft_timeout.filter(|_| plan.fallback) {
+            None => Some(ahead.await),
+            Some(limit) => tokio::select! {
+                biased;
+                phase = ahead => Some(phase),
+                () = self.time.sleep(limit) => {
+                    flight.keep();
+                    None
+                }
+            },
+        }
+    }
+
+    /// Leads a flight: in a task of its own, or here if its fetch borrows.
+    fn led<'a>(
+        self: &Arc<Self>,
+        flight: Arc<Flight>,
+        watch: watch::Receiver<Phase>,
+        sent: Sent,
+        way: &Way<'a>,
+        plan: &Plan,
+    ) -> impl Future<Output = Result<Led, TookTooLong>> + Send + use<'a> {
+        let limit = self.settings.soft_timeout.filter(|_| plan.fallback);
+        let inner = Arc::clone(self);
+        let parts = sent.parts.clone();
+        let (here, spawned) = match way {
+            Way::Owned(origin) => {
+                let fetching = origin.fetch(parts);
+                let (tell, told) = oneshot::channel();
+                let leading = Arc::clone(self).lead(Arc::clone(&flight), sent, fetching, None, None);
+                let task = Box::pin(async move { drop(tell.send(leading.await)) });
+                (None, Some((self.spawner.spawn_task(task).is_ok(), told)))
+            }
+            #[cfg(feature = "reqwest-middleware")]
+            Way::Borrowed { fetch, .. } => {
+                let fetching = fetch(parts);
+                (Some(Arc::clone(self).lead(Arc::clone(&flight), sent, fetching, None, None)), None)
+            }
+        };
+        async move {
+            let ahead = async {
+                match (here, spawned) {
+                    (Some(here), _) => here.await,
+                    (None, Some((_, told))) => told.await.unwrap_or(Led::Unwanted),
+                    (None, None) => Led::Unwanted,
+                }
+            };
+            let led = match limit {
+                None => Ok(ahead.await),
+                Some(limit) => tokio::select! {
+                    biased;
+                    led = ahead => Ok(led),
+                    () = inner.time.sleep(limit) => {
+                        flight.keep();
+                        Err(TookTooLong)
+                    }
+                },
+            };
+            drop(watch);
+            led
+        }
+    }
+
+    /// What is sent to the origin for this request.
+    fn sent(&self, ask: &Ask, plan: &Plan, page: Option<&Page>, verbatim: bool, unconditional: bool) -> Sent {
+        let mut sent = Sent {
+            parts: ask.parts.clone(),
+            old: plan.old.clone(),
+            named: Vec::new(),
+            conditional: false,
+            refresh: false,
+        };
+        if verbatim {
+            sent.old = None;
+            return sent;
+        }
+        rfc9111::strip_conditions(&mut sent.parts.headers);
+        if let Some(page) = page.filter(|_| !unconditional) {
+            let others = page.variants.iter().filter(|own| !plan.old.as_ref().is_some_and(|old| Arc::ptr_eq(own, old)));
+            sent.named = plan.old.iter().chain(others).cloned().collect();
+            let metas: Vec<_> = sent.named.iter().map(|stored| &stored.meta).collect();
+            if let Some(headers) = rfc9111::conditional(&sent.parts, &metas) {
+                sent.parts.headers = headers;
+                sent.conditional = true;
+            }
+        }
+        sent
+    }
+
+    /// What becomes of one who waited.
+    fn joined(&self, ask: &Ask, plan: &Plan, phase: Option<Phase>) -> Joined {
+        let again = |alone: bool| Joined::Again { vary: None, alone };
+        let serve = |response| Joined::Serve(Box::new(response));
+        let told = || {
+            let mut told = Told::new(Outcome::Coalesced);
+            told.forwarded = Some(plan.forwarded);
+            told.why = plan.why;
+            told
+        };
+        match phase {
+            None => self.fall_back(ask, plan, Why::Slow, None).map_or_else(|| again(false), serve),
+            Some(Phase::Filling(meta, fill)) => {
+                if !meta.matches(&ask.parts.headers) {
+                    return Joined::Again { vary: Some(meta.vary().clone()), alone: false };
+                }
+                let fits = matches!(
+                    self.rules.reuse(&ask.parts, &meta, self.time.now()),
+                    Reuse::Fresh { .. } | Reuse::Stale { .. }
+                );
+                match fill.join().filter(|_| fits) {
+                    Some(reader) => serve(self.serve_joined(&ask.key, &ask.parts, &meta, reader, told())),
+                    None => again(true),
+                }
+            }
+            Some(Phase::Renewed(stored)) => {
+                let fits = matches!(self.judge(&ask.parts, &stored), Reuse::Fresh { .. } | Reuse::Stale { .. });
+                let served = fits.then(|| self.serve(&ask.key, &ask.parts, &stored, told())).flatten();
+                served.map_or_else(|| again(stored.meta.matches(&ask.parts.headers)), serve)
+            }
+            Some(Phase::Released) => again(true),
+            Some(Phase::OriginFailed(status)) => {
+                let served = self.fall_back(ask, plan, Why::Failed(Failure::Status(status)), Some(status));
+                served.map_or_else(|| again(true), serve)
+            }
+            Some(Phase::Failed(error)) => {
+                let served = self.fall_back(ask, plan, Why::Failed(Failure::Unreachable), None);
+                served.map_or(Joined::Fail(error), serve)
+            }
+            Some(Phase::Abandoned | Phase::Pending) => again(false),
+        }
+    }
+
+    /// What is stored, in place of what the origin failed to say (RFC 5861 §4).
+    fn fall_back(&self, ask: &Ask, plan: &Plan, why: Why, status: Option<StatusCode>) -> Option<Response<Body>> {
+        let old = plan.old.as_ref()?;
+        let failure = match why {
+            Why::Failed(failure) => failure,
+            _ => Failure::Unreachable,
+        };
+        if !self.rules.may_serve_on_error(&ask.parts, &old.meta, failure, self.time.now()) {
+            return None;
+        }
+        let mut told = Told::new(Outcome::Fallback);
+        told.why = Some(why);
+        told.forwarded = Some(plan.forwarded);
+        told.status = status;
+        self.serve(&ask.key, &ask.parts, old, told)
+    }
+
+    /// What becomes of one who led; `None`: to be asked again without conditions.
+    fn conclude(
+        &self,
+        ask: &Ask,
+        plan: &Plan,
+        led: Led,
+        verbatim: bool,
+        conditional: bool,
+    ) -> Result<Option<Response<Body>>, FetchError> {
+        let told = |outcome| {
+            let mut told = Told::new(outcome);
+            told.forwarded = Some(plan.forwarded);
+            told.why = plan.why;
+            told
+        };
+        match led {
+            Led::Head { head, meta, reader, .. } => {
+                let replaced = plan.old.is_some() && conditional;
+                let mut told = told(if replaced { Outcome::Replaced } else { Outcome::Miss });
+                told.status = Some(head.status);
+                told.stored = true;
+                Ok(Some(self.serve_own(&ask.key, &ask.parts, head, &meta, reader, verbatim, told)))
+            }
+            Led::Renewed { stored, .. } => {
+                let mut told = told(Outcome::Revalidated);
+                told.status = Some(StatusCode::NOT_MODIFIED);
+                told.stored = true;
+                Ok(self.serve(&ask.key, &ask.parts, &stored, told))
+            }
+            Led::Own { response, why } => {
+                let status = response.status();
+                if let Uncacheable::OriginFailed(status) = why {
+                    let failed = Why::Failed(Failure::Status(status));
+                    if let Some(response) = self.fall_back(ask, plan, failed, Some(status)) {
+                        return Ok(Some(response));
+                    }
+                }
+                let (head, body) = response.into_parts();
+                let mut told = told(Outcome::Uncacheable(why));
+                told.status = Some(status);
+                let mut response = Response::from_parts(head, Body::through(body));
+                self.stamp(&ask.key, &mut response, None, told);
+                Ok(Some(response))
+            }
+            Led::Failed(error) => {
+                let why = Why::Failed(Failure::Unreachable);
+                self.fall_back(ask, plan, why, None).map(Some).ok_or(error)
+            }
+            Led::Unusable => Ok(None),
+            Led::Panicked(panic) => resume_unwind(panic),
+            Led::TimedOut | Led::Unwanted => {
+                let gone = "the task that carried this request has ended";
+                let why = Why::Failed(Failure::Unreachable);
+                self.fall_back(ask, plan, why, None).map(Some).ok_or_else(|| FetchError::new(gone))
+            }
+        }
+    }
+}
+
+/// The origin took longer than `soft_timeout`.
+struct TookTooLong;
+
+/// What a request that has to ask the origin knows before.
+struct Plan {
+    old: Option<Arc<Stored>>,
+    fallback: bool,
+    forwarded: Forwarded,
+    why: Option<Why>,
+}
+
+impl Plan {
+    fn new(found: Option<Found>, missed: Forwarded) -> Self {
+        match found {
+            Some(Found { stored, reuse: Reuse::Revalidate { why, fallback, .. } }) => {
+                use rfc9111::WhyRevalidate as By;
+                let forwarded = match why {
+                    By::RequestNoCache | By::RequestMaxAge | By::RequestMinFresh => Forwarded::Request,
+                    _ => Forwarded::Stale,
+                };
+                Self { old: Some(stored), fallback, forwarded, why: Some(Why::Revalidate(why)) }
+            }
+            // Within its window, but nobody is there to refresh it behind: asked for first.
+            Some(Found { stored, reuse: Reuse::Stale { .. } }) => {
+                Self { old: Some(stored), fallback: true, forwarded: Forwarded::Stale, why: None }
+            }
+            Some(_) | None => Self { old: None, fallback: false, forwarded: missed, why: Some(Why::Forwarded(missed)) },
+        }
+    }
+}
+
+enum Joined {
+    Serve(Box<Response<Body>>),
+    Fail(FetchError),
+    Again { vary: Option<Vary>, alone: bool },
+}

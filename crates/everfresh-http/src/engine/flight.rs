@@ -1,0 +1,233 @@
+//! What is being fetched: one flight per URI and variant; others wait for it, and purges strike it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{Method, StatusCode, request};
+use tokio::sync::watch;
+
+use super::fetch::FetchError;
+use super::fill::Fill;
+use super::page::Stored;
+use crate::rfc9111::{Meta, Vary};
+
+/// How far a flight has come.
+#[derive(Clone)]
+pub(crate) enum Phase {
+    /// No answer yet.
+    Pending,
+    /// A response that is being stored; its body is on the way.
+    Filling(Meta, Arc<Fill>),
+    /// A 304: what is stored holds.
+    Renewed(Arc<Stored>),
+    /// A response that cannot be shared: those who wait fetch for themselves.
+    Released,
+    /// The origin answered with a failure while something is stored.
+    OriginFailed(StatusCode),
+    /// No response.
+    Failed(FetchError),
+    /// Its leader is gone, or could not use the answer; somebody else leads.
+    Abandoned,
+}
+
+/// One request to the origin.
+pub(crate) struct Flight {
+    pub(crate) key: Arc<str>,
+    /// As it was asked: those who ask the same may wait for it.
+    asked: request::Parts,
+    /// Whether it asks on behalf of anybody who asks the same; not so with a range of its own.
+    shared: AtomicBool,
+    phase: watch::Sender<Phase>,
+    /// When it last got on, in nanoseconds of the engine's clock.
+    progress: AtomicU64,
+    /// Goes on although nobody waits.
+    kept: AtomicBool,
+    strikes: Mutex<Strikes>,
+}
+
+/// What was purged while it was under way.
+#[derive(Default, Clone)]
+pub(crate) struct Strikes {
+    hard: bool,
+    soft: bool,
+    tags: Vec<(Arc<str>, Force)>,
+}
+
+/// How a purge works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Force {
+    /// Never served again.
+    Remove,
+    /// Stale from now on.
+    Expire,
+}
+
+impl Strikes {
+    /// What befell a response with these tags.
+    pub(crate) fn on(&self, tags: &[Arc<str>]) -> Option<Force> {
+        let with = |force| self.tags.iter().any(|(tag, by)| *by == force && tags.contains(tag));
+        if self.hard || with(Force::Remove) {
+            return Some(Force::Remove);
+        }
+        (self.soft || with(Force::Expire)).then_some(Force::Expire)
+    }
+}
+
+impl Flight {
+    pub(crate) fn set(&self, phase: Phase, now: Duration) {
+        self.progressed(now);
+        // Those who wait see the last phase; a purge in between changes nothing for them.
+        self.phase.send_replace(phase);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(crate) fn waiters(&self) -> usize {
+        self.phase.receiver_count()
+    }
+
+    pub(crate) fn progressed(&self, now: Duration) {
+        self.progress.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Lets it go on although nobody waits for it.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
+    }
+
+    /// From now on anybody who asks the same may wait for it.
+    pub(crate) fn share(&self) {
+        self.shared.store(true, Ordering::Release);
+    }
+
+    /// Completes when nobody waits for it any more, and it is not to go on all the same.
+    pub(crate) async fn unwanted(&self) {
+        self.phase.closed().await;
+        // Acquire: pairs with the Release in `keep`, which comes before its caller stops waiting.
+        if self.kept.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) fn strikes(&self) -> Strikes {
+        self.strikes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn strike(&self, force: Force, tag: Option<&Arc<str>>) {
+        let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
+        match (tag, force) {
+            (Some(tag), force) => strikes.tags.push((Arc::clone(tag), force)),
+            (None, Force::Remove) => strikes.hard = true,
+            (None, Force::Expire) => strikes.soft = true,
+        }
+    }
+
+    /// Whether a request like this may wait for it.
+    fn fits(&self, asks: &Asks<'_>) -> bool {
+        let late = asks.now.saturating_sub(Duration::from_nanos(self.progress.load(Ordering::Relaxed)));
+        if !self.shared.load(Ordering::Acquire) || late > asks.patience {
+            return false;
+        }
+        // What a GET brings answers a HEAD, but not the other way round (RFC 9111 §4).
+        if self.asked.method != asks.parts.method && asks.parts.method != Method::HEAD {
+            return false;
+        }
+        match &*self.phase.borrow() {
+            Phase::Pending => {
+                asks.vary.is_none_or(|vary| vary.key(&asks.parts.headers) == vary.key(&self.asked.headers))
+            }
+            Phase::Filling(meta, _) => meta.matches(&asks.parts.headers),
+            Phase::Renewed(stored) => stored.meta.matches(&asks.parts.headers),
+            _ => false,
+        }
+    }
+}
+
+/// Who asks, and what is known of how the origin's answers vary.
+pub(crate) struct Asks<'a> {
+    pub(crate) parts: &'a request::Parts,
+    pub(crate) vary: Option<&'a Vary>,
+    pub(crate) now: Duration,
+    /// A flight that has not got on for longer than this is waited for no more.
+    pub(crate) patience: Duration,
+    /// Waits for nobody.
+    pub(crate) alone: bool,
+    /// Others may wait for it.
+    pub(crate) shared: bool,
+}
+
+/// What a request finds when it has to ask the origin.
+pub(crate) enum Role {
+    /// Somebody asks already.
+    Join(Arc<Flight>, watch::Receiver<Phase>),
+    /// It asks itself.
+    Lead(Arc<Flight>, watch::Receiver<Phase>),
+    /// The store has changed meanwhile: look again.
+    Again,
+}
+
+/// All that is being fetched.
+#[derive(Default)]
+pub(crate) struct Flights(Mutex<HashMap<Arc<str>, Vec<Arc<Flight>>>>);
+
+impl Flights {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Vec<Arc<Flight>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins a flight, or begins one. `changed` says, under the lock, whether the store is not what the caller saw: a
+    /// flight stores first and leaves the table then, so that nobody misses both.
+    pub(crate) fn enter(&self, key: &str, asks: &Asks<'_>, changed: impl FnOnce() -> bool) -> Role {
+        let mut table = self.lock();
+        let found = table.get(key).filter(|_| !asks.alone);
+        if let Some(flight) = found.and_then(|list| list.iter().find(|flight| flight.fits(asks))) {
+            return Role::Join(Arc::clone(flight), flight.watch());
+        }
+        if changed() {
+            return Role::Again;
+        }
+        let key: Arc<str> = table.get_key_value(key).map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+        let (phase, watch) = watch::channel(Phase::Pending);
+        let flight = Arc::new(Flight {
+            key: Arc::clone(&key),
+            asked: asks.parts.clone(),
+            shared: AtomicBool::new(asks.shared),
+            phase,
+            progress: AtomicU64::new(0),
+            kept: AtomicBool::new(false),
+            strikes: Mutex::default(),
+        });
+        flight.progressed(asks.now);
+        table.entry(key).or_default().push(Arc::clone(&flight));
+        Role::Lead(flight, watch)
+    }
+
+    /// Takes a flight out; whoever comes now finds the store as it left it.
+    pub(crate) fn leave(&self, flight: &Arc<Flight>) {
+        let mut table = self.lock();
+        if let Some(list) = table.get_mut(&flight.key) {
+            list.retain(|other| !Arc::ptr_eq(other, flight));
+            if list.is_empty() {
+                table.remove(&flight.key);
+            }
+        }
+    }
+
+    pub(crate) fn strike(&self, force: Force, tag: Option<&Arc<str>>, mut matches: impl FnMut(&str) -> bool) {
+        for flight in self.lock().values().flatten().filter(|flight| matches(&flight.key)) {
+            flight.strike(force, tag);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+}

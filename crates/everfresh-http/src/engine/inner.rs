@@ -1,0 +1,219 @@
+//! What an HTTP cache is made of, and the small steps that its story is told in.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use everfresh::Spawn;
+use http::header::{HOST, HeaderMap, HeaderName};
+use http::{Uri, request};
+
+use super::answer::{RefreshAction, StaleContext};
+use super::event::Teller;
+use super::page::Stored;
+use super::shelf::Shelf;
+use super::time::Time;
+use crate::rfc9111::{self, Meta, Reuse, Rules, StaleBy, WhyRevalidate};
+
+pub(crate) type OnStale = Arc<dyn Fn(&StaleContext<'_>) -> RefreshAction + Send + Sync>;
+pub(crate) type KeyOf = Arc<dyn Fn(&request::Parts) -> String + Send + Sync>;
+
+/// The choices that the engine itself heeds; those of the rules are in [`Rules`].
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) max_body: u64,
+    pub(crate) read_ahead: u64,
+    pub(crate) max_refreshes: usize,
+    pub(crate) min_refresh_interval: Duration,
+    pub(crate) refresh_timeout: Duration,
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) patience: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) tag_fields: Vec<HeaderName>,
+    pub(crate) refresh_fields: Vec<HeaderName>,
+    pub(crate) on_stale: Option<OnStale>,
+    pub(crate) key: Option<KeyOf>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) rules: Rules,
+    pub(crate) settings: Settings,
+    pub(crate) shelf: Shelf,
+    pub(crate) time: Time,
+    pub(crate) teller: Teller,
+    pub(crate) spawner: Arc<dyn Spawn>,
+    pub(crate) refreshing: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("HttpCache").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+/// The right to run one refresh; gives its place back when dropped.
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    pub(crate) fn key(&self, parts: &request::Parts) -> String {
+        match &self.settings.key {
+            Some(key) => key(parts),
+            None => {
+                let mut key = origin(&parts.uri, &parts.headers);
+                key.push_str(parts.uri.path_and_query().map_or("/", |path| path.as_str()));
+                key
+            }
+        }
+    }
+
+    /// The key of a GET of that URI.
+    pub(crate) fn key_of(&self, uri: &Uri) -> String {
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.uri = uri.clone();
+        self.key(&parts)
+    }
+
+    pub(crate) fn permit(&self) -> Option<Permit> {
+        let most = self.settings.max_refreshes;
+        let more = |running: usize| (running < most).then_some(running + 1);
+        let got = self.refreshing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        got.is_ok().then(|| Permit(Arc::clone(&self.refreshing)))
+    }
+
+    /// What is to be done with a stored response; one that was expired by hand counts as stale from then on.
+    pub(crate) fn judge(&self, parts: &request::Parts, stored: &Stored) -> Reuse {
+        let reuse = self.rules.reuse(parts, &stored.meta, self.time.now());
+        let Some(since) = stored.expired_for(self.time.elapsed()) else { return reuse };
+        let (age, stale_for) = match reuse {
+            Reuse::Fresh { age, .. } => (age, since),
+            Reuse::Stale { age, stale_for, .. } => (age, stale_for.max(since)),
+            other => return other,
+        };
+        let window = stored.meta.stale_while_revalidate();
+        if stale_for < window {
+            let remaining = window.saturating_sub(stale_for);
+            return Reuse::Stale { age, stale_for, by: StaleBy::Window, refresh: true, remaining };
+        }
+        if self.rules.only_if_cached(parts) {
+            return Reuse::GatewayTimeout;
+        }
+        Reuse::Revalidate { age, why: WhyRevalidate::Stale, fallback: stale_for < stored.meta.stale_if_error() }
+    }
+
+    /// The seconds that it stays fresh; negative for what is stale.
+    pub(crate) fn ttl(&self, meta: &Meta, expired_for: Option<Duration>) -> i64 {
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        let (age, lifetime) = (meta.age(self.time.now()), meta.lifetime());
+        match expired_for {
+            Some(since) => -seconds(since.max(age.saturating_sub(lifetime))),
+            None => seconds(lifetime).saturating_sub(seconds(age)),
+        }
+    }
+
+    /// The tags of a response: its cache groups, which mean something within their origin only (RFC 9875 §2), and the
+    /// surrogate keys that its fields name.
+    pub(crate) fn tags(&self, request: &request::Parts, headers: &HeaderMap, meta: &Meta) -> Box<[Arc<str>]> {
+        let mut tags: Vec<Arc<str>> = Vec::new();
+        if !meta.groups().is_empty() {
+            let origin = origin(&request.uri, &request.headers);
+            tags.extend(meta.groups().iter().map(|group| group_tag(&origin, group)));
+        }
+        for name in &self.settings.tag_fields {
+            for line in headers.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
+                let words = line.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+                tags.extend(words.take(256).map(surrogate_tag));
+            }
+        }
+        tags.sort_unstable();
+        tags.dedup();
+        tags.into()
+    }
+
+    /// How long an origin that failed is left alone: doubled by each further failure, less up to a half by lot, never
+    /// more than a quarter of what is left of the window (contract R3).
+    pub(crate) fn pause(&self, failures: u32, remaining: Duration) -> Duration {
+        let (base, most) = self.settings.backoff;
+        let full = base.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(most);
+        let pause = full.mul_f64(1.0 - fastrand::f64() / 2.0);
+        pause.min(remaining / 4).max(self.settings.min_refresh_interval)
+    }
+
+    /// The request that refreshes a stored response behind a reader's back; `None` where it would need credentials that
+    /// the reader does not have.
+    pub(crate) fn renewal(&self, asked: &request::Parts, meta: &Meta) -> Option<request::Parts> {
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.method = meta.method().clone();
+        parts.uri = asked.uri.clone();
+        parts.version = asked.version;
+        if !self.rules.is_shared() {
+            // The one user's own request, asked again.
+            let mut plain = asked.headers.clone();
+            rfc9111::strip_conditions(&mut plain);
+            plain.remove(http::header::CACHE_CONTROL);
+            plain.remove(http::header::PRAGMA);
+            parts.headers = plain;
+            if let Some(headers) = rfc9111::conditional(&parts, &[meta]) {
+                parts.headers = headers;
+            }
+            return Some(parts);
+        }
+        parts.headers = rfc9111::refreshing(meta);
+        // What a stored response needed to come into being, it needs again; that it may be shared was judged when it
+        // was stored (RFC 9111 §3.5).
+        let credentials = meta.is_authorized().then_some(http::header::AUTHORIZATION);
+        if credentials.as_ref().is_some_and(|name| !asked.headers.contains_key(name)) {
+            return None;
+        }
+        for name in self.settings.refresh_fields.iter().chain([&HOST]).chain(&credentials) {
+            if !parts.headers.contains_key(name) {
+                for value in asked.headers.get_all(name) {
+                    parts.headers.append(name.clone(), value.clone());
+                }
+            }
+        }
+        Some(parts)
+    }
+}
+
+/// Scheme and authority in their one form (RFC 9110 §4.2.3); for a request in origin form its `Host`.
+pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
+    let scheme = uri.scheme_str();
+    let authority = uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()))
+        .unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let usual = match scheme {
+        Some("https") => ":443",
+        _ => ":80",
+    };
+    let authority = authority.strip_suffix(usual).unwrap_or(authority);
+    let path = uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let mut text = String::with_capacity(scheme.map_or(0, str::len) + 3 + authority.len() + path);
+    if let Some(scheme) = scheme {
+        text.push_str(scheme);
+        text.push(':');
+    }
+    if !authority.is_empty() {
+        text.push_str("//");
+        text.push_str(authority);
+        text.make_ascii_lowercase();
+    }
+    text
+}
+
+pub(crate) fn group_tag(origin: &str, group: &str) -> Arc<str> {
+    format!("group {origin} {group}").into()
+}
+
+pub(crate) fn surrogate_tag(tag: &str) -> Arc<str> {
+    format!("tag {tag}").into()
+}

@@ -1,0 +1,421 @@
+//! One request to the origin, and what becomes of its answer.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, request, response};
+use http_body::{Body as _, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::oneshot;
+
+use super::answer::Uncacheable;
+use super::event::{HttpEvent, RefreshEnding};
+use super::fetch::{BoxError, FetchError, Fetching, Incoming};
+use super::fill::{BodyError, Fill, Reader, Room};
+use super::flight::{Flight, Phase};
+use super::inner::{Inner, Permit};
+use super::page::{Stored, StoredBody};
+use super::shelf::{NotLanded, truncated};
+use crate::rfc9111::{self, Failure, HeadUpdate, Meta, Reuse, WhyNot};
+
+/// What is asked of the origin, and on behalf of what.
+pub(crate) struct Sent {
+    pub(crate) parts: request::Parts,
+    /// The stored response that the request selects.
+    pub(crate) old: Option<Arc<Stored>>,
+    /// Those whose validators it names, the selected one first.
+    pub(crate) named: Vec<Arc<Stored>>,
+    /// Whether the conditions in it are ours.
+    pub(crate) conditional: bool,
+    /// Behind a reader's back.
+    pub(crate) refresh: bool,
+}
+
+/// What the leader of a flight is told.
+pub(crate) enum Led {
+    /// A response that is being stored, a reader of its body, and how the storing ends.
+    Head { head: response::Parts, meta: Meta, reader: Reader, done: oneshot::Receiver<RefreshEnding> },
+    /// What is stored holds.
+    Renewed { stored: Arc<Stored>, ending: RefreshEnding },
+    /// A response for the leader alone.
+    Own { response: Incoming, why: Uncacheable },
+    /// No response.
+    Failed(FetchError),
+    /// A 304 that is about nothing that is stored.
+    Unusable,
+    /// No response within the deadline.
+    TimedOut,
+    /// Nobody wanted it any more.
+    Unwanted,
+    /// The fetch panicked.
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// Frees the flight of a leader that goes away.
+struct Abandon<'a>(&'a Inner, &'a Arc<Flight>);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if matches!(self.1.phase(), Phase::Pending) {
+            self.0.close(self.1, Phase::Abandoned);
+        }
+    }
+}
+
+/// A future whose panic is a value.
+async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(|cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Statuses that speak of the request, not of what is stored: a refresh that gets one has failed.
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
+}
+
+impl Inner {
+    /// Ends a flight: it leaves the table, and those who wait are told.
+    fn close(&self, flight: &Arc<Flight>, phase: Phase) {
+        self.shelf.flights.leave(flight);
+        flight.set(phase, self.time.elapsed());
+    }
+
+    /// Asks the origin and decides what its answer is worth.
+    pub(crate) async fn lead(
+        self: Arc<Self>,
+        flight: Arc<Flight>,
+        sent: Sent,
+        fetching: Fetching<'_>,
+        deadline: Option<Duration>,
+        permit: Option<Permit>,
+    ) -> Led {
+        let _abandon = Abandon(&self, &flight);
+        let (asked_at, began) = (self.time.now(), self.time.elapsed());
+        let late = async {
+            match deadline {
+                Some(deadline) => self.time.sleep(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            result = contained(fetching) => Some(result),
+            () = late => None,
+            () = flight.unwanted() => return Led::Unwanted,
+        };
+        let came = self.time.now();
+        let took = self.time.elapsed().saturating_sub(began);
+        let status = match &result {
+            Some(Ok(Ok(response))) => Some(response.status()),
+            _ => None,
+        };
+        let (key, refresh, waiters) = (&*flight.key, sent.refresh, flight.waiters());
+        self.teller.tell(&HttpEvent::Fetched { key, refresh, status, took, waiters });
+        let response = match result {
+            None => {
+                self.close(&flight, Phase::Abandoned);
+                return Led::TimedOut;
+            }
+            Some(Err(panic)) => {
+                self.close(&flight, Phase::Abandoned);
+                return Led::Panicked(panic);
+            }
+            Some(Ok(Err(error))) => {
+                self.close(&flight, Phase::Failed(error.clone()));
+                return Led::Failed(error);
+            }
+            Some(Ok(Ok(response))) => response,
+        };
+        let (head, body) = response.into_parts();
+        if head.status == StatusCode::NOT_MODIFIED && sent.conditional {
+            return self.renewed(&flight, &sent, &head, asked_at, came, began);
+        }
+        let failed = Failure::Status(head.status).is_error() || (refresh && is_refusal(head.status));
+        if failed && sent.old.is_some() {
+            self.close(&flight, Phase::OriginFailed(head.status));
+            let why = Uncacheable::OriginFailed(head.status);
+            return Led::Own { response: Incoming::from_parts(head, body), why };
+        }
+        let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came).map_err(Uncacheable::Rule);
+        let too_large = body.size_hint().lower() > self.settings.max_body;
+        let verdict = verdict.and_then(|meta| if too_large { Err(Uncacheable::TooLarge) } else { Ok(meta) });
+        match verdict {
+            Ok(meta) => self.fill(flight.clone(), sent, head, body, meta, began, permit),
+            Err(why) => {
+                self.release(&flight, &sent, head.status, why);
+                let own = matches!(why, Uncacheable::Rule(WhyNot::Status)) && head.status == StatusCode::NOT_MODIFIED;
+                let why = if own { Uncacheable::NotModified } else { why };
+                Led::Own { response: Incoming::from_parts(head, body), why }
+            }
+        }
+    }
+
+    /// A response that cannot be shared: those who wait fetch for themselves, and so does for a while who comes later.
+    fn release(&self, flight: &Arc<Flight>, sent: &Sent, status: StatusCode, why: Uncacheable) {
+        if let Some(old) = sent.old.as_ref().filter(|_| !is_refusal(status)) {
+            // The origin has another answer now; what it said before is over.
+            self.shelf.drop_variant(&flight.key, old);
+        }
+        let of_the_request = matches!(why, Uncacheable::Rule(WhyNot::RequestNoStore | WhyNot::Method | WhyNot::Part));
+        if !of_the_request {
+            self.pass(&flight.key, why);
+        }
+        self.close(flight, Phase::Released);
+    }
+
+    fn pass(&self, key: &str, why: Uncacheable) {
+        self.shelf.remember_pass(key);
+        self.teller.tell(&HttpEvent::Passes { key, why });
+    }
+
+    /// 304 (RFC 9111 §4.3.4).
+    fn renewed(
+        &self,
+        flight: &Arc<Flight>,
+        sent: &Sent,
+        head: &response::Parts,
+        asked_at: SystemTime,
+        came: SystemTime,
+        began: Duration,
+    ) -> Led {
+        let metas: Vec<&Meta> = sent.named.iter().map(|old| &old.meta).collect();
+        let about = rfc9111::validated(&metas, head).into_iter().min().and_then(|at| sent.named.get(at));
+        let Some(old) = about else {
+            self.close(flight, Phase::Abandoned);
+            return Led::Unusable;
+        };
+        let fresh = self.rules.freshen(&old.meta, &sent.parts, head, asked_at, came);
+        let tags = self.tags(&sent.parts, fresh.meta.headers(), &fresh.meta);
+        let new = Arc::new(Stored::new(fresh.meta, old.body.clone(), tags));
+        new.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
+        let landed = match fresh.keep {
+            Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh),
+            Err(_) => {
+                self.shelf.drop_variant(&flight.key, old);
+                None
+            }
+        };
+        let ending = match (&landed, fresh.keep) {
+            (Some(_), _) => RefreshEnding::Renewed,
+            (None, Err(_)) => RefreshEnding::Dropped,
+            (None, Ok(())) => RefreshEnding::Discarded,
+        };
+        let stored = landed.unwrap_or(new);
+        self.close(flight, Phase::Renewed(Arc::clone(&stored)));
+        Led::Renewed { stored, ending }
+    }
+
+    fn land(
+        &self,
+        flight: &Flight,
+        new: Arc<Stored>,
+        old: Option<&Arc<Stored>>,
+        only_if_there: bool,
+    ) -> Option<Arc<Stored>> {
+        match self.shelf.land(flight, new, old, only_if_there) {
+            Ok(stored) => {
+                let bytes = stored.body.length();
+                self.teller.tell(&HttpEvent::Stored { key: &flight.key, bytes });
+                Some(stored)
+            }
+            Err(why) => {
+                self.teller.tell(&HttpEvent::NotStored { key: &flight.key, why });
+                if why == NotLanded::TooHeavy {
+                    self.pass(&flight.key, Uncacheable::TooLarge);
+                }
+                None
+            }
+        }
+    }
+
+    /// A response that is to be stored: its body comes in a task of its own, whoever reads it.
+    fn fill(
+        self: &Arc<Self>,
+        flight: Arc<Flight>,
+        sent: Sent,
+        head: response::Parts,
+        body: UnsyncBoxBody<Bytes, BoxError>,
+        meta: Meta,
+        began: Duration,
+        permit: Option<Permit>,
+    ) -> Led {
+        let fill = Fill::new(self.settings.max_body, self.settings.read_ahead);
+        let Some(reader) = fill.join() else { return Led::Unwanted };
+        // Stale from birth and with no window: nobody but the one who asked may have it unasked (RFC 9111 §4).
+        let reusable = matches!(
+            self.rules.reuse(&plain(&sent.parts), &meta, self.time.now()),
+            Reuse::Fresh { .. } | Reuse::Stale { .. }
+        );
+        let key = &flight.key;
+        if reusable {
+            self.shelf.forget_pass(key);
+        } else if !self.shelf.passes(key) {
+            self.pass(key, Uncacheable::Rule(WhyNot::Useless));
+        }
+        if sent.parts.method == Method::HEAD {
+            self.shelf.update(key, |old| {
+                match self.rules.update_from_head(old, &sent.parts, &head, meta.request_time(), meta.response_time()) {
+                    HeadUpdate::Nothing => None,
+                    HeadUpdate::Updated(fresh) => Some(Some(fresh.meta)),
+                    HeadUpdate::Changed => Some(None),
+                }
+            });
+        }
+        let tags = self.tags(&sent.parts, &head.headers, &meta);
+        if reusable {
+            flight.share();
+        }
+        flight.set(Phase::Filling(meta.clone(), Arc::clone(&fill)), self.time.elapsed());
+        let (tell, done) = oneshot::channel();
+        let pump = Pump {
+            inner: Arc::clone(self),
+            flight,
+            fill,
+            body,
+            meta: meta.clone(),
+            tags,
+            old: sent.old.clone(),
+            refresh: sent.refresh,
+            began,
+            ended: false,
+            _permit: permit,
+        };
+        let task = Box::pin(async move {
+            let ending = pump.run().await;
+            let _ = tell.send(ending);
+        });
+        // Refused only where no thread can be had: the pump is dropped and its readers are told.
+        let _ = self.spawner.spawn_task(task);
+        Led::Head { head, meta, reader, done }
+    }
+}
+
+/// The request as anybody asks it, without directives of its own.
+fn plain(parts: &request::Parts) -> request::Parts {
+    let mut plain = parts.clone();
+    plain.headers.remove(http::header::CACHE_CONTROL);
+    plain.headers.remove(http::header::PRAGMA);
+    plain
+}
+
+/// Carries a body from the origin into the store and past its readers.
+struct Pump {
+    inner: Arc<Inner>,
+    flight: Arc<Flight>,
+    fill: Arc<Fill>,
+    body: UnsyncBoxBody<Bytes, BoxError>,
+    meta: Meta,
+    tags: Box<[Arc<str>]>,
+    old: Option<Arc<Stored>>,
+    refresh: bool,
+    began: Duration,
+    ended: bool,
+    _permit: Option<Permit>,
+}
+
+enum Step {
+    Frame(Option<Result<Frame<Bytes>, BoxError>>),
+    Deserted,
+    Stalled,
+}
+
+impl Pump {
+    async fn run(mut self) -> RefreshEnding {
+        let mut trailers = None;
+        loop {
+            match self.step().await {
+                Step::Deserted => {
+                    self.stop(BodyError::new("nobody reads it"));
+                    return RefreshEnding::Discarded;
+                }
+                Step::Stalled => {
+                    self.stop(BodyError::new("the origin stopped in the middle of the body"));
+                    return RefreshEnding::TimedOut;
+                }
+                Step::Frame(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        self.flight.progressed(self.inner.time.elapsed());
+                        if !self.fill.push(data) {
+                            self.inner.pass(&self.flight.key, Uncacheable::TooLarge);
+                            self.inner.shelf.flights.leave(&self.flight);
+                        }
+                    }
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                },
+                Step::Frame(Some(Err(error))) => {
+                    self.stop(BodyError::new(error.to_string()));
+                    return RefreshEnding::Failed;
+                }
+                Step::Frame(None) => return self.end(trailers),
+            }
+        }
+    }
+
+    /// The next frame, once there is room for it. Without readers the origin may not stand still for ever.
+    async fn step(&mut self) -> Step {
+        let mut stalled = None;
+        poll_fn(|cx| {
+            match self.fill.poll_room(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Room::Deserted) => return Poll::Ready(Step::Deserted),
+                Poll::Ready(Room::Read) => stalled = None,
+                Poll::Ready(Room::Unread) => {
+                    let stalled =
+                        stalled.get_or_insert_with(|| self.inner.time.sleep(self.inner.settings.refresh_timeout));
+                    if Pin::new(stalled).poll(cx).is_ready() {
+                        return Poll::Ready(Step::Stalled);
+                    }
+                }
+            }
+            Pin::new(&mut self.body).poll_frame(cx).map(Step::Frame)
+        })
+        .await
+    }
+
+    /// Ends the readers' bodies with an error; nothing is stored.
+    fn stop(&mut self, why: BodyError) {
+        self.ended = true;
+        self.inner.shelf.flights.leave(&self.flight);
+        self.fill.end_broken(why);
+    }
+
+    /// The body came whole, as it seems: store it first, then tell its readers.
+    fn end(&mut self, trailers: Option<http::HeaderMap>) -> RefreshEnding {
+        self.inner.teller.from_origin(self.fill.length());
+        let head = *self.meta.method() == Method::HEAD;
+        let whole = if head { Some(self.meta.clone()) } else { self.meta.with_body_length(self.fill.length()) };
+        let Some(meta) = whole else {
+            // RFC 9111 §3.3: a body that is shorter than its head says is not what it claims to be.
+            self.stop(truncated());
+            return RefreshEnding::Failed;
+        };
+        let landed = self.fill.all().and_then(|chunks| {
+            let body = StoredBody::new(&chunks, trailers.clone());
+            let new = Arc::new(Stored::new(meta, body, std::mem::take(&mut self.tags)));
+            new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
+            self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)
+        });
+        self.ended = true;
+        self.inner.shelf.flights.leave(&self.flight);
+        self.fill.end_whole(trailers);
+        if landed.is_some() { RefreshEnding::Replaced } else { RefreshEnding::Discarded }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.stop(BodyError::new("the runtime that carried this body has ended"));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What is stored of one URI: its variants, each a head that is parsed and a body in pieces.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use crate::rfc9111::Meta;
+
+/// A stored body is held in pieces of this size, so that nothing of it keeps a larger buffer alive.
+const PIECE: usize = 256 * 1024;
+
+/// A whole body; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoredBody(Arc<Whole>);
+
+#[derive(Debug, Default)]
+struct Whole {
+    chunks: Box<[Bytes]>,
+    length: u64,
+    trailers: Option<HeaderMap>,
+}
+
+impl StoredBody {
+    /// Copies the chunks into pieces that hold nothing else, once, off every reader's path.
+    pub(crate) fn new(chunks: &[Bytes], trailers: Option<HeaderMap>) -> Self {
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        let mut pieces = Vec::with_capacity(length.div_ceil(PIECE));
+        let mut left = length;
+        let mut piece = BytesMut::with_capacity(left.min(PIECE));
+        for chunk in chunks {
+            let mut rest = &chunk[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(PIECE - piece.len()));
+                piece.extend_from_slice(now);
+                rest = later;
+                if piece.len() == PIECE {
+                    left -= PIECE;
+                    pieces.push(std::mem::replace(&mut piece, BytesMut::with_capacity(left.min(PIECE))).freeze());
+                }
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(piece.freeze());
+        }
+        Self(Arc::new(Whole { chunks: pieces.into(), length: length as u64, trailers }))
+    }
+
+    pub(crate) fn chunks(&self) -> &[Bytes] {
+        &self.0.chunks
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.0.length
+    }
+
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.0.trailers.as_ref()
+    }
+
+    /// These bytes of it, shared.
+    pub(crate) fn slices(&self, range: Range<u64>) -> Vec<Bytes> {
+        let mut found = Vec::new();
+        let mut at = 0_u64;
+        for chunk in self.chunks() {
+            let end = at + chunk.len() as u64;
+            let (from, to) = (range.start.max(at), range.end.min(end));
+            if from < to {
+                found.push(chunk.slice((from - at) as usize..(to - at) as usize));
+            }
+            at = end;
+        }
+        found
+    }
+}
+
+/// One stored response.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) meta: Meta,
+    pub(crate) body: StoredBody,
+    pub(crate) tags: Box<[Arc<str>]>,
+    pub(crate) hits: AtomicU64,
+    /// When it was made stale by hand, in nanoseconds of the engine's clock; 0 if it was not.
+    expired_at: AtomicU64,
+    /// Before this it is not refreshed again.
+    next_refresh: AtomicU64,
+    failures: AtomicU32,
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Stored {
+    pub(crate) fn new(meta: Meta, body: StoredBody, tags: Box<[Arc<str>]>) -> Self {
+        Self {
+            meta,
+            body,
+            tags,
+            hits: AtomicU64::new(0),
+            expired_at: AtomicU64::new(0),
+            next_refresh: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Stale from now on, whatever its lifetime says.
+    pub(crate) fn expire(&self, now: Duration) {
+        let at = nanos(now).max(1);
+        // Relaxed: no other data is published with it. The first expiry counts.
+        let _ = self.expired_at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// How long ago it was made stale by hand.
+    pub(crate) fn expired_for(&self, now: Duration) -> Option<Duration> {
+        let at = self.expired_at.load(Ordering::Relaxed);
+        (at != 0).then(|| now.saturating_sub(Duration::from_nanos(at)))
+    }
+
+    /// The right to refresh it now, for one; nobody else has it until `until`.
+    pub(crate) fn claim(&self, now: Duration, until: Duration) -> bool {
+        let next = self.next_refresh.load(Ordering::Relaxed);
+        next <= nanos(now)
+            && self.next_refresh.compare_exchange(next, nanos(until), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn refresh_not_before(&self, at: Duration) {
+        self.next_refresh.store(nanos(at), Ordering::Relaxed);
+    }
+
+    /// Counts a failed refresh; how many there were in a row.
+    pub(crate) fn note_failure(&self) -> u32 {
+        self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+    }
+
+    /// The room it takes, about.
+    pub(crate) fn weight(&self) -> u64 {
+        let fields: usize =
+            self.meta.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 48).sum();
+        let asked: usize = self.meta.vary().fields().map(|(_, value)| 2 * value.len() + 96).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 32).sum();
+        self.body.length() + (fields + asked + tags + 32 * self.body.chunks().len() + 768) as u64
+    }
+}
+
+/// All that is stored of one URI; never changed, only replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) variants: Vec<Arc<Stored>>,
+}
+
+impl Page {
+    pub(crate) fn weight(&self) -> u64 {
+        self.variants.iter().map(|stored| stored.weight()).sum::<u64>() + 64
+    }
+
+    pub(crate) fn holds(&self, stored: &Arc<Stored>) -> bool {
+        self.variants.iter().any(|own| Arc::ptr_eq(own, stored))
+    }
+
+    /// With one more variant in place of those that it replaces; at most so many, the oldest go.
+    pub(crate) fn with(&self, new: Arc<Stored>, instead_of: Option<&Arc<Stored>>, most: usize) -> Self {
+        let stays =
+            |own: &&Arc<Stored>| !new.meta.replaces(&own.meta) && !instead_of.is_some_and(|old| Arc::ptr_eq(own, old));
+        let mut variants: Vec<Arc<Stored>> = self.variants.iter().filter(stays).cloned().collect();
+        while variants.len() >= most.max(1) {
+            let oldest = variants.iter().enumerate().min_by_key(|(_, own)| own.meta.response_time());
+            let Some(at) = oldest.map(|(at, _)| at) else { break };
+            variants.remove(at);
+        }
+        variants.push(new);
+        Self { variants }
+    }
+
+    pub(crate) fn without(&self, old: &Arc<Stored>) -> Self {
+        Self { variants: self.variants.iter().filter(|own| !Arc::ptr_eq(own, old)).cloned().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_body_is_held_in_pieces_of_its_own_and_sliced_without_a_copy() {
+        let large = Bytes::from(vec![7_u8; PIECE + 10]);
+        let body = StoredBody::new(&[Bytes::from_static(b"abc"), large], None);
+        assert_eq!(body.length(), PIECE as u64 + 13);
+        assert_eq!(body.chunks().iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, 13]);
+        let slices = body.slices(1..PIECE as u64 + 1);
+        assert_eq!(slices.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE - 1, 1]);
+        assert_eq!(slices[0].as_ptr(), body.chunks()[0][1..].as_ptr());
+    }
+
+    #[test]
+    fn the_right_to_refresh_goes_to_one() {
+        let stored = Stored::new(crate::engine::page::tests::meta(), StoredBody::default(), Box::default());
+        let second = Duration::from_secs(1);
+        assert!(stored.claim(second, 3 * second));
+        assert!(!stored.claim(2 * second, 4 * second));
+        assert!(stored.claim(3 * second, 4 * second));
+    }
+
+    pub(crate) fn meta() -> Meta {
+        let request = http::Request::get("http://a/").body(()).expect("a request").into_parts().0;
+        let response = http::Response::builder().header("cache-control", "max-age=9").body(()).expect("a response");
+        let now = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        crate::rfc9111::Rules::private().may_store(&request, &response.into_parts().0, now, now).expect("stored")
+    }
+}

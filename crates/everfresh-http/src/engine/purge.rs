@@ -1,0 +1,166 @@
+//! Purging, and looking at what is stored.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::Uri;
+
+use super::cache::HttpCache;
+use super::event::{HttpEvent, HttpStats};
+use super::flight::Force;
+use super::inner::{group_tag, origin, surrogate_tag};
+use super::page::Page;
+
+/// Purging wins over what is in flight: a response that was asked for before is not stored after (contract I1); those who
+/// wait for it still get it.
+///
+/// `purge…` makes unservable, `expire…` makes stale from now on: within the window of stale-while-revalidate the next
+/// reader gets the old response and starts a refresh (contract I2).
+impl HttpCache {
+    /// Purges a URI with all its variants; whether anything was stored.
+    pub fn purge(&self, uri: &Uri) -> bool {
+        self.purge_key(&self.inner.key_of(uri))
+    }
+
+    /// Purges a key as the cache's own or the operator's key function makes it; whether anything was stored.
+    pub fn purge_key(&self, key: &str) -> bool {
+        self.told(key, || self.inner.shelf.purge(key, Force::Remove))
+    }
+
+    /// Makes a URI stale with all its variants; whether anything was stored.
+    pub fn expire(&self, uri: &Uri) -> bool {
+        self.expire_key(&self.inner.key_of(uri))
+    }
+
+    /// As [`expire`](Self::expire) for a key.
+    pub fn expire_key(&self, key: &str) -> bool {
+        self.told(key, || self.inner.shelf.purge(key, Force::Expire))
+    }
+
+    /// Purges all keys that begin with this, as `https://example.com/shop/`; looks at every key.
+    pub fn purge_prefix(&self, prefix: &str) {
+        self.told(prefix, || self.inner.shelf.purge_matching(Force::Remove, |key| key.starts_with(prefix)));
+    }
+
+    /// Makes all keys stale that begin with this; looks at every key.
+    pub fn expire_prefix(&self, prefix: &str) {
+        self.told(prefix, || self.inner.shelf.purge_matching(Force::Expire, |key| key.starts_with(prefix)));
+    }
+
+    /// Purges all URIs of which a variant has this surrogate key (`tag_fields`), in one step.
+    pub fn purge_tag(&self, tag: &str) {
+        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Remove));
+    }
+
+    /// Makes all URIs stale of which a variant has this surrogate key; looks at every key.
+    pub fn expire_tag(&self, tag: &str) {
+        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Expire));
+    }
+
+    /// Purges a cache group of the origin of `uri`, in one step (RFC 9875).
+    pub fn purge_group(&self, uri: &Uri, group: &str) {
+        let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
+        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Remove));
+    }
+
+    /// Makes a cache group of the origin of `uri` stale; looks at every key (RFC 9875).
+    pub fn expire_group(&self, uri: &Uri, group: &str) {
+        let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
+        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Expire));
+    }
+
+    /// Purges everything, in one step.
+    pub fn purge_all(&self) {
+        self.told("", || self.inner.shelf.purge_all(Force::Remove));
+    }
+
+    /// Makes everything stale; looks at every key.
+    pub fn expire_all(&self) {
+        self.told("", || self.inner.shelf.purge_all(Force::Expire));
+    }
+
+    fn told<T>(&self, what: &str, purge: impl FnOnce() -> T) -> T {
+        let done = purge();
+        self.inner.teller.tell(&HttpEvent::Purged { what });
+        done
+    }
+}
+
+/// What is stored under one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyReport {
+    /// The key.
+    pub key: String,
+    /// How many variants there are.
+    pub variants: usize,
+    /// How many requests were answered from them since each was stored.
+    pub hits: u64,
+    /// What they weigh, in bytes.
+    pub weight: u64,
+    /// The age of the oldest.
+    pub age: Duration,
+    /// For how long the stalest has been stale; zero if all are fresh.
+    pub stale_for: Duration,
+}
+
+/// Watching.
+impl HttpCache {
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> HttpStats {
+        let (inner, shelf) = (&self.inner, &self.inner.shelf);
+        HttpStats {
+            in_flight: shelf.flights.len(),
+            pages: shelf.len(),
+            weight: shelf.weight(),
+            capacity: shelf.capacity(),
+            ..inner.teller.snapshot()
+        }
+    }
+
+    /// The keys with the most hits, the most first; looks at every key.
+    pub fn hottest(&self, most: usize) -> Vec<KeyReport> {
+        self.reports(most, |report| report.hits)
+    }
+
+    /// The keys that have been stale for longest, the stalest first; looks at every key, leaves fresh ones out.
+    pub fn stalest(&self, most: usize) -> Vec<KeyReport> {
+        let mut found = self.reports(usize::MAX, |report| report.stale_for);
+        found.retain(|report| !report.stale_for.is_zero());
+        found.truncate(most);
+        found
+    }
+
+    /// What is stored for a URI.
+    pub fn inspect(&self, uri: &Uri) -> Option<KeyReport> {
+        let key = self.inner.key_of(uri);
+        let page = self.inner.shelf.peek(&key)?;
+        Some(self.report(key, &page))
+    }
+
+    fn reports<T: Ord>(&self, most: usize, by: impl Fn(&KeyReport) -> T) -> Vec<KeyReport> {
+        let pages = self.inner.shelf.pages().into_iter();
+        let mut found: Vec<_> = pages.map(|(key, page)| self.report(key, &page)).collect();
+        found.sort_by(|one, other| by(other).cmp(&by(one)).then_with(|| one.key.cmp(&other.key)));
+        found.truncate(most);
+        found
+    }
+
+    fn report(&self, key: String, page: &Arc<Page>) -> KeyReport {
+        let (now, elapsed) = (self.inner.time.now(), self.inner.time.elapsed());
+        let variants = &page.variants;
+        let stale_for = variants.iter().map(|own| {
+            let past = own.meta.age(now).saturating_sub(own.meta.lifetime());
+            past.max(own.expired_for(elapsed).unwrap_or_default())
+        });
+        KeyReport {
+            variants: variants.len(),
+            hits: variants.iter().map(|own| own.hits.load(Ordering::Relaxed)).sum(),
+            weight: page.weight(),
+            age: variants.iter().map(|own| own.meta.age(now)).max().unwrap_or_default(),
+            stale_for: stale_for.max().unwrap_or_default(),
+            key,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Renewing a stored response behind its readers' backs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use everfresh::RefreshStatus;
+use http::{Request, Uri, request};
+use tokio::sync::oneshot;
+
+use super::answer::{RefreshAction, StaleContext, Uncacheable};
+use super::cache::{Ask, HttpCache, head_of};
+use super::event::{HttpEvent, RefreshEnding};
+use super::fetch::{Fetch, Origin, erase};
+use super::flight::{Asks, Role};
+use super::inner::{Inner, Permit};
+use super::lead::{Led, Sent};
+use super::page::Stored;
+
+impl Inner {
+    /// Starts a refresh, or says why not; never waits.
+    ///
+    /// `served` is the age of what was served, for how long it had been stale, and what was left of its window.
+    pub(crate) fn refresh_behind(
+        self: &Arc<Self>,
+        ask: &Ask,
+        stored: &Arc<Stored>,
+        served: (Duration, Duration, Duration),
+        origin: Option<Box<dyn Origin>>,
+    ) -> RefreshStatus {
+        let now = self.time.elapsed();
+        let until = now.saturating_add(self.settings.refresh_timeout);
+        // Stamped before it starts (contract R3): whoever comes next finds it running.
+        if !stored.claim(now, until) {
+            return if stored.has_failed() { RefreshStatus::BackingOff } else { RefreshStatus::AlreadyRunning };
+        }
+        let Some(permit) = self.permit() else {
+            stored.refresh_not_before(now);
+            return RefreshStatus::Saturated;
+        };
+        let work = Behind {
+            inner: Arc::clone(self),
+            key: ask.key.as_str().into(),
+            asked: head_of(&ask.parts),
+            sent: self.renewal(&ask.parts, &stored.meta),
+            stored: Arc::clone(stored),
+            served,
+        };
+        let task = Box::pin(work.run(origin, permit));
+        match self.spawner.spawn_task(task) {
+            Ok(()) => RefreshStatus::Started,
+            Err(_) => {
+                stored.refresh_not_before(now.saturating_add(self.settings.min_refresh_interval));
+                RefreshStatus::Unavailable
+            }
+        }
+    }
+
+    /// Asks the origin whether a stored response still holds, and puts its answer in its place.
+    async fn renew(
+        self: Arc<Self>,
+        key: Arc<str>,
+        parts: request::Parts,
+        stored: Arc<Stored>,
+        origin: Box<dyn Origin>,
+        permit: Option<Permit>,
+    ) -> RefreshEnding {
+        let began = self.time.elapsed();
+        let role = {
+            let asks = Asks {
+                parts: &parts,
+                vary: Some(stored.meta.vary()),
+                now: began,
+                patience: self.settings.patience,
+                alone: false,
+                shared: true,
+            };
+            let changed = || !self.shelf.peek(&key).is_some_and(|page| page.holds(&stored));
+            self.shelf.flights.enter(&key, &asks, changed)
+        };
+        let flight = match role {
+            Role::Lead(flight, _) => flight,
+            // Somebody asks for it already, or it is gone.
+            Role::Join(..) | Role::Again => {
+                stored.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
+                return RefreshEnding::Discarded;
+            }
+        };
+        flight.keep();
+        let conditional = stored.meta.has_validator();
+        let fetching = origin.fetch(parts.clone());
+        let old = Arc::clone(&stored);
+        let sent = Sent { parts, old: Some(Arc::clone(&old)), named: vec![old], conditional, refresh: true };
+        let deadline = Some(self.settings.refresh_timeout);
+        let ending = match Arc::clone(&self).lead(flight, sent, fetching, deadline, permit).await {
+            Led::Head { reader, done, .. } => {
+                drop(reader);
+                done.await.unwrap_or(RefreshEnding::Failed)
+            }
+            Led::Renewed { ending, .. } => ending,
+            Led::Own { why: Uncacheable::OriginFailed(_), .. } => RefreshEnding::Failed,
+            Led::Own { .. } => RefreshEnding::Dropped,
+            Led::TimedOut => RefreshEnding::TimedOut,
+            Led::Failed(_) | Led::Unusable | Led::Unwanted | Led::Panicked(_) => RefreshEnding::Failed,
+        };
+        if matches!(ending, RefreshEnding::Failed | RefreshEnding::TimedOut) {
+            let window = stored.meta.lifetime().saturating_add(stored.meta.stale_while_revalidate());
+            let remaining = window.saturating_sub(stored.meta.age(self.time.now()));
+            let pause = self.pause(stored.note_failure(), remaining);
+            stored.refresh_not_before(self.time.elapsed().saturating_add(pause));
+        }
+        ending
+    }
+}
+
+/// A stale answer that wants a refresh, after it was given.
+struct Behind {
+    inner: Arc<Inner>,
+    key: Arc<str>,
+    asked: request::Parts,
+    sent: Option<request::Parts>,
+    stored: Arc<Stored>,
+    served: (Duration, Duration, Duration),
+}
+
+impl Behind {
+    async fn run(self, origin: Option<Box<dyn Origin>>, permit: Permit) {
+        let inner = Arc::clone(&self.inner);
+        let key = Arc::clone(&self.key);
+        let ending = self.decide(origin, permit).await;
+        inner.teller.tell(&HttpEvent::Refreshed { key: &key, ending });
+    }
+
+    async fn decide(self, origin: Option<Box<dyn Origin>>, permit: Permit) -> RefreshEnding {
+        let interval = self.inner.settings.min_refresh_interval;
+        let pause = |own: &Self| own.stored.refresh_not_before(own.inner.time.elapsed().saturating_add(interval));
+        let action = self.hook().await;
+        match (action, origin, self.sent.clone()) {
+            (RefreshAction::Refresh, Some(origin), Some(sent)) => {
+                self.inner.renew(self.key, sent, self.stored, origin, Some(permit)).await
+            }
+            (RefreshAction::Handled, ..) => RefreshEnding::Handled,
+            // Skipped, or nothing to refresh it with: no fetch, or no credentials.
+            _ => {
+                pause(&self);
+                RefreshEnding::Skipped
+            }
+        }
+    }
+
+    /// Asks `on_stale`, on a thread where it may block.
+    async fn hook(&self) -> RefreshAction {
+        let Some(on_stale) = self.inner.settings.on_stale.clone() else { return RefreshAction::Refresh };
+        let (key, asked, stored) = (Arc::clone(&self.key), head_of(&self.asked), Arc::clone(&self.stored));
+        let (age, stale_for, remaining) = self.served;
+        let (tell, told) = oneshot::channel();
+        let job = Box::new(move || {
+            let (method, uri, headers) = (&asked.method, &asked.uri, &asked.headers);
+            let stored = &stored.meta;
+            let context = StaleContext { key: &key, method, uri, headers, stored, age, stale_for, remaining };
+            let said = catch_unwind(AssertUnwindSafe(|| on_stale(&context)));
+            let _ = tell.send(said.ok());
+        });
+        if self.inner.spawner.spawn_job(job).is_err() {
+            return RefreshAction::Skip;
+        }
+        match told.await {
+            Ok(Some(action)) => action,
+            Ok(None) => {
+                self.inner.teller.tell(&HttpEvent::HookPanicked { key: &self.key });
+                RefreshAction::Refresh
+            }
+            Err(_) => RefreshAction::Skip,
+        }
+    }
+}
+
+impl HttpCache {
+    /// Refreshes all stored variants of a URI now, fresh or stale, and says how each ended.
+    ///
+    /// Asks with what `Vary` nominated and their validators, without anybody's credentials: a response that needs them is
+    /// left out, in a shared cache. Does not ask `on_stale`, and heeds no bound on refreshes.
+    pub async fn revalidate<B, F>(&self, uri: &Uri, fetch: F) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        let mut asked = Request::new(()).into_parts().0;
+        asked.uri = uri.clone();
+        let key: Arc<str> = self.inner.key(&asked).into();
+        let Some(page) = self.inner.shelf.peek(&key) else { return Vec::new() };
+        let mut endings = Vec::new();
+        for stored in &page.variants {
+            asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let Some(parts) = self.inner.renewal(&asked, &stored.meta) else { continue };
+            let (inner, key, origin) = (Arc::clone(&self.inner), Arc::clone(&key), erase(fetch.clone()));
+            let ending = inner.renew(Arc::clone(&key), parts, Arc::clone(stored), origin, None).await;
+            self.inner.teller.tell(&HttpEvent::Refreshed { key: &key, ending });
+            endings.push(ending);
+        }
+        endings
+    }
+}

@@ -1,0 +1,201 @@
+//! From what is stored, or on its way there, to an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use everfresh::RefreshStatus;
+use http::header::{AGE, HeaderMap};
+use http::{Method, Response, StatusCode, request};
+
+use super::answer::{CacheAnswer, Outcome, Uncacheable, Why};
+use super::body::Body;
+use super::event::HttpEvent;
+use super::fill::Reader;
+use super::inner::Inner;
+use super::page::Stored;
+use crate::rfc9111::{self, Bypass, CacheStatus, Extent, Forwarded, Meta, Served};
+
+/// What is to be told of an answer.
+pub(crate) struct Told {
+    pub(crate) outcome: Outcome,
+    pub(crate) why: Option<Why>,
+    pub(crate) refresh: Option<RefreshStatus>,
+    pub(crate) forwarded: Option<Forwarded>,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) stored: bool,
+}
+
+impl Told {
+    pub(crate) fn new(outcome: Outcome) -> Self {
+        Self { outcome, why: None, refresh: None, forwarded: None, status: None, stored: false }
+    }
+}
+
+impl Inner {
+    /// The answer that a stored response makes; `None` if it does not hold the part that is asked for.
+    pub(crate) fn serve(
+        &self,
+        key: &str,
+        parts: &request::Parts,
+        stored: &Arc<Stored>,
+        told: Told,
+    ) -> Option<Response<Body>> {
+        let (meta, body) = (&stored.meta, &stored.body);
+        let (status, headers, body) = match rfc9111::evaluate(parts, meta, Some(body.length())) {
+            Served::Full => (meta.status(), meta.headers().clone(), Body::stored(body.clone())),
+            Served::NotModified(headers) => (StatusCode::NOT_MODIFIED, headers, Body::empty()),
+            Served::Partial { body: range, headers } => {
+                (StatusCode::PARTIAL_CONTENT, headers, Body::range(body, range))
+            }
+            Served::Multipart(multipart) => {
+                let mut pieces = Vec::with_capacity(2 * multipart.parts.len() + 1);
+                for part in multipart.parts {
+                    pieces.push(Bytes::from(part.head));
+                    pieces.extend(body.slices(part.body));
+                }
+                pieces.push(Bytes::from(multipart.closing));
+                (StatusCode::PARTIAL_CONTENT, multipart.headers, Body::pieces(pieces))
+            }
+            Served::RangeNotSatisfiable(headers) => (StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::empty()),
+            Served::NotHere => return None,
+        };
+        stored.hit();
+        let body = if parts.method == Method::HEAD { Body::empty() } else { body };
+        self.teller.from_store(http_body::Body::size_hint(&body).exact().unwrap_or_default());
+        let expired = stored.expired_for(self.time.elapsed());
+        Some(self.finish(key, status, headers, body, Some((meta, expired)), told))
+    }
+
+    /// The answer from a body that is on its way into the store, to somebody who joined.
+    pub(crate) fn serve_joined(
+        &self,
+        key: &str,
+        parts: &request::Parts,
+        meta: &Meta,
+        reader: Reader,
+        told: Told,
+    ) -> Response<Body> {
+        let (status, headers, body) = match rfc9111::evaluate(parts, meta, None) {
+            Served::NotModified(headers) => (StatusCode::NOT_MODIFIED, headers, Body::empty()),
+            _ => (meta.status(), meta.headers().clone(), joined_body(parts, meta, reader)),
+        };
+        self.finish(key, status, headers, body, Some((meta, None)), told)
+    }
+
+    /// The answer to the one who fetched it: the origin's own head, but for the client's conditions, which are judged
+    /// here as they were not sent on.
+    pub(crate) fn serve_own(
+        &self,
+        key: &str,
+        parts: &request::Parts,
+        head: http::response::Parts,
+        meta: &Meta,
+        reader: Reader,
+        verbatim: bool,
+        told: Told,
+    ) -> Response<Body> {
+        let served = if verbatim { Served::Full } else { rfc9111::evaluate(parts, meta, None) };
+        if let Served::NotModified(headers) = served {
+            return self.finish(key, StatusCode::NOT_MODIFIED, headers, Body::empty(), Some((meta, None)), told);
+        }
+        let body = joined_body(parts, meta, reader);
+        let mut response = self.finish(key, head.status, head.headers, body, Some((meta, None)), told);
+        *response.version_mut() = head.version;
+        let answer = response.extensions_mut().remove::<CacheAnswer>();
+        *response.extensions_mut() = head.extensions;
+        answer.map(|answer| response.extensions_mut().insert(answer));
+        response
+    }
+
+    /// Stamps an answer with what the cache did, tells it, and lets it go.
+    pub(crate) fn finish(
+        &self,
+        key: &str,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Body,
+        known: Option<(&Meta, Option<Duration>)>,
+        told: Told,
+    ) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        self.stamp(key, &mut response, known, told);
+        response
+    }
+
+    pub(crate) fn stamp<B>(
+        &self,
+        key: &str,
+        response: &mut Response<B>,
+        known: Option<(&Meta, Option<Duration>)>,
+        told: Told,
+    ) {
+        let age = known.map(|(meta, _)| meta.age(self.time.now()));
+        let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced);
+        if let Some(age) = age.filter(|age| !own || age.as_secs() > 0) {
+            response.headers_mut().insert(AGE, rfc9111::age_field(age));
+        }
+        let mut status = match told.forwarded {
+            Some(why) => CacheStatus::forwarded(&self.settings.name, why),
+            None => CacheStatus::hit(&self.settings.name),
+        };
+        if let Some(came) = told.status {
+            status = status.fwd_status(came);
+        }
+        if told.stored {
+            status = status.stored();
+        }
+        if let Some((meta, expired)) = known {
+            status = status.ttl(self.ttl(meta, expired));
+        }
+        let detail: Option<String> = match (told.outcome, told.why) {
+            (Outcome::Coalesced, _) => {
+                status = status.collapsed(true);
+                None
+            }
+            (Outcome::Uncacheable(why), _) => Some(why.to_string()),
+            (Outcome::Bypass(why), _) => Some(why.to_string()),
+            (Outcome::Fallback, Some(why)) => Some(why.to_string()),
+            _ => None,
+        };
+        if let Some(detail) = detail {
+            status = status.detail(&detail);
+        }
+        status.append_to(response.headers_mut());
+        let answer = CacheAnswer { outcome: told.outcome, age, why: told.why, refresh: told.refresh };
+        self.teller.tell(&HttpEvent::Answered { key, status: response.status(), answer: &answer });
+        response.extensions_mut().insert(answer);
+    }
+
+    /// 504: the client wants only what is stored (RFC 9111 §5.2.1.7).
+    pub(crate) fn gateway_timeout(&self, key: &str) -> Response<Body> {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        let mut told = Told::new(Outcome::Uncacheable(Uncacheable::OnlyIfCached));
+        // Nothing was forwarded, and nothing served: RFC 9211 has no better word than that it missed.
+        told.forwarded = Some(Forwarded::Miss);
+        self.finish(key, StatusCode::GATEWAY_TIMEOUT, headers, Body::empty(), None, told)
+    }
+}
+
+fn joined_body(parts: &request::Parts, meta: &Meta, reader: Reader) -> Body {
+    if parts.method == Method::HEAD {
+        return Body::empty();
+    }
+    let length = match meta.extent() {
+        Extent::Complete(length) => *length,
+        Extent::Partial { range, .. } => (range.end() - range.start()).checked_add(1),
+    };
+    Body::joined(reader, length)
+}
+
+/// How a bypass is told in `Cache-Status` (RFC 9211 §2.2).
+pub(crate) fn forwarded_by(why: Bypass) -> Forwarded {
+    match why {
+        Bypass::Method => Forwarded::Method,
+        Bypass::NoStore => Forwarded::Request,
+        _ => Forwarded::Bypass,
+    }
+}

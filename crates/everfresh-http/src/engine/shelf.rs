@@ -1,0 +1,301 @@
+//! The store below the engine: one bounded cache of pages, and the order of its writes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use everfresh::{Cache, Lifetime, Traits};
+
+use super::fill::BodyError;
+use super::flight::{Flight, Flights, Force};
+use super::page::{Page, Stored, StoredBody};
+use super::time::Time;
+use crate::rfc9111::{self, Extent, Meta, Rules, Source};
+
+/// A page without validators is worth nothing past its windows; one with them saves a body for a while longer.
+const KEPT_FOR_ITS_VALIDATOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const STRIPES: usize = 64;
+
+/// Why a response that could be stored was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotLanded {
+    /// Its key, tag or everything was purged after it was asked for (contract I1).
+    Purged,
+    /// What it was to renew is gone (contract R4).
+    Gone,
+    /// A response to a later request is stored already.
+    Older,
+    /// It weighs more than the whole store may.
+    TooHeavy,
+}
+
+pub(crate) struct Shelf {
+    cache: Cache<String, Arc<Page>>,
+    /// URIs whose responses cannot be shared: nobody waits for another's.
+    passes: Cache<String, ()>,
+    pub(crate) flights: Flights,
+    time: Time,
+    rules: Rules,
+    capacity: u64,
+    max_variants: usize,
+    /// Who changes a page holds its stripe: pages are read, changed and written back.
+    stripes: [Mutex<()>; STRIPES],
+    /// Read by who stores, written by who purges by anything but a key: so neither slips past the other.
+    landing: RwLock<()>,
+}
+
+impl Shelf {
+    pub(crate) fn new(
+        rules: Rules,
+        time: Time,
+        capacity: u64,
+        max_variants: usize,
+        pass: Duration,
+    ) -> Result<Self, everfresh::Error> {
+        let cache = Cache::builder()
+            .weight_capacity(capacity)
+            .weigher(|key: &String, page: &Arc<Page>| page.weight() + 2 * key.len() as u64)
+            .max_refreshes(0)
+            .clock(time.clone())
+            .build()?;
+        let passes = Cache::builder()
+            .capacity(10_000)
+            .lifetime(Lifetime::ttl(pass))
+            .max_refreshes(0)
+            .clock(time.clone())
+            .build()?;
+        Ok(Self {
+            cache,
+            passes,
+            flights: Flights::default(),
+            time,
+            rules,
+            capacity,
+            max_variants,
+            stripes: std::array::from_fn(|_| Mutex::new(())),
+            landing: RwLock::new(()),
+        })
+    }
+
+    pub(crate) fn page(&self, key: &str) -> Option<Arc<Page>> {
+        self.cache.get(key)
+    }
+
+    /// As [`page`](Self::page), and nobody has read it.
+    pub(crate) fn peek(&self, key: &str) -> Option<Arc<Page>> {
+        self.cache.peek(key)
+    }
+
+    pub(crate) fn passes(&self, key: &str) -> bool {
+        self.passes.contains(key)
+    }
+
+    pub(crate) fn remember_pass(&self, key: &str) {
+        self.passes.insert(key.to_owned(), ());
+    }
+
+    pub(crate) fn forget_pass(&self, key: &str) {
+        if self.passes.contains(key) {
+            self.passes.invalidate(key);
+        }
+    }
+
+    fn stripe(&self, key: &str) -> MutexGuard<'_, ()> {
+        // FNV-1a: which stripe it is matters to nobody but the writers of one key.
+        let hash = key
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        self.stripes[(hash % STRIPES as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, key: &str, page: Page) -> Result<(), NotLanded> {
+        if page.variants.is_empty() {
+            self.cache.invalidate(key);
+            return Ok(());
+        }
+        if page.weight() + 2 * key.len() as u64 > self.capacity {
+            return Err(NotLanded::TooHeavy);
+        }
+        let now = self.time.now();
+        let left = |stored: &Arc<Stored>| {
+            let servable = stored.meta.servable_until().map(|until| until.duration_since(now).unwrap_or_default());
+            let kept = if stored.meta.has_validator() { KEPT_FOR_ITS_VALIDATOR } else { Duration::from_secs(1) };
+            servable.map(|servable| servable.saturating_add(kept))
+        };
+        let lives: Option<Duration> =
+            page.variants.iter().map(left).try_fold(Duration::ZERO, |most, left| Some(most.max(left?)));
+        let tags: Vec<Arc<str>> = page.variants.iter().flat_map(|stored| stored.tags.iter().cloned()).collect();
+        let lifetime = lives.map_or_else(Lifetime::forever, Lifetime::ttl);
+        self.cache.insert_with(key.to_owned(), Arc::new(page), Traits::new().lifetime(lifetime).tags(tags));
+        Ok(())
+    }
+
+    /// Stores what a flight brought, unless it was purged meanwhile.
+    ///
+    /// `renews` is what it was asked for; with `only_if_there` it is dropped if that is gone (contract R4).
+    pub(crate) fn land(
+        &self,
+        flight: &Flight,
+        new: Arc<Stored>,
+        renews: Option<&Arc<Stored>>,
+        only_if_there: bool,
+    ) -> Result<Arc<Stored>, NotLanded> {
+        let key = &*flight.key;
+        let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(key);
+        let force = flight.strikes().on(&new.tags);
+        if force == Some(Force::Remove) {
+            return Err(NotLanded::Purged);
+        }
+        if force == Some(Force::Expire) {
+            new.expire(self.time.elapsed());
+        }
+        let page = self.peek(key).unwrap_or_default();
+        if only_if_there && !renews.is_some_and(|old| page.holds(old)) {
+            return Err(NotLanded::Gone);
+        }
+        let later = |own: &&Arc<Stored>| {
+            new.meta.replaces(&own.meta)
+                && own.meta.request_time() > new.meta.request_time()
+                && !renews.is_some_and(|old| Arc::ptr_eq(own, old))
+        };
+        if page.variants.iter().any(|own| later(&own)) {
+            return Err(NotLanded::Older);
+        }
+        let new = self.joined(&page, new);
+        self.write(key, page.with(Arc::clone(&new), renews, self.max_variants))?;
+        Ok(new)
+    }
+
+    /// A part, joined with the part of the same representation that is stored (RFC 9111 §3.4).
+    fn joined(&self, page: &Page, new: Arc<Stored>) -> Arc<Stored> {
+        if !matches!(new.meta.extent(), Extent::Partial { .. }) {
+            return new;
+        }
+        let found =
+            page.variants.iter().find_map(|old| Some((old, rfc9111::combine(&self.rules, &old.meta, &new.meta)?)));
+        let Some((old, combined)) = found else { return new };
+        let pieces: Vec<_> = combined
+            .pieces
+            .iter()
+            .flat_map(|(source, range)| match source {
+                Source::Stored => old.body.slices(range.clone()),
+                Source::New => new.body.slices(range.clone()),
+            })
+            .collect();
+        Arc::new(Stored::new(combined.meta, StoredBody::new(&pieces, None), new.tags.clone()))
+    }
+
+    /// Takes one variant out, if it is still there.
+    pub(crate) fn drop_variant(&self, key: &str, old: &Arc<Stored>) {
+        let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(key);
+        if let Some(page) = self.peek(key).filter(|page| page.holds(old)) {
+            let _ = self.write(key, page.without(old));
+        }
+    }
+
+    /// Puts what a HEAD response says into the stored GET responses (RFC 9111 §4.3.5).
+    pub(crate) fn update(&self, key: &str, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
+        let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(key);
+        let Some(page) = self.peek(key) else { return };
+        let mut changed = false;
+        let variants = page.variants.iter().map(|own| match change(&own.meta) {
+            Some(Some(meta)) => {
+                changed = true;
+                Arc::new(Stored::new(meta, own.body.clone(), own.tags.clone()))
+            }
+            Some(None) => {
+                own.expire(self.time.elapsed());
+                Arc::clone(own)
+            }
+            None => Arc::clone(own),
+        });
+        let variants = variants.collect();
+        if changed {
+            let _ = self.write(key, Page { variants });
+        }
+    }
+
+    /// Purges a key with all its variants, and what is being fetched for it. Whether anything was stored.
+    pub(crate) fn purge(&self, key: &str, force: Force) -> bool {
+        let _stripe = self.stripe(key);
+        self.flights.strike(force, None, |other| other == key);
+        let page = self.peek(key);
+        self.forget_pass(key);
+        match (&page, force) {
+            (Some(_), Force::Remove) => self.cache.invalidate(key),
+            (Some(page), Force::Expire) => self.expire(page),
+            (None, _) => {}
+        }
+        page.is_some()
+    }
+
+    pub(crate) fn purge_matching(&self, force: Force, matches: impl Fn(&str) -> bool) {
+        let _alone = self.landing.write().unwrap_or_else(PoisonError::into_inner);
+        self.flights.strike(force, None, &matches);
+        match force {
+            Force::Remove => self.cache.invalidate_matching(|key, _| matches(key)),
+            Force::Expire => self.expire_pages(|key, _| matches(key)),
+        }
+    }
+
+    pub(crate) fn purge_tag(&self, tag: &str, force: Force) {
+        let _alone = self.landing.write().unwrap_or_else(PoisonError::into_inner);
+        let tag: Arc<str> = tag.into();
+        self.flights.strike(force, Some(&tag), |_| true);
+        match force {
+            Force::Remove => self.cache.invalidate_tag(&tag),
+            Force::Expire => {
+                self.expire_pages(|_, page| page.variants.iter().any(|stored| stored.tags.contains(&tag)));
+            }
+        }
+    }
+
+    pub(crate) fn purge_all(&self, force: Force) {
+        let _alone = self.landing.write().unwrap_or_else(PoisonError::into_inner);
+        self.flights.strike(force, None, |_| true);
+        self.passes.clear();
+        match force {
+            Force::Remove => self.cache.clear(),
+            Force::Expire => self.expire_pages(|_, _| true),
+        }
+    }
+
+    fn expire(&self, page: &Page) {
+        let now = self.time.elapsed();
+        page.variants.iter().for_each(|stored| stored.expire(now));
+    }
+
+    fn expire_pages(&self, matches: impl Fn(&str, &Page) -> bool) {
+        // The pages stay where they are: what is stale is said in them.
+        self.cache.expire_matching(|key, page| {
+            if matches(key, page) {
+                self.expire(page);
+            }
+            false
+        });
+    }
+
+    pub(crate) fn pages(&self) -> Vec<(String, Arc<Page>)> {
+        self.cache.entries()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+}
+
+/// Why a body that came whole is none.
+pub(crate) fn truncated() -> BodyError {
+    BodyError::new("the body is not as long as its head says")
+}

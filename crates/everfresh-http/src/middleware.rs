@@ -1,0 +1,156 @@
+//! The cache as a middleware of `reqwest_middleware`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Extensions, Request, Response, request};
+use http_body_util::BodyExt;
+use reqwest_middleware::{Error, Middleware, Next};
+
+use crate::engine::{
+    Body, BoxError, BuildError, FetchError, Fetching, HttpCache, HttpCacheBuilder, Origin, boxed, erase, head_of,
+};
+
+/// Puts an HTTP cache into a `reqwest_middleware::ClientBuilder`.
+///
+/// ```
+/// use everfresh_http::HttpCacheMiddleware;
+///
+/// let plain = reqwest::Client::new();
+/// let client = reqwest_middleware::ClientBuilder::new(plain.clone())
+///     .with(HttpCacheMiddleware::private().refresh_by(plain))
+///     .build();
+/// # let _ = client;
+/// ```
+///
+/// The rest of the chain belongs to one request and cannot run behind its back. So a refresh in the background goes by a
+/// client of its own ([`refresh_by`](Self::refresh_by)), past the other middlewares; without one, a stale response inside
+/// its window is validated first, and stands in if that fails. For the same reason `soft_timeout` ends the request that it
+/// cuts short, and a caller who goes away takes its request to the origin along until the head has come; one of those who
+/// wait asks again then.
+#[derive(Clone, Debug)]
+pub struct HttpCacheMiddleware {
+    cache: HttpCache,
+    refresh_by: Option<reqwest::Client>,
+}
+
+impl HttpCacheMiddleware {
+    /// For one user, with the defaults of [`HttpCacheBuilder`].
+    pub fn private() -> Self {
+        Self::defaults(Self::builder().private())
+    }
+
+    /// For many users, with the defaults of [`HttpCacheBuilder`].
+    pub fn shared() -> Self {
+        Self::defaults(Self::builder().shared())
+    }
+
+    fn defaults(builder: HttpCacheBuilder<Self>) -> Self {
+        // The defaults make sense: a test holds them to it.
+        builder.build().unwrap_or_else(|error: BuildError| unreachable!("{error}"))
+    }
+
+    /// A middleware to be configured.
+    pub fn builder() -> HttpCacheBuilder<Self> {
+        HttpCacheBuilder::new()
+    }
+
+    /// Over a cache that is there already; the cache is the handle for purges and statistics.
+    pub fn new(cache: HttpCache) -> Self {
+        Self { cache, refresh_by: None }
+    }
+
+    /// Refreshes in the background by this client: give the one that the chain ends with.
+    pub fn refresh_by(mut self, client: reqwest::Client) -> Self {
+        self.refresh_by = Some(client);
+        self
+    }
+
+    /// The cache itself.
+    pub fn cache(&self) -> &HttpCache {
+        &self.cache
+    }
+}
+
+impl From<HttpCache> for HttpCacheMiddleware {
+    fn from(cache: HttpCache) -> Self {
+        Self::new(cache)
+    }
+}
+
+#[async_trait::async_trait]
+impl Middleware for HttpCacheMiddleware {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        let request: Request<reqwest::Body> = request.try_into().map_err(Error::Reqwest)?;
+        let inner = &self.cache.inner;
+        let (parts, body) = request.into_parts();
+        if let Some(why) = inner.bypass(&parts, &body) {
+            let asked = head_of(&parts);
+            let request = Request::from_parts(parts, body);
+            let request = reqwest::Request::try_from(request).map_err(Error::Reqwest)?;
+            let response = next.run(request, extensions).await?;
+            let passed = inner.passed_by(&asked, why, Ok(boxed(Response::from(response))));
+            return passed.map(answered).map_err(Error::middleware);
+        }
+        let chain = (next, extensions.clone());
+        let fetch = move |parts: request::Parts| -> Fetching<'_> {
+            let (next, mut extensions) = chain.clone();
+            Box::pin(async move {
+                let request = reqwest::Request::try_from(Request::from_parts(parts, reqwest::Body::default()));
+                let request = request.map_err(|error| FetchError::new(Whole(Error::Reqwest(error))))?;
+                let response = next.run(request, &mut extensions).await;
+                response.map(|response| boxed(Response::from(response))).map_err(|error| FetchError::new(Whole(error)))
+            })
+        };
+        let behind = self.refresh_by.clone().map(behind);
+        let result = self.cache.respond_here(parts, Box::new(fetch), behind).await;
+        result.map(answered).map_err(|error| match error.downcast::<Whole>() {
+            Ok(own) => Arc::try_unwrap(own).map_or_else(|shared| Error::middleware(Shared(shared)), |own| own.0),
+            Err(other) => Error::middleware(other),
+        })
+    }
+}
+
+fn behind(client: reqwest::Client) -> Box<dyn Origin> {
+    erase(move |request: Request<reqwest::Body>| async move {
+        let request = reqwest::Request::try_from(request)?;
+        client.execute(request).await.map(Response::<reqwest::Body>::from)
+    })
+}
+
+fn answered(response: Response<Body>) -> reqwest::Response {
+    response.map(|body| reqwest::Body::wrap(body.map_err(|error: BoxError| error))).into()
+}
+
+/// An error with all that is beneath it in its text, as those who waited get only that.
+#[derive(Debug)]
+struct Whole(Error);
+
+impl fmt::Display for Whole {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)?;
+        let mut beneath = std::error::Error::source(&self.0);
+        while let Some(error) = beneath {
+            write!(out, ": {error}")?;
+            beneath = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The same for those who waited.
+#[derive(Debug)]
+struct Shared(Arc<Whole>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl std::error::Error for Shared {}

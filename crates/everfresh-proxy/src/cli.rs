@@ -22,13 +22,17 @@ use crate::server::{self, Bounds};
 
 /// Puts a cache in front of any HTTP server. Readers get the old answer at once while it fetches the new one.
 #[derive(Debug, Parser)]
-#[command(name = "everfresh", version, after_help = "\
+#[command(
+    name = "everfresh",
+    version,
+    after_help = "\
 Begin here:
   everfresh demo                                    see what readers wait, with and without
   everfresh serve --origin http://127.0.0.1:3000    a cache before your server, on 127.0.0.1:8080
   everfresh check everfresh.toml                    is the configuration right?
 
-While it runs: http://127.0.0.1:9090/ is the live page, SIGHUP reads the configuration again, SIGTERM drains and ends.")]
+While it runs: http://127.0.0.1:9090/ is the live page, SIGHUP reads the configuration again, SIGTERM drains and ends."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -211,8 +215,7 @@ impl Bound {
                 _ => connections.fetch_sub(1, Ordering::Relaxed),
             };
         };
-        let left =
-            server::serve(self.public, self.tls, Bounds::of(&site.config), Arc::new(count), service, stop).await;
+        let left = server::serve(self.public, self.tls, Bounds::of(&site.config), Arc::new(count), service, stop).await;
         if let Some(admin) = admin {
             admin.abort();
         }

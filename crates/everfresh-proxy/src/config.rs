@@ -104,6 +104,8 @@ pub struct CacheSettings {
     pub max_variants: usize,
     /// How long what cannot be reached anew stands in where nothing forbids it.
     pub stale_when_disconnected: Span,
+    /// Whether windows also hold for responses with `s-maxage`, which forbids stale ones by RFC 9111 §5.2.2.10.
+    pub stale_despite_s_maxage: bool,
 }
 
 impl Default for CacheSettings {
@@ -114,6 +116,7 @@ impl Default for CacheSettings {
             max_refreshes: 32,
             max_variants: 32,
             stale_when_disconnected: Span::secs(24 * 60 * 60),
+            stale_despite_s_maxage: false,
         }
     }
 }
@@ -248,9 +251,6 @@ pub struct RuleSettings {
     pub stale_while_revalidate: Option<Span>,
     /// The window of stale-if-error for responses that name none.
     pub stale_if_error: Option<Span>,
-    /// Whether windows also hold for responses with `s-maxage`.
-    #[serde(default)]
-    pub stale_despite_s_maxage: bool,
     /// Goes past the cache.
     #[serde(default)]
     pub bypass: bool,

@@ -78,7 +78,8 @@ impl Origins {
     pub fn new(timeouts: Timeouts) -> Result<Self, BoxError> {
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let tls = || {
-            let wanted = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+            let wanted =
+                rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
             wanted.map(|wanted| match wanted.clone().with_native_roots() {
                 Ok(roots) => roots.with_no_client_auth(),
                 Err(_) => wanted.with_webpki_roots().with_no_client_auth(),

@@ -1,6 +1,6 @@
 //! The story of one request: checked, sent to its origin or answered by the cache, told.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, SET_COOKIE, UPGRADE};
@@ -9,10 +9,11 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::io::copy_bidirectional;
 
 use crate::body::{Body, BoxError, Watched, empty, full};
-use crate::cache::{Cache, Told};
+use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, url_of};
 use crate::config::{Config, OriginSettings, RuleSettings, host_fits};
 use crate::forward::{self, Peer, Refused};
 use crate::origin::{Origins, Speak, Trouble};
@@ -32,15 +33,15 @@ pub struct Proxy {
     pub cache: Cache,
     /// All counters.
     pub stats: Stats,
+    demo: OnceLock<Box<dyn Fn() -> Value + Send + Sync>>,
 }
+
+/// The most URLs that a purge asks the origin about at once.
+const MOST_REVALIDATED: usize = 256;
 
 /// A request comes for a reader, and not behind one's back.
 #[derive(Clone, Copy)]
 struct Foreground;
-
-/// What the key has beside the URL.
-#[derive(Clone)]
-pub(crate) struct KeyParts(pub(crate) String);
 
 /// Carries on counting a request as running until its answer is done.
 struct Running(Arc<Proxy>);
@@ -59,7 +60,53 @@ impl Proxy {
     pub fn new(config: Config) -> Result<Self, BoxError> {
         let cache = Cache::new(&config.cache)?;
         let origins = Origins::new(config.timeouts.clone())?;
-        Ok(Self { site: RwLock::new(Arc::new(Site { config, origins })), cache, stats: Stats::default() })
+        Ok(Self {
+            site: RwLock::new(Arc::new(Site { config, origins })),
+            cache,
+            stats: Stats::default(),
+            demo: OnceLock::new(),
+        })
+    }
+
+    /// What a demonstration tells of itself.
+    pub(crate) fn demo(&self) -> Value {
+        self.demo.get().map_or(Value::Null, |tell| tell())
+    }
+
+    /// This is a demonstration, which tells so much of itself.
+    pub(crate) fn set_demo(&self, tell: impl Fn() -> Value + Send + Sync + 'static) {
+        let _ = self.demo.set(Box::new(tell));
+    }
+
+    /// Purges; how many keys that concerned.
+    ///
+    /// # Errors
+    /// What is named is no URL.
+    pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<usize, String> {
+        let asked = match what {
+            _ if mode != PurgeMode::Revalidate => Vec::new(),
+            Purge::Url(url) => vec![url_of(url)?],
+            Purge::Prefix(prefix) => self.cache.urls(prefix, MOST_REVALIDATED),
+            // Which URLs a group has is the engine's own knowledge: they are stale, and renewed as they are asked for.
+            Purge::Group(_) => Vec::new(),
+        };
+        let concerned = self.cache.purge(what, mode)?;
+        let site = self.site();
+        for uri in asked {
+            let Some(way) = Way::to(self, &site, uri.clone()) else { continue };
+            self.cache.revalidate(&uri, move |request| way.fetch(request)).await;
+        }
+        if mode == PurgeMode::Hard {
+            self.stats.forget_keys(|key| {
+                let url = key.split_once(' ').map_or(key, |(_, url)| url);
+                match what {
+                    Purge::Url(gone) => url == gone,
+                    Purge::Prefix(gone) => url.starts_with(gone.as_str()),
+                    Purge::Group(_) => false,
+                }
+            });
+        }
+        Ok(concerned)
     }
 
     /// The configuration that holds now.
@@ -86,8 +133,7 @@ impl Proxy {
         self.stats.running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let running = Running(Arc::clone(&self));
         let line = site.config.log.access.then(|| (request.method().clone(), told_target(request.uri())));
-        let (chunked, version) =
-            (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
+        let (chunked, version) = (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
         let (mut response, told, key) = self.answer(&site, peer, request).await;
         let wait = began.elapsed();
         self.stats.answered(told.outcome, key.as_deref(), told.age, wait);
@@ -111,9 +157,11 @@ impl Proxy {
             );
         }
         let idle = site.config.timeouts.whole.get();
-        response.map(|body| {
-            if body.is_end_stream() { body } else { Watched::new(body, idle, None, running).boxed_unsync() }
-        })
+        response.map(
+            |body| {
+                if body.is_end_stream() { body } else { Watched::new(body, idle, None, running).boxed_unsync() }
+            },
+        )
     }
 
     async fn answer(
@@ -137,25 +185,10 @@ impl Proxy {
         if request.body().size_hint().lower() > limits.body.get() {
             return (say_trouble(&Trouble::TooLarge), error, None);
         }
-        let host = public.host().unwrap_or_default().to_owned();
-        let fits = |origin: &&OriginSettings| {
-            host_fits(&origin.hosts, &host) && origin.path.as_ref().is_none_or(|path| path.holds(public.path()))
-        };
-        let Some(origin) = site.config.origins.iter().find(fits) else {
+        let Some(way) = Way::to(self, site, public) else {
             return (say(StatusCode::MISDIRECTED_REQUEST, "no origin is set up for this URL"), error, None);
         };
-        let fits = |rule: &&RuleSettings| {
-            host_fits(&rule.hosts, &host) && rule.path.as_ref().is_none_or(|path| path.holds(public.path()))
-        };
-        let rule = site.config.rules.iter().find(fits).cloned().unwrap_or_default();
-        let public = forward::without_parameters(&public, &rule.ignore_query).unwrap_or(public);
-        let way = Way {
-            proxy: Arc::clone(self),
-            site: Arc::clone(site),
-            origin: Arc::new(origin.clone()),
-            rule: Arc::new(rule),
-            public: public.clone(),
-        };
+        let (public, origin) = (way.public.clone(), Arc::clone(&way.origin));
         let authority = public.authority().map_or("", |authority| authority.as_str()).to_owned();
         if is_upgrade(&request) {
             let bypass = Told { outcome: "bypass", age: None };
@@ -211,6 +244,22 @@ struct Way {
 }
 
 impl Way {
+    /// The way of this URL, if there is an origin for it.
+    fn to(proxy: &Arc<Proxy>, site: &Arc<Site>, public: Uri) -> Option<Self> {
+        let host = public.host().unwrap_or_default();
+        let path = public.path();
+        let fits = |origin: &&OriginSettings| {
+            host_fits(&origin.hosts, host) && origin.path.as_ref().is_none_or(|own| own.holds(path))
+        };
+        let origin = site.config.origins.iter().find(fits)?.clone();
+        let fits =
+            |rule: &&RuleSettings| host_fits(&rule.hosts, host) && rule.path.as_ref().is_none_or(|own| own.holds(path));
+        let rule = site.config.rules.iter().find(fits).cloned().unwrap_or_default();
+        let public = forward::without_parameters(&public, &rule.ignore_query).unwrap_or(public);
+        let (proxy, site) = (Arc::clone(proxy), Arc::clone(site));
+        Some(Self { proxy, site, origin: Arc::new(origin), rule: Arc::new(rule), public })
+    }
+
     async fn fetch(self, request: Request<Body>) -> Result<Response<Body>, Trouble> {
         let (mut parts, body) = request.into_parts();
         let kind = if parts.extensions.remove::<Foreground>().is_some() { "load" } else { "refresh" };
@@ -314,8 +363,7 @@ fn adopt(rule: &RuleSettings, answer: &mut Response<Body>) {
     if !headers.contains_key(CACHE_CONTROL) || headers.contains_key("cdn-cache-control") {
         return;
     }
-    let windows =
-        [("stale-while-revalidate", rule.stale_while_revalidate), ("stale-if-error", rule.stale_if_error)];
+    let windows = [("stale-while-revalidate", rule.stale_while_revalidate), ("stale-if-error", rule.stale_if_error)];
     for (directive, window) in windows {
         if let Some(window) = window.filter(|_| !has(headers, directive)) {
             add_directive(headers, directive, window.get());
@@ -368,9 +416,12 @@ pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {
 
 fn say_trouble(trouble: &Trouble) -> Response<Body> {
     // What exactly broke is for the operator's log, not for the world.
-    say(trouble.status(), match trouble {
-        Trouble::Unreachable(_) => "the origin cannot be reached",
-        Trouble::Late => "the origin did not answer in time",
-        Trouble::TooLarge => "the request has more content than this proxy lets through",
-    })
+    say(
+        trouble.status(),
+        match trouble {
+            Trouble::Unreachable(_) => "the origin cannot be reached",
+            Trouble::Late => "the origin did not answer in time",
+            Trouble::TooLarge => "the request has more content than this proxy lets through",
+        },
+    )
 }

@@ -101,7 +101,7 @@ where
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             Some(_) = running.join_next(), if !running.is_empty() => continue,
             accepted = accept(&listener, &room) => accepted,
         };
@@ -151,6 +151,11 @@ async fn accept(
     Ok((stream, address, permit))
 }
 
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Whoever could say stop is gone: that is a stop, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 struct OnDrop<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Drop for OnDrop<F> {
@@ -186,7 +191,14 @@ where
     let write = bounds.timeouts.idle.get();
     let whole = bounds.timeouts.whole.get();
     let watched = Arc::clone(&patience);
-    let stream = Timed { stream, patience, read: Box::pin(sleep(write)), write: Box::pin(sleep(write)), stuck: None, idle: write };
+    let stream = Timed {
+        stream,
+        patience,
+        read: Box::pin(sleep(write)),
+        write: Box::pin(sleep(write)),
+        stuck: None,
+        idle: write,
+    };
     let answering = service_fn(move |request: Request<Incoming>| {
         let (service, busy) = (service.clone(), Busy::new(&watched));
         async move {
@@ -204,7 +216,7 @@ where
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped(&mut stop) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

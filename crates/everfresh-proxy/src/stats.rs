@@ -10,9 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// What became of a request, in the order of [`NAMES`].
-pub const NAMES: [&str; 10] = [
-    "hit", "stale", "revalidated", "replaced", "miss", "coalesced", "fallback", "uncacheable", "bypass", "error",
-];
+pub const NAMES: [&str; 10] =
+    ["hit", "stale", "revalidated", "replaced", "miss", "coalesced", "fallback", "uncacheable", "bypass", "error"];
 
 /// Seconds that the percentiles look back.
 const SECONDS: usize = 10;
@@ -332,9 +331,7 @@ impl Stats {
         let stalest: Vec<Value> = all.iter().take(10).map(told).collect();
         let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
         flights.sort_by_key(|flight| flight.2);
-        let flight = |(key, kind, since): &(Box<str>, &'static str, Instant)| {
-            json!({ "key": key, "kind": kind, "since_ms": now.saturating_duration_since(*since).as_millis() as u64 })
-        };
+        let flight = |(key, kind, since): &(Box<str>, &'static str, Instant)| json!({ "key": key, "kind": kind, "since_ms": now.saturating_duration_since(*since).as_millis() as u64 });
         let in_flight: Vec<Value> = flights.iter().take(20).map(flight).collect();
         let counts = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
         let all = json!({

@@ -202,7 +202,7 @@ impl Inner {
         let asked = RequestControl::parse(&ask.parts.headers);
         let ranged = ask.parts.headers.contains_key(http::header::RANGE);
         // Who asks for more than what is stored has it from the origin itself.
-        let mut alone = asked.no_cache || ranged;
+        let mut alone = ranged || (asked.no_cache && !self.rules.choices().ignore_request_no_cache);
         let mut unconditional = false;
         let mut hint: Option<Vary> = None;
         loop {
@@ -314,7 +314,6 @@ impl Inner {
                 let task = Box::pin(async move { drop(tell.send(leading.await)) });
                 (None, Some((self.spawner.spawn_task(task).is_ok(), told)))
             }
-            #[cfg(feature = "reqwest-middleware")]
             Way::Borrowed { fetch, .. } => {
                 let fetching = fetch(parts);
                 (Some(Arc::clone(self).lead(Arc::clone(&flight), sent, fetching, None, None)), None)

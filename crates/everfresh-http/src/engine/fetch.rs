@@ -137,7 +137,7 @@ pub(crate) enum Way<'a> {
     /// By a fetch that owns all it needs: it runs in a task of its own.
     Owned(Box<dyn Origin>),
     /// By one that borrows from its caller and can only run there; another one may do the background's work.
-    #[cfg(feature = "reqwest-middleware")]
+    #[cfg_attr(not(feature = "reqwest-middleware"), allow(dead_code))]
     Borrowed { fetch: Box<dyn Fn(request::Parts) -> Fetching<'a> + Send + 'a>, behind: Option<Box<dyn Origin>> },
 }
 
@@ -146,7 +146,6 @@ impl Way<'_> {
     pub(crate) fn behind(&self) -> Option<Box<dyn Origin>> {
         match self {
             Self::Owned(origin) => Some(origin.again()),
-            #[cfg(feature = "reqwest-middleware")]
             Self::Borrowed { behind, .. } => behind.as_ref().map(|origin| origin.again()),
         }
     }

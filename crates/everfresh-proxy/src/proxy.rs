@@ -355,10 +355,8 @@ fn adopt(rule: &RuleSettings, answer: &mut Response<Body>) {
         let mut lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
         lines.any(|line| line.to_ascii_lowercase().contains(directive))
     };
-    if silent && !headers.contains_key(SET_COOKIE) {
-        if let Some(ttl) = rule.ttl {
-            add_directive(headers, "max-age", ttl.get());
-        }
+    if let Some(ttl) = rule.ttl.filter(|_| silent && !headers.contains_key(SET_COOKIE)) {
+        add_directive(headers, "max-age", ttl.get());
     }
     if !headers.contains_key(CACHE_CONTROL) || headers.contains_key("cdn-cache-control") {
         return;

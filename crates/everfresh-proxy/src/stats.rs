@@ -138,6 +138,9 @@ struct Seen {
     state: &'static str,
 }
 
+/// Key, kind and beginning of a request to an origin.
+type Flying = (Box<str>, &'static str, Instant);
+
 /// All counters of a proxy.
 #[derive(Debug)]
 pub struct Stats {
@@ -160,7 +163,7 @@ pub struct Stats {
     pub running: AtomicUsize,
     seen: Vec<Mutex<HashMap<Box<str>, Seen>>>,
     hasher: RandomState,
-    flights: Mutex<HashMap<u64, (Box<str>, &'static str, Instant)>>,
+    flights: Mutex<HashMap<u64, Flying>>,
     next_flight: AtomicU64,
 }
 

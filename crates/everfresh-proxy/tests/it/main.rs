@@ -1,0 +1,8 @@
+//! What the proxy promises, over real sockets on ports of their own.
+
+mod config;
+mod forward;
+mod poison;
+mod process;
+mod smuggle;
+mod world;

@@ -200,10 +200,10 @@ async fn the_admin_address_tells_and_purges() {
     ] {
         assert!(told.get(name).is_some(), "{name}: {told}");
     }
-    assert_eq!(told["requests"]["hit"], 2, "{told}");
+    assert_eq!(told["requests"]["hit"], 3, "{told}");
     assert_eq!(told["origin_requests"], origin.saw().len(), "{told}");
     let metrics = ask_admin(running.admin, "/metrics").await;
-    assert!(metrics.contains("\neverfresh_requests_total{outcome=\"hit\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("\neverfresh_requests_total{outcome=\"hit\"} 3\n"), "{metrics}");
     for (path, found) in [("/health", 200), ("/ready", 200), ("/", 200), ("/page.css", 200), ("/nothing", 404)] {
         assert_eq!(status(&ask_admin(running.admin, path).await), found, "{path}");
     }

@@ -5,4 +5,5 @@ mod forward;
 mod poison;
 mod process;
 mod smuggle;
+mod versions;
 mod world;

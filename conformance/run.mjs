@@ -83,11 +83,18 @@ const run = only === undefined
   ? tests
   : tests.map((one) => ({ ...one, tests: one.tests.filter((test) => test.id === only) }))
     .filter((one) => one.tests.length > 0)
-const quiet = console.log
+const tell = console.log
 if (only === undefined) console.log = () => {}
-await runTests(run, fetch, false, `http://127.0.0.1:${proxyPort}`)
-console.log = quiet
+const base = `http://127.0.0.1:${proxyPort}`
+await runTests(run, fetch, false, base)
 const results = getResults()
+// The suite waits three seconds for two to pass; on a busy machine that can go wrong. What did not pass is asked again,
+// alone, once.
+const again = run.map((one) => ({ ...one, tests: one.tests.filter((test) => results[test.id] !== true) }))
+  .filter((one) => one.tests.length > 0)
+if (only === undefined) for (const test of again.flatMap((one) => one.tests)) delete results[test.id]
+if (only === undefined) await runTests(again, fetch, false, base)
+console.log = tell
 
 // A test whose own setup or dependency did not work says nothing; it is told apart, and is no pass.
 const all = new Map(tests.flatMap((one) => one.tests).map((test) => [test.id, test]))
@@ -120,7 +127,7 @@ for (const one of run) {
 console.log('all'.padEnd(28) + kinds.map((kind) => totals[kind].join('/').padStart(12)).join(''))
 
 if (only !== undefined) {
-  console.log(results[only])
+  tell(results[only])
   process.exit(0)
 }
 const failing = Object.entries(now).filter(([, it]) => it.kind !== 'check')

@@ -235,6 +235,8 @@ async fn tick(proxy: Arc<Proxy>) {
 async fn serve(arguments: Serve) -> Result<(), BoxError> {
     let config = arguments.config()?;
     log::begin(config.log.format);
+    // Before anybody can know that this process is there: a signal that comes too early would end it.
+    let signals = Signals::new()?;
     let bound = Bound::new(config).await?;
     let proxy = Arc::clone(bound.proxy());
     for origin in &proxy.site().config.origins {
@@ -246,7 +248,7 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
     }
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(bound.serve(stopped));
-    signals(&proxy, &arguments).await?;
+    signals.until_the_end(&proxy, &arguments).await;
     tracing::info!("no more connections; what runs may end");
     let _ = stop.send(true);
     let left = serving.await?;
@@ -257,26 +259,49 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
 }
 
 #[cfg(unix)]
-async fn signals(proxy: &Proxy, arguments: &Serve) -> Result<(), BoxError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut again = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = again.recv() => match arguments.config().and_then(|config| proxy.reload(config)) {
-                Ok(()) => tracing::info!("configuration read again; the cache is as it was"),
-                Err(error) => tracing::error!("the old configuration holds on: {error}"),
-            },
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    again: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            again: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn until_the_end(mut self, proxy: &Proxy, arguments: &Serve) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.again.recv() => match arguments.config().and_then(|config| proxy.reload(config)) {
+                    Ok(()) => tracing::info!("configuration read again; the cache is as it was"),
+                    Err(error) => tracing::error!("the old configuration holds on: {error}"),
+                },
+            }
         }
     }
 }
 
 #[cfg(not(unix))]
-async fn signals(_proxy: &Proxy, _arguments: &Serve) -> Result<(), BoxError> {
-    Ok(tokio::signal::ctrl_c().await?)
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn until_the_end(self, _proxy: &Proxy, _arguments: &Serve) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the rules promise, a module per clause.
 
 mod control;
+mod engine;
 mod freshness;
 mod groups;
 mod hostile;
@@ -10,6 +11,7 @@ mod partial;
 mod precondition;
 mod reusing;
 mod semantics;
+mod servers;
 mod stale;
 mod status;
 mod storing;

@@ -1,0 +1,10 @@
+//! The engine over an origin in the same process, in time that stands still until it is moved.
+
+mod flights;
+mod kit;
+mod purges;
+mod stale;
+mod stored;
+mod use_stale;
+
+pub(crate) use kit::until;

@@ -1,0 +1,225 @@
+//! Purges win over what is in flight.
+
+use everfresh_http::HttpCache;
+use http::Uri;
+
+use super::kit::{Origin, Pipe, World, once, read, settle, shared, text, until, whole};
+
+const MINUTE: &[(&str, &str)] = &[("cache-control", "max-age=60, stale-while-revalidate=60")];
+const TAGGED: &[(&str, &str)] = &[
+    ("cache-control", "max-age=60, stale-while-revalidate=60"),
+    ("cache-groups", "\"shop\""),
+    ("surrogate-key", "red blue"),
+];
+
+fn uri(path: &str) -> Uri {
+    format!("https://example.com{path}").parse().expect("a URI")
+}
+
+fn tagged() -> World {
+    World::new(shared().tag_fields([http::HeaderName::from_static("surrogate-key")]), Origin::counting(TAGGED))
+}
+
+type Purge = fn(&HttpCache);
+
+const PURGES: [(&str, Purge); 6] = [
+    ("uri", |cache| {
+        cache.purge(&uri("/a"));
+    }),
+    ("key", |cache| {
+        cache.purge_key("https://example.com/a");
+    }),
+    ("prefix", |cache| cache.purge_prefix("https://example.com/")),
+    ("group", |cache| cache.purge_group(&uri("/"), "shop")),
+    ("tag", |cache| cache.purge_tag("blue")),
+    ("all", HttpCache::purge_all),
+];
+
+const EXPIRIES: [(&str, Purge); 6] = [
+    ("uri", |cache| {
+        cache.expire(&uri("/a"));
+    }),
+    ("key", |cache| {
+        cache.expire_key("https://example.com/a");
+    }),
+    ("prefix", |cache| cache.expire_prefix("https://example.com/")),
+    ("group", |cache| cache.expire_group(&uri("/"), "shop")),
+    ("tag", |cache| cache.expire_tag("blue")),
+    ("all", HttpCache::expire_all),
+];
+
+#[tokio::test]
+async fn a_purge_makes_unservable_and_an_expiry_makes_stale() {
+    for (name, purge) in PURGES {
+        let world = tagged();
+        world.get("/a").await;
+        purge(&world.cache);
+        assert_eq!(world.get("/a").await.brief(), "miss 1", "{name}");
+    }
+    for (name, expire) in EXPIRIES {
+        let world = tagged();
+        world.get("/a").await;
+        world.advance(2);
+        expire(&world.cache);
+        let stale = world.get("/a").await;
+        assert_eq!((stale.brief().as_str(), stale.field("age")), ("stale 0", "2"), "{name}");
+        world.refreshed(1).await;
+        assert_eq!(world.get("/a").await.brief(), "hit 1", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_leaves_others_alone() {
+    let world = tagged();
+    world.get("/a").await;
+    world.cache.purge(&uri("/b"));
+    world.cache.purge_prefix("https://example.com/b");
+    world.cache.purge_group(&"https://example.org/".parse().expect("a URI"), "shop");
+    world.cache.purge_tag("green");
+    world.cache.expire_tag("green");
+    assert_eq!(world.get("/a").await.brief(), "hit 0");
+}
+
+#[tokio::test]
+async fn a_purge_beats_a_fetch_that_is_under_way_before_and_after_its_head() {
+    for (name, purge) in PURGES {
+        for after_head in [false, true] {
+            let (pipe, body) = Pipe::new();
+            let body = once(body);
+            let origin = Origin::new(move |count, _| {
+                Ok(if count == 0 { whole(200, TAGGED, body()) } else { text(200, TAGGED, "new") })
+            });
+            let world = World::new(shared().tag_fields([http::HeaderName::from_static("surrogate-key")]), origin);
+            world.origin.hold();
+            let client = world.spawn_get("/a", &[]);
+            world.asked(1).await;
+            if after_head {
+                world.origin.let_through(1);
+                settle().await;
+            }
+            purge(&world.cache);
+            world.origin.let_through(9);
+            pipe.send("old");
+            drop(pipe);
+            assert_eq!(client.await.expect("an answer").body, "old", "who waited still gets it: {name}");
+            let next = world.get("/a").await;
+            assert_eq!(next.brief(), "miss new", "{name}, after head: {after_head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_purge_beats_a_refresh_that_is_under_way() {
+    for (name, purge) in PURGES {
+        let world = tagged();
+        world.get("/a").await;
+        world.advance(61);
+        world.origin.hold();
+        assert_eq!(world.get("/a").await.brief(), "stale 0");
+        world.asked(2).await;
+        purge(&world.cache);
+        world.origin.let_through(9);
+        world.refreshed(1).await;
+        assert_eq!(world.get("/a").await.brief(), "miss 2", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_expiry_reaches_what_is_under_way() {
+    for (name, expire) in EXPIRIES {
+        let world = tagged();
+        world.origin.hold();
+        let client = world.spawn_get("/a", &[]);
+        world.asked(1).await;
+        expire(&world.cache);
+        world.origin.let_through(9);
+        client.await.expect("an answer");
+        world.advance(2);
+        assert_eq!(world.get("/a").await.brief(), "stale 0", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn all_variants_go_with_their_key() {
+    let with: &[_] = &[("cache-control", "max-age=60"), ("vary", "x-who")];
+    let world = World::new(shared(), Origin::counting(with));
+    for who in ["1", "2"] {
+        world.get_with("/a", &[("x-who", who)]).await;
+    }
+    assert!(world.cache.purge(&uri("/a")) && !world.cache.purge(&uri("/a")));
+    for who in ["1", "2"] {
+        assert_eq!(world.get_with("/a", &[("x-who", who)]).await.outcome().name(), "miss");
+    }
+}
+
+#[tokio::test]
+async fn revalidating_now_renews_each_variant() {
+    let with: &[_] = &[("cache-control", "max-age=60"), ("vary", "x-who"), ("etag", "\"1\"")];
+    let world = World::new(shared(), Origin::counting(with));
+    for who in ["1", "2"] {
+        world.get_with("/a", &[("x-who", who)]).await;
+    }
+    let endings = world.cache.revalidate(&uri("/a"), world.origin.fetch()).await;
+    assert_eq!(endings, [everfresh_http::engine::RefreshEnding::Replaced; 2]);
+    assert_eq!(world.origin.last().headers["if-none-match"], "\"1\"");
+    assert_eq!(world.get_with("/a", &[("x-who", "1")]).await.brief(), "hit 2");
+    assert!(world.cache.revalidate(&uri("/nothing"), world.origin.fetch()).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_unsafe_request_purges_its_target_and_what_it_names_of_its_own_origin() {
+    let origin = Origin::new(|_, asked| {
+        if asked.method != "POST" {
+            return Ok(text(200, MINUTE, "x"));
+        }
+        let location = asked.headers["x-location"].to_str().expect("text");
+        let status = asked.headers["x-status"].to_str().expect("text").parse().expect("a status");
+        Ok(text(status, &[("location", location)], ""))
+    });
+    let world = World::new(shared(), origin);
+    let cases = [
+        ("200", "/other", true, true),
+        ("303", "other", true, true),
+        ("200", "https://example.com/other", true, true),
+        ("200", "https://elsewhere.com/other", true, false),
+        ("500", "/other", false, false),
+        ("404", "/other", false, false),
+    ];
+    for (status, location, target, other) in cases {
+        world.get("/a").await;
+        world.get("/other").await;
+        let posted = world.ask("POST", "/a", &[("x-location", location), ("x-status", status)]).await;
+        assert_eq!(read(posted.expect("a response")).await.outcome().name(), "bypass");
+        assert_eq!(world.get("/a").await.outcome().name() == "miss", target, "{status} {location}");
+        assert_eq!(world.get("/other").await.outcome().name() == "miss", other, "{status} {location}");
+    }
+}
+
+#[tokio::test]
+async fn an_unsafe_request_purges_the_groups_that_its_response_names() {
+    let origin = Origin::new(|_, asked| {
+        let with: &[_] = if asked.method == "POST" { &[("cache-group-invalidation", "\"shop\"")] } else { TAGGED };
+        Ok(text(200, with, "x"))
+    });
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    read(world.ask("POST", "/b", &[]).await.expect("a response")).await;
+    assert_eq!(world.get("/a").await.outcome().name(), "miss");
+}
+
+#[tokio::test]
+async fn what_a_post_changed_is_not_stored_from_before_it() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    world.origin.hold();
+    let before = world.spawn_get("/a", &[]);
+    world.asked(1).await;
+    let own = world.clone();
+    let post = tokio::spawn(async move { own.ask("POST", "/a", &[]).await.map(|_| ()) });
+    world.asked(2).await;
+    // The GET's answer is as old as the GET: whichever comes first.
+    world.origin.let_through(9);
+    before.await.expect("an answer");
+    post.await.expect("an end").expect("an answer");
+    until(|| world.cache.stats().in_flight == 0).await;
+    assert_eq!(world.get("/a").await.brief(), "miss 2");
+}

@@ -1,0 +1,292 @@
+//! What is stored, and how it is served.
+
+use std::sync::atomic::Ordering;
+
+use everfresh_http::engine::Uncacheable;
+use everfresh_http::rfc9111::{Bypass, WhyNot};
+use everfresh_http::{HttpCache, Outcome};
+use http_body_util::BodyExt;
+
+use super::kit::{Origin, Pipe, World, once, read, settle, shared, text, until, whole};
+
+const MINUTE: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+
+#[tokio::test]
+async fn a_miss_is_stored_and_then_a_hit_until_its_lifetime_ends() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    let first = world.get("/a").await;
+    assert_eq!(first.brief(), "miss 0");
+    assert_eq!(first.field("cache-status"), "everfresh; fwd=uri-miss; fwd-status=200; stored; ttl=60");
+    world.advance(59);
+    let hit = world.get("/a").await;
+    assert_eq!((hit.brief().as_str(), hit.field("age")), ("hit 0", "59"));
+    assert_eq!(hit.field("cache-status"), "everfresh; hit; ttl=1");
+    world.advance(1);
+    assert_eq!(world.get("/a").await.brief(), "miss 1");
+}
+
+#[tokio::test]
+async fn a_hit_shares_the_stored_bytes() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    world.get("/a").await;
+    let mut at = Vec::new();
+    for _ in 0..2 {
+        let mut body = world.ask("GET", "/a", &[]).await.expect("a response").into_body();
+        at.push(body.frame().await.expect("a frame").expect("fine").into_data().expect("data").as_ptr());
+    }
+    assert_eq!(at[0], at[1], "the body was copied");
+}
+
+#[tokio::test]
+async fn an_expired_response_is_validated_and_renewed_by_a_304() {
+    let origin = Origin::new(|count, asked| {
+        if asked.headers.get("if-none-match").is_some_and(|tag| tag == "\"1\"") {
+            return Ok(text(304, &[("etag", "\"1\""), ("cache-control", "max-age=60"), ("x-n", "new")], ""));
+        }
+        Ok(text(200, &[("etag", "\"1\""), ("cache-control", "max-age=60")], &count.to_string()))
+    });
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    world.advance(61);
+    let again = world.get("/a").await;
+    assert_eq!((again.brief().as_str(), again.status, again.field("x-n")), ("revalidated 0", 200, "new"));
+    assert_eq!(again.field("cache-status"), "everfresh; fwd=stale; fwd-status=304; stored; ttl=60");
+    assert_eq!(world.get("/a").await.brief(), "hit 0");
+}
+
+#[tokio::test]
+async fn an_expired_response_is_replaced_by_a_200() {
+    let origin = Origin::counting(&[("etag", "\"1\""), ("cache-control", "max-age=60")]);
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    world.advance(61);
+    assert_eq!(world.get("/a").await.brief(), "replaced 1");
+    assert_eq!(world.get("/a").await.brief(), "hit 1");
+}
+
+#[tokio::test]
+async fn a_client_with_its_own_copy_gets_304_and_one_with_a_range_206() {
+    let with: &[_] = &[("etag", "\"1\""), ("cache-control", "max-age=60")];
+    let world = World::new(shared(), Origin::new(move |_, _| Ok(text(200, with, "0123456789"))));
+    let first = world.get_with("/a", &[("if-none-match", "\"1\"")]).await;
+    assert_eq!((first.status, first.body.as_str()), (304, ""), "its condition was judged here");
+    assert!(world.origin.last().headers.get("if-none-match").is_none(), "and the whole was fetched");
+    until(|| world.cache.stats().pages == 1).await;
+    assert_eq!(world.get_with("/a", &[("if-none-match", "\"1\"")]).await.status, 304);
+    let part = world.get_with("/a", &[("range", "bytes=2-4")]).await;
+    assert_eq!((part.status, part.body.as_str(), part.field("content-range")), (206, "234", "bytes 2-4/10"));
+    let parts = world.get_with("/a", &[("range", "bytes=0-1,8-9")]).await;
+    assert!(parts.status == 206 && parts.body.contains("01") && parts.body.contains("89"));
+    assert_eq!(world.origin.count(), 1);
+    let head = read(world.ask("HEAD", "/a", &[]).await.expect("a response")).await;
+    assert_eq!((head.brief().as_str(), world.origin.count()), ("hit ", 1));
+}
+
+#[tokio::test]
+async fn parts_are_stored_and_joined() {
+    let origin = Origin::new(|_, asked| {
+        let whole = "0123456789";
+        let range = asked.headers.get("range").map(|range| range.to_str().expect("text").to_owned());
+        let with = |range: &str| {
+            vec![
+                ("etag", "\"1\"".to_owned()),
+                ("cache-control", "max-age=60".to_owned()),
+                ("content-range", range.to_owned()),
+            ]
+        };
+        let (range, body) = match range.as_deref() {
+            Some("bytes=0-4") => (with("bytes 0-4/10"), &whole[..5]),
+            Some("bytes=5-9") => (with("bytes 5-9/10"), &whole[5..]),
+            other => panic!("asked for {other:?}"),
+        };
+        let range: Vec<(&str, &str)> = range.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Ok(text(206, &range, body))
+    });
+    let world = World::new(shared(), origin);
+    assert_eq!(world.get_with("/a", &[("range", "bytes=0-4")]).await.body, "01234");
+    assert_eq!(world.get_with("/a", &[("range", "bytes=1-3")]).await.brief(), "hit 123");
+    assert_eq!(world.get_with("/a", &[("range", "bytes=5-9")]).await.body, "56789");
+    assert_eq!(world.get("/a").await.brief(), "hit 0123456789");
+    assert_eq!(world.origin.count(), 2);
+}
+
+#[tokio::test]
+async fn variants_are_apart_and_bounded() {
+    let with: &[_] = &[("cache-control", "max-age=60"), ("vary", "x-who, x-what")];
+    let world = World::new(shared().max_variants(2), Origin::counting(with));
+    // ByVary of the gem runs values together: "xy" + "z" is not "x" + "yz".
+    assert_eq!(world.get_with("/a", &[("x-who", "xy"), ("x-what", "z")]).await.brief(), "miss 0");
+    assert_eq!(world.get_with("/a", &[("x-who", "x"), ("x-what", "yz")]).await.brief(), "miss 1");
+    assert_eq!(world.get_with("/a", &[("x-who", "xy"), ("x-what", "z")]).await.brief(), "hit 0");
+    world.advance(1);
+    let third = world.get_with("/a", &[("x-who", "3")]).await;
+    assert!(third.field("cache-status").contains("fwd=vary-miss"), "{third:?}");
+    let page = world.cache.inspect(&"https://example.com/a".parse().expect("a URI")).expect("a page");
+    assert_eq!(page.variants, 2);
+}
+
+#[tokio::test]
+async fn variants_written_at_once_are_all_kept() {
+    let with: &[_] = &[("cache-control", "max-age=60"), ("vary", "x-who")];
+    let world = World::new(shared(), Origin::counting(with));
+    world.origin.hold();
+    let who: [&'static [(&str, &str)]; 5] =
+        [&[("x-who", "1")], &[("x-who", "2")], &[("x-who", "3")], &[("x-who", "4")], &[("x-who", "5")]];
+    let all: Vec<_> = who.into_iter().map(|who| world.spawn_get("/a", who)).collect();
+    world.asked(1).await;
+    world.origin.let_through(5);
+    for got in all {
+        got.await.expect("an answer");
+    }
+    assert_eq!(world.origin.count(), 5);
+    for who in who {
+        assert_eq!(world.get_with("/a", who).await.outcome(), Outcome::Hit);
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_stored_says_why() {
+    let world = World::new(shared(), Origin::counting(&[("cache-control", "no-store")]));
+    assert_eq!(world.get("/a").await.outcome(), Outcome::Uncacheable(Uncacheable::Rule(WhyNot::NoStore)));
+    let world = World::new(shared(), Origin::counting(&[("cache-control", "private, max-age=60")]));
+    assert_eq!(world.get("/a").await.outcome(), Outcome::Uncacheable(Uncacheable::Rule(WhyNot::Private)));
+    assert_eq!(
+        world.get_with("/a", &[("cache-control", "no-store")]).await.outcome(),
+        Outcome::Bypass(Bypass::NoStore)
+    );
+    let world =
+        World::new(HttpCache::builder().private(), Origin::counting(&[("cache-control", "private, max-age=60")]));
+    assert_eq!(world.get("/a").await.outcome(), Outcome::Miss);
+}
+
+#[tokio::test]
+async fn a_shared_cache_gives_nobody_what_was_fetched_with_anothers_credentials() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    let alice: &[_] = &[("authorization", "alice")];
+    assert_eq!(
+        world.get_with("/a", alice).await.outcome(),
+        Outcome::Uncacheable(Uncacheable::Rule(WhyNot::Authorization))
+    );
+    assert_eq!(world.get_with("/a", &[("authorization", "bob")]).await.body, "1");
+    assert_eq!(world.get("/a").await.body, "2");
+}
+
+#[tokio::test]
+async fn a_body_beyond_max_body_is_passed_on_and_not_stored() {
+    for told in [true, false] {
+        let origin = Origin::new(move |_, _| {
+            let (pipe, body) = Pipe::new();
+            pipe.send("12345");
+            pipe.send("67890");
+            let with: &[_] = if told { &[("content-length", "10"), MINUTE[0]] } else { MINUTE };
+            let body = if told { text(200, &[], "1234567890").into_body() } else { body };
+            Ok(whole(200, with, body))
+        });
+        let world = World::new(shared().max_body(8), origin);
+        assert_eq!(world.get("/a").await.body, "1234567890");
+        assert_eq!(world.get("/a").await.body, "1234567890");
+        assert_eq!((world.origin.count(), world.cache.stats().pages), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_body_is_never_stored_as_whole() {
+    for ending in ["error", "short"] {
+        let origin = Origin::new(move |_, _| {
+            let (pipe, body) = Pipe::new();
+            pipe.send("12345");
+            if ending == "error" {
+                pipe.fail();
+            }
+            Ok(whole(200, &[("content-length", "10"), MINUTE[0]], body))
+        });
+        let world = World::new(shared(), origin);
+        let body = world.ask("GET", "/a", &[]).await.expect("a head").into_body();
+        assert!(body.collect().await.is_err(), "the reader is told");
+        assert_eq!(world.cache.stats().pages, 0);
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_stored_and_served() {
+    let (pipe, body) = Pipe::new();
+    pipe.send("body");
+    pipe.trailers(crate::world::fields(&[("x-sum", "42")]));
+    drop(pipe);
+    let body = once(body);
+    let world = World::new(shared(), Origin::new(move |_, _| Ok(whole(200, MINUTE, body()))));
+    for outcome in ["miss", "hit"] {
+        let response = world.ask("GET", "/a", &[]).await.expect("a response");
+        let collected = response.into_body().collect().await.expect("whole");
+        assert_eq!(collected.trailers().expect("trailers")["x-sum"], "42", "{outcome}");
+    }
+    assert_eq!(world.origin.count(), 1);
+}
+
+#[tokio::test]
+async fn only_if_cached_never_asks_the_origin() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    let only: &[_] = &[("cache-control", "only-if-cached")];
+    assert_eq!((world.get_with("/a", only).await.status, world.origin.count()), (504, 0));
+    world.get("/a").await;
+    assert_eq!(world.get_with("/a", only).await.brief(), "hit 0");
+}
+
+#[tokio::test]
+async fn the_error_of_a_fetch_reaches_its_caller() {
+    let world = World::new(shared(), Origin::new(|_, _| Err("refused".to_owned())));
+    assert_eq!(world.ask("GET", "/a", &[]).await.expect_err("an error"), "refused");
+    assert_eq!(world.cache.stats().fetches_failed, 1);
+}
+
+#[tokio::test]
+async fn what_is_too_heavy_for_the_store_is_still_served() {
+    let world = World::new(
+        shared().capacity_bytes(900).max_body(500),
+        Origin::new(|_, _| Ok(text(200, MINUTE, &"x".repeat(400)))),
+    );
+    for _ in 0..3 {
+        assert_eq!(world.get("/a").await.body.len(), 400);
+    }
+    assert_eq!(world.cache.stats().pages, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_alone_takes_its_request_along() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    world.origin.hold();
+    let client = world.spawn_get("/a", &[]);
+    world.asked(1).await;
+    client.abort();
+    until(|| world.origin.dropped.load(Ordering::SeqCst) == 1).await;
+    settle().await;
+    assert_eq!(world.cache.stats().in_flight, 0);
+}
+
+#[tokio::test]
+async fn the_counters_add_up() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    for path in ["/a", "/a", "/b", "/a"] {
+        world.get(path).await;
+    }
+    let stats = world.cache.stats();
+    assert_eq!((stats.requests(), stats.outcome("hit"), stats.outcome("miss"), stats.fetches), (4, 2, 2, 2));
+    assert_eq!((stats.pages, stats.bytes_from_store, stats.bytes_from_origin), (2, 2, 2));
+    assert!((stats.hit_rate() - 0.5).abs() < f64::EPSILON);
+    let hottest = world.cache.hottest(1);
+    assert_eq!((hottest[0].key.as_str(), hottest[0].hits), ("https://example.com/a", 2));
+    assert!(world.cache.stalest(9).is_empty());
+    world.advance(70);
+    assert_eq!(world.cache.stalest(9).len(), 0, "without a validator nothing is kept past its life");
+}
+
+#[test]
+fn nonsense_is_refused_with_the_cure() {
+    let message = |builder: everfresh_http::HttpCacheBuilder| builder.build().expect_err("refused").to_string();
+    assert!(message(HttpCache::builder()).contains("shared()"));
+    assert!(message(shared().capacity_bytes(0)).contains("capacity_bytes"));
+    assert!(message(shared().capacity_bytes(10)).contains("lower max_body"));
+    assert!(message(shared().max_variants(0)).contains("at least 1"));
+    let second = std::time::Duration::from_secs(1);
+    assert!(message(shared().backoff(2 * second, second)).contains("exchange"));
+}

@@ -1,0 +1,184 @@
+//! The adapters between real servers and real clients.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use everfresh::ManualClock;
+use everfresh_http::{HttpCache, HttpCacheLayer, Outcome};
+use http_body_util::BodyExt;
+use tower::{Layer, ServiceExt};
+
+use crate::world::start;
+
+type Count = Arc<AtomicUsize>;
+
+async fn page(State(count): State<Count>) -> Response {
+    let count = count.fetch_add(1, Ordering::SeqCst);
+    ([("cache-control", "max-age=60, stale-while-revalidate=60")], count.to_string()).into_response()
+}
+
+/// 1 GiB of unknown length.
+async fn large() -> Response {
+    let piece = Bytes::from(vec![7; 1 << 20]);
+    let stream = futures_util::stream::iter((0..1024).map(move |_| Ok::<_, std::io::Error>(piece.clone())));
+    ([("cache-control", "max-age=60")], Body::from_stream(stream)).into_response()
+}
+
+fn app(count: &Count) -> Router {
+    Router::new().route("/page", get(page).post(page)).route("/large", get(large)).with_state(Arc::clone(count))
+}
+
+async fn serve(app: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    at
+}
+
+fn shared() -> (HttpCache, ManualClock) {
+    let clock = ManualClock::new();
+    let cache = HttpCache::builder().shared().max_body(4 << 20).clock(clock.clone(), start()).build().expect("a cache");
+    (cache, clock)
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+async fn text(client: &reqwest::Client, url: &str) -> (String, String) {
+    let response = client.get(url).send().await.expect("a response");
+    let status = response.headers()["cache-status"].to_str().expect("text").to_owned();
+    (response.text().await.expect("a body"), status)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_an_axum_server_a_cold_url_is_asked_once_and_a_stale_one_once_behind() {
+    let count = Count::default();
+    let (cache, clock) = shared();
+    let at = serve(app(&count).layer(HttpCacheLayer::new(cache.clone()))).await;
+    let (client, url) = (client(), format!("{at}/page"));
+    let burst = async |want: &str| {
+        let all: Vec<_> = (0..1000)
+            .map(|_| {
+                let (client, url) = (client.clone(), url.clone());
+                tokio::spawn(async move { text(&client, &url).await.0 })
+            })
+            .collect();
+        for got in all {
+            assert_eq!(got.await.expect("an answer"), want);
+        }
+    };
+    burst("0").await;
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    clock.advance(Duration::from_secs(70));
+    assert_eq!(text(&client, &url).await, ("0".to_owned(), "everfresh; hit; ttl=-10".to_owned()));
+    crate::engine::until(|| cache.stats().refreshes.iter().sum::<u64>() == 1).await;
+    burst("1").await;
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    // An unsafe request passes and purges.
+    client.post(&url).send().await.expect("a response");
+    assert_eq!(text(&client, &url).await.0, "3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_a_gibibyte_passes_with_bounded_memory() {
+    let (cache, _) = shared();
+    let at = serve(app(&Count::default()).layer(HttpCacheLayer::new(cache.clone()))).await;
+    let before = resident();
+    let mut response = client().get(format!("{at}/large")).send().await.expect("a response");
+    let (mut length, mut most) = (0, 0);
+    while let Some(piece) = response.chunk().await.expect("a piece") {
+        length += piece.len() as u64;
+        most = most.max(resident().saturating_sub(before));
+    }
+    assert_eq!(length, 1 << 30);
+    assert!(most < 64 << 20, "{} MiB more than before", most >> 20);
+    assert_eq!(cache.stats().pages, 0);
+}
+
+/// Resident memory in bytes, where the system tells it.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or_default() << 10
+}
+
+#[tokio::test]
+async fn under_a_client_the_layer_takes_any_body_and_gives_the_services_own_error() {
+    let (cache, _) = shared();
+    let service = tower::service_fn(|request: http::Request<http_body_util::Full<Bytes>>| async move {
+        if request.uri().path() == "/fails" {
+            return Err("refused".to_owned());
+        }
+        let body = http_body_util::Full::new(Bytes::from_static(b"fine"));
+        Ok(http::Response::builder().header("cache-control", "max-age=9").body(body).expect("a response"))
+    });
+    let cached = HttpCacheLayer::new(cache).layer(service);
+    let ask = |path: &str| http::Request::get(format!("http://a{path}")).body(http_body_util::Full::default());
+    for outcome in [Outcome::Miss, Outcome::Hit] {
+        let response = cached.clone().oneshot(ask("/").expect("a request")).await.expect("a response");
+        assert_eq!(response.extensions().get::<everfresh_http::CacheAnswer>().expect("told").outcome, outcome);
+        assert_eq!(response.into_body().collect().await.expect("whole").to_bytes(), "fine");
+    }
+    let error = cached.oneshot(ask("/fails").expect("a request")).await.expect_err("an error");
+    assert_eq!(error.get(), "refused");
+}
+
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_client {
+    use everfresh_http::{CacheAnswer, HttpCacheMiddleware, Outcome};
+    use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+
+    use super::*;
+
+    async fn ask(client: &ClientWithMiddleware, url: &str) -> (Outcome, String) {
+        let response = client.get(url).send().await.expect("a response");
+        let outcome = response.extensions().get::<CacheAnswer>().expect("told").outcome;
+        (outcome, response.text().await.expect("a body"))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_api_client_caches_refreshes_behind_and_coalesces() {
+        let count = Count::default();
+        let url = format!("{}/page", serve(app(&count)).await);
+        // The server's Date is real, so time is too: what is stale was made so by hand.
+        let interval = Duration::ZERO;
+        let cache = HttpCache::builder().private().min_refresh_interval(interval).build().expect("a cache");
+        let middleware = HttpCacheMiddleware::new(cache.clone()).refresh_by(super::client());
+        let client = ClientBuilder::new(super::client()).with(middleware).build();
+        let all: Vec<_> = (0..50)
+            .map(|_| {
+                let (client, url) = (client.clone(), url.clone());
+                tokio::spawn(async move { ask(&client, &url).await.1 })
+            })
+            .collect();
+        for got in all {
+            assert_eq!(got.await.expect("an answer"), "0");
+        }
+        assert_eq!((count.load(Ordering::SeqCst), ask(&client, &url).await), (1, (Outcome::Hit, "0".to_owned())));
+        cache.expire_all();
+        assert_eq!(ask(&client, &url).await, (Outcome::Stale, "0".to_owned()));
+        crate::engine::until(|| cache.stats().refreshes.iter().sum::<u64>() == 1).await;
+        assert_eq!(ask(&client, &url).await, (Outcome::Hit, "1".to_owned()));
+        // Without a client for the background what is stale is asked for first.
+        let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::new(cache.clone())).build();
+        cache.expire_all();
+        assert_eq!(ask(&client, &url).await.1, "2");
+    }
+
+    #[tokio::test]
+    async fn the_defaults_make_sense_and_errors_are_the_clients_own() {
+        let _ = HttpCacheMiddleware::shared();
+        let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::private()).build();
+        let error = client.get("http://127.0.0.1:1/").send().await.expect_err("refused");
+        assert!(error.is_connect(), "{error:?}");
+    }
+}

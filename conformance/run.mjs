@@ -92,8 +92,10 @@ const results = getResults()
 // alone, once.
 const again = run.map((one) => ({ ...one, tests: one.tests.filter((test) => results[test.id] !== true) }))
   .filter((one) => one.tests.length > 0)
-if (only === undefined) for (const test of again.flatMap((one) => one.tests)) delete results[test.id]
-if (only === undefined) await runTests(again, fetch, false, base)
+if (only === undefined) {
+  for (const test of again.flatMap((one) => one.tests)) delete results[test.id]
+  await runTests(again, fetch, false, base)
+}
 console.log = tell
 
 // A test whose own setup or dependency did not work says nothing; it is told apart, and is no pass.
@@ -135,7 +137,8 @@ console.log('\nnot passed:')
 for (const [id, { kind, became, why }] of failing) console.log(`  ${kind} ${id}: ${became} ${why}`)
 
 const path = join(here, 'expected.json')
-const told = { suite: VERSION, totals, notPassed: Object.fromEntries(Object.entries(now).map(([id, it]) => [id, it.kind])) }
+const notPassed = Object.fromEntries(Object.entries(now).map(([id, it]) => [id, it.kind]))
+const told = { suite: VERSION, totals, notPassed }
 if (process.argv.includes('--write')) {
   writeFileSync(path, JSON.stringify(told, null, 2) + '\n')
   process.exit(0)

@@ -1,4 +1,5 @@
-//! What of a request reaches the origin, and what of its answer the client: hop-by-hop fields, `Via`, `Forwarded`, `Host`.
+//! What of a request reaches the origin, and what of its answer the client: fields of one hop, `Via`, `Forwarded`,
+//! `Host`.
 
 use std::net::IpAddr;
 

@@ -77,13 +77,10 @@ impl Origins {
     /// TLS cannot be set up.
     pub fn new(timeouts: Timeouts) -> Result<Self, BoxError> {
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = || {
-            let wanted =
-                rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-            wanted.map(|wanted| match wanted.clone().with_native_roots() {
-                Ok(roots) => roots.with_no_client_auth(),
-                Err(_) => wanted.with_webpki_roots().with_no_client_auth(),
-            })
+        let wanted = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let tls = match wanted.clone().with_native_roots() {
+            Ok(roots) => roots.with_no_client_auth(),
+            Err(_) => wanted.with_webpki_roots().with_no_client_auth(),
         };
         let tcp = || {
             let mut tcp = HttpConnector::new();
@@ -98,10 +95,10 @@ impl Origins {
             .pool_idle_timeout(timeouts.pool.get())
             .pool_max_idle_per_host(256)
             .timer(TokioTimer::new());
-        let connector = || tls().map(|tls| HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http());
-        let either = builder.build(connector()?.enable_all_versions().wrap_connector(tcp()));
-        let one = builder.build(connector()?.enable_http1().wrap_connector(tcp()));
-        let two = builder.http2_only(true).build(connector()?.enable_http2().wrap_connector(tcp()));
+        let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let either = builder.build(connector().enable_all_versions().wrap_connector(tcp()));
+        let one = builder.build(connector().enable_http1().wrap_connector(tcp()));
+        let two = builder.http2_only(true).build(connector().enable_http2().wrap_connector(tcp()));
         Ok(Self { either, one, two, timeouts })
     }
 

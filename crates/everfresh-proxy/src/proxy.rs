@@ -114,8 +114,9 @@ impl Proxy {
         Arc::clone(&self.site.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// Takes on another configuration; what is stored stays. Addresses, TLS files and the room of the cache are those of
-    /// the start.
+    /// Takes on another configuration; what is stored stays.
+    ///
+    /// Addresses, TLS files and the room of the cache are those of the start.
     ///
     /// # Errors
     /// TLS to the origins cannot be set up; the old configuration holds on.

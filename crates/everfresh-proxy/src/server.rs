@@ -264,8 +264,8 @@ impl Drop for Busy {
     }
 }
 
-/// A stream that ends when its client neither asks nor reads: however slowly it trickles, the clock runs from the end of
-/// the last request.
+/// A stream that ends when its client neither asks nor reads: however slowly it trickles, the clock runs from the end
+/// of the last request.
 struct Timed<T> {
     stream: T,
     patience: Arc<Patience>,

@@ -228,3 +228,42 @@ async fn a_hundred_requests_of_a_cold_url_are_one_of_the_origin() {
     }
     assert_eq!(origin.saw().len(), 1);
 }
+
+#[tokio::test]
+async fn more_waiters_than_allowed_are_told_to_come_again_and_hits_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    config.limits.waiters = 1;
+    let running = run(config).await;
+    let waiting = tokio::spawn(get(running.address, "/slow", ""));
+    let (mut slow, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    let busy = get(running.address, "/other", "").await;
+    assert_eq!(status(&busy), 503);
+    assert!(busy.to_ascii_lowercase().contains("retry-after: 1"), "{busy}");
+    slow.write_all(ok("cache-control: max-age=60\r\n", "slow").as_bytes()).await.expect("sent");
+    assert_eq!(body(&waiting.await.expect("answered")), "slow");
+    assert_eq!(body(&get(running.address, "/slow", "").await), "slow");
+}
+
+#[tokio::test]
+async fn a_stale_answer_comes_at_once_and_one_request_renews_it() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::new(move |_| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        ok("cache-control: max-age=60, stale-while-revalidate=60\r\netag: \"e\"\r\n", &format!("answer {number}"))
+    })
+    .await;
+    let running = before(&origin).await;
+    get(running.address, "/", "").await;
+    let soft = "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}";
+    assert_eq!(body(&purge(running.admin, TOKEN, soft).await), "{\"purged\":1}");
+    assert_eq!(body(&get(running.address, "/", "").await), "answer 0");
+    assert_eq!(running.proxy.stats.outcome("stale"), 1);
+    // Behind the reader's back: it comes, and soon everybody sees it.
+    let renewed = async { while body(&get(running.address, "/", "").await) != "answer 1" {} };
+    timeout(PATIENCE, renewed).await.expect("renewed");
+    assert_eq!(origin.saw().len(), 2);
+    let asked = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+    assert!(asked.contains("if-none-match: \"e\""), "{asked}");
+    assert!(asked.contains("x-forwarded-host: a.example") && asked.contains("via: 1.1 everfresh"), "{asked}");
+}

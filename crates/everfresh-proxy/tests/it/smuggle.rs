@@ -6,17 +6,20 @@ use crate::world::{Origin, before, ok, raw, status};
 const VECTORS: &[(&str, &str, bool)] = &[
     (
         "CL.TE",
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n\
+         0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
         false,
     ),
     (
         "TE.CL",
-        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n\
+         0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
         false,
     ),
     (
         "CL.CL, different",
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\ncontent-length: 35\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\ncontent-length: 35\r\n\r\n\
+         GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
         true,
     ),
     (
@@ -107,7 +110,8 @@ const VECTORS: &[(&str, &str, bool)] = &[
     ),
     (
         "h2c upgrade",
-        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n\
+         ",
         false,
     ),
 ];

@@ -1,0 +1,154 @@
+// Runs the public suite http-cache-tests against `everfresh serve`, prints what passes per suite and compares it with
+// expected.json. Usage: node run.mjs [--binary PATH] [--suite FOLDER OF THE PACKAGE] [--write] [--id TEST]
+
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const VERSION = '0.4.5'
+const here = dirname(fileURLToPath(import.meta.url))
+const given = (name) => {
+  const at = process.argv.indexOf(name)
+  return at < 0 ? undefined : process.argv[at + 1]
+}
+const binary = given('--binary') ?? join(here, '..', 'target', 'release', 'everfresh')
+if (!existsSync(binary)) fail(`there is no ${binary}: build it with cargo build --release -p everfresh-proxy`)
+
+function fail (why) {
+  console.error(why)
+  process.exit(2)
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'everfresh-conformance-'))
+const children = []
+const end = () => {
+  for (const child of children) child.kill()
+  rmSync(scratch, { recursive: true, force: true })
+}
+process.on('exit', end)
+
+let suite = given('--suite')
+if (suite === undefined) {
+  const install = ['install', '--silent', '--no-audit', '--no-fund', '--prefix', scratch, `http-cache-tests@${VERSION}`]
+  execFileSync('npm', install, { stdio: 'inherit' })
+  suite = join(scratch, 'node_modules', 'http-cache-tests')
+}
+const load = (path) => import(pathToFileURL(join(suite, path)).href)
+
+const freePort = () => new Promise((resolve, reject) => {
+  const server = createServer()
+  server.on('error', reject)
+  server.listen(0, '127.0.0.1', () => {
+    const { port } = server.address()
+    server.close(() => resolve(port))
+  })
+})
+
+// Starts a program and waits until it says the word.
+const begin = (command, args, options, word) => new Promise((resolve, reject) => {
+  const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
+  children.push(child)
+  let said = ''
+  const hear = (data) => {
+    said += data
+    if (said.includes(word)) resolve(said)
+  }
+  child.stdout.on('data', hear)
+  child.stderr.on('data', hear)
+  child.on('exit', (code) => reject(new Error(`${command} ended with ${code}: ${said}`)))
+})
+
+const [originPort, proxyPort] = [await freePort(), await freePort()]
+const origin = `http://127.0.0.1:${originPort}`
+const env = {
+  ...process.env,
+  npm_config_protocol: 'http',
+  npm_config_port: String(originPort),
+  npm_config_pidfile: join(scratch, 'pid')
+}
+await begin(process.execPath, ['server/server.mjs'], { cwd: suite, env }, 'Listening')
+const config = join(scratch, 'everfresh.toml')
+writeFileSync(config, `listen = "127.0.0.1:${proxyPort}"\n[log]\naccess = false\n[[origin]]\nurl = "${origin}"\n`)
+await begin(binary, ['serve', '--config', config, '--no-admin'], {}, 'serving on')
+
+process.chdir(suite)
+const { runTests, getResults } = await load('client/runner.mjs')
+const tests = (await load('tests/index.mjs')).default
+const { default: fetch } = await load('../node-fetch/lib/index.mjs')
+const only = given('--id')
+const run = only === undefined
+  ? tests
+  : tests.map((one) => ({ ...one, tests: one.tests.filter((test) => test.id === only) }))
+    .filter((one) => one.tests.length > 0)
+const tell = console.log
+if (only === undefined) console.log = () => {}
+const base = `http://127.0.0.1:${proxyPort}`
+await runTests(run, fetch, false, base)
+const results = getResults()
+// The suite waits three seconds for two to pass; on a busy machine that can go wrong. What did not pass is asked again,
+// alone, once.
+const again = run.map((one) => ({ ...one, tests: one.tests.filter((test) => results[test.id] !== true) }))
+  .filter((one) => one.tests.length > 0)
+if (only === undefined) {
+  for (const test of again.flatMap((one) => one.tests)) delete results[test.id]
+  await runTests(again, fetch, false, base)
+}
+console.log = tell
+
+// A test whose own setup or dependency did not work says nothing; it is told apart, and is no pass.
+const all = new Map(tests.flatMap((one) => one.tests).map((test) => [test.id, test]))
+const outcome = (test) => {
+  const needed = (test.depends_on ?? []).map((id) => all.get(id)).filter((it) => it !== undefined)
+  if (needed.some((it) => outcome(it) !== 'pass')) return 'dependency'
+  const result = results[test.id]
+  if (result === undefined) return 'not run'
+  if (result === true) return 'pass'
+  return result[0] === 'Setup' ? 'setup' : 'fail'
+}
+
+const kinds = ['required', 'optimal', 'check']
+const now = {}
+const totals = Object.fromEntries(kinds.map((kind) => [kind, [0, 0]]))
+console.log('suite'.padEnd(28) + kinds.map((kind) => kind.padStart(12)).join(''))
+for (const one of run) {
+  const counts = Object.fromEntries(kinds.map((kind) => [kind, [0, 0]]))
+  for (const test of one.tests.filter((it) => it.browser_only !== true)) {
+    const kind = test.kind ?? 'required'
+    const became = outcome(test)
+    for (const count of [counts[kind], totals[kind]]) {
+      count[0] += became === 'pass' ? 1 : 0
+      count[1] += 1
+    }
+    if (became !== 'pass') now[test.id] = { kind, became, why: String(results[test.id]?.[1] ?? '') }
+  }
+  console.log(one.id.padEnd(28) + kinds.map((kind) => counts[kind].join('/').padStart(12)).join(''))
+}
+console.log('all'.padEnd(28) + kinds.map((kind) => totals[kind].join('/').padStart(12)).join(''))
+
+if (only !== undefined) {
+  tell(results[only])
+  process.exit(0)
+}
+const failing = Object.entries(now).filter(([, it]) => it.kind !== 'check')
+console.log('\nnot passed:')
+for (const [id, { kind, became, why }] of failing) console.log(`  ${kind} ${id}: ${became} ${why}`)
+
+const path = join(here, 'expected.json')
+const notPassed = Object.fromEntries(Object.entries(now).map(([id, it]) => [id, it.kind]))
+const told = { suite: VERSION, totals, notPassed }
+if (process.argv.includes('--write')) {
+  writeFileSync(path, JSON.stringify(told, null, 2) + '\n')
+  process.exit(0)
+}
+const expected = JSON.parse(readFileSync(path, 'utf8'))
+const worse = failing.filter(([id]) => expected.notPassed[id] === undefined)
+const better = Object.keys(expected.notPassed).filter((id) => now[id] === undefined)
+if (better.length > 0) console.log(`\nbetter than expected.json says (write it anew with --write): ${better.join(', ')}`)
+if (worse.length > 0) {
+  console.error(`\nworse than expected.json says: ${worse.map(([id]) => id).join(', ')}`)
+  process.exit(1)
+}
+process.exit(0)

@@ -1,0 +1,177 @@
+//! The admin address: metrics, health, statistics, purges and the live page; never on the public port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::body::{Body, full};
+use crate::cache::{Purge, PurgeMode};
+use crate::forward::Peer;
+use crate::proxy::{Proxy, say};
+use crate::server::{self, Bounds};
+
+const PAGE: &str = include_str!("../page/index.html");
+const STYLE: &str = include_str!("../page/page.css");
+const SCRIPT: &str = include_str!("../page/page.js");
+
+/// The most bytes of a purge request.
+const MOST: usize = 64 << 10;
+
+/// Serves the admin address until `stop` turns true.
+pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiver<bool>) -> usize {
+    let mut bounds = Bounds::of(&proxy.site().config);
+    bounds.limits.connections = 256;
+    bounds.timeouts.drain = crate::config::Span::secs(0);
+    let stopping = stop.clone();
+    let service = move |_: Peer, request: Request<Incoming>| {
+        let (proxy, stopping) = (Arc::clone(&proxy), stopping.clone());
+        async move { answer(&proxy, request, stopping).await }
+    };
+    server::serve(listener, None, bounds, Arc::new(|_| ()), service, stop).await
+}
+
+async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Response<Body> {
+    // A page of another name that the browser resolves to this address (DNS rebinding) learns nothing here.
+    if !is_own_host(&request) {
+        return say(StatusCode::MISDIRECTED_REQUEST, "the admin address answers to its IP address and localhost only");
+    }
+    let read = request.method() == Method::GET || request.method() == Method::HEAD;
+    match request.uri().path() {
+        "/purge" if request.method() == Method::POST => purge(proxy, request).await,
+        "/purge" => {
+            let mut wrong = say(StatusCode::METHOD_NOT_ALLOWED, "purge with POST");
+            wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            wrong
+        }
+        _ if !read => say(StatusCode::METHOD_NOT_ALLOWED, "only GET here"),
+        "/" | "/index.html" => typed("text/html; charset=utf-8", PAGE),
+        "/page.css" => typed("text/css; charset=utf-8", STYLE),
+        "/page.js" => typed("text/javascript; charset=utf-8", SCRIPT),
+        "/health" => typed("text/plain", "ok\n"),
+        "/ready" if *stop.borrow() => say(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        "/ready" => typed("text/plain", "ready\n"),
+        "/stats" => typed("application/json", stats(proxy).to_string()),
+        "/stats/stream" => stream(Arc::clone(proxy), stop),
+        "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics(proxy)),
+        _ => say(StatusCode::NOT_FOUND, "here are /, /stats, /stats/stream, /metrics, /health, /ready and /purge"),
+    }
+}
+
+fn is_own_host(request: &Request<Incoming>) -> bool {
+    let named = request.uri().authority().map(|authority| authority.as_str());
+    let Some(host) = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok())) else {
+        return false;
+    };
+    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+fn typed(kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:";
+    headers.insert("content-security-policy", HeaderValue::from_static(policy));
+    response
+}
+
+/// The object that `GET /stats` answers with, and the live page is drawn from.
+pub fn stats(proxy: &Proxy) -> Value {
+    let mut all = proxy.stats.json();
+    let site = proxy.site();
+    let origins: Vec<String> = site.config.origins.iter().map(|origin| origin.url.to_string()).collect();
+    all.insert("name".into(), json!("everfresh"));
+    all.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
+    all.insert("origin".into(), json!(origins));
+    all.insert("demo".into(), proxy.demo());
+    if let Value::Object(cache) = proxy.cache.json() {
+        all.extend(cache);
+    }
+    Value::Object(all)
+}
+
+fn stream(proxy: Arc<Proxy>, mut stop: watch::Receiver<bool>) -> Response<Body> {
+    let (mut sender, body) = Channel::<Bytes, crate::body::BoxError>::new(2);
+    tokio::spawn(async move {
+        let mut each = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = each.tick() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let line = format!("data: {}\n\n", stats(&proxy));
+            if sender.send_data(Bytes::from(line)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut response = typed("text/event-stream", "");
+    *response.body_mut() = body.boxed_unsync();
+    response
+}
+
+fn metrics(proxy: &Proxy) -> String {
+    let mut out = String::with_capacity(8 << 10);
+    proxy.stats.prometheus(&mut out);
+    proxy.cache.prometheus(&mut out);
+    out
+}
+
+/// What a purge asks for.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    url: Option<String>,
+    prefix: Option<String>,
+    group: Option<String>,
+    #[serde(default)]
+    mode: PurgeMode,
+}
+
+async fn purge(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Body> {
+    let site = proxy.site();
+    let Some(token) = &site.config.admin.token else {
+        return say(StatusCode::FORBIDDEN, "nothing can be purged: set admin.token, or EVERFRESH_TOKEN");
+    };
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    if !given.is_some_and(|(_, given)| token.is(given.trim())) {
+        let mut wrong = say(StatusCode::UNAUTHORIZED, "a purge needs Authorization: Bearer with the token");
+        wrong.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return wrong;
+    }
+    let body = match Limited::new(request.into_body(), MOST).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return say(StatusCode::PAYLOAD_TOO_LARGE, "a purge is a short JSON object"),
+    };
+    let wanted: Wanted = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => return say(StatusCode::BAD_REQUEST, &format!("that is no purge: {error}")),
+    };
+    let what = match (wanted.url, wanted.prefix, wanted.group) {
+        (Some(url), None, None) => Purge::Url(url),
+        (None, Some(prefix), None) => Purge::Prefix(prefix),
+        (None, None, Some(group)) => Purge::Group(group),
+        _ => return say(StatusCode::BAD_REQUEST, "name one of url, prefix and group"),
+    };
+    match proxy.purge(&what, wanted.mode).await {
+        Ok(purged) => {
+            tracing::info!(target: "everfresh::purge", ?what, mode = ?wanted.mode, purged);
+            typed("application/json", json!({ "purged": purged }).to_string())
+        }
+        Err(why) => say(StatusCode::BAD_REQUEST, &why),
+    }
+}

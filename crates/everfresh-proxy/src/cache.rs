@@ -1,0 +1,309 @@
+//! The seam to the cache: one call answers a request, a few more tell and purge.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use everfresh::RefreshStatus;
+use everfresh_http::engine::RefreshEnding;
+use everfresh_http::rfc9111::Rules;
+use everfresh_http::{CacheAnswer, HttpCache, HttpEvent};
+use http::{HeaderName, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use crate::body::{Body, BoxError};
+use crate::config::CacheSettings;
+use crate::origin::Trouble;
+
+/// What the key of a request has beside its URL.
+#[derive(Clone)]
+pub(crate) struct KeyParts(pub(crate) String);
+
+/// The most keys remembered as backing off.
+const MOST_BACKING_OFF: usize = 10_000;
+
+/// What the cache did for a request.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// One of [`NAMES`](crate::stats::NAMES).
+    pub outcome: &'static str,
+    /// The age of what was served, if it came from the store.
+    pub age: Option<Duration>,
+}
+
+/// How what is purged goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PurgeMode {
+    /// Gone at once.
+    #[default]
+    Hard,
+    /// Stale at once: served while it is refreshed, where a window allows.
+    Soft,
+    /// As soft, and refreshed now.
+    Revalidate,
+}
+
+/// What is purged.
+#[derive(Clone, Debug)]
+pub enum Purge {
+    /// One URL with all its variants.
+    Url(String),
+    /// All URLs that begin so.
+    Prefix(String),
+    /// All responses of a cache group or surrogate key.
+    Group(String),
+}
+
+/// The cache between the clients and the origins.
+pub struct Cache {
+    http: HttpCache,
+    refreshes: Arc<Refreshes>,
+}
+
+/// What became of refreshes, as the engine tells it.
+#[derive(Default)]
+struct Refreshes {
+    started: AtomicU64,
+    running: AtomicUsize,
+    backing_off: Mutex<HashSet<Box<str>>>,
+}
+
+impl Refreshes {
+    fn heed(&self, event: &HttpEvent<'_>) {
+        match event {
+            HttpEvent::Refresh { key: _, status: RefreshStatus::Started, .. } => {
+                self.started.fetch_add(1, Ordering::Relaxed);
+                self.running.fetch_add(1, Ordering::Relaxed);
+            }
+            HttpEvent::Refreshed { key, ending, .. } => {
+                // One that was asked for by hand was never told as started.
+                let less = |running: usize| running.checked_sub(1);
+                let _ = self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                let mut backing_off = self.backing_off.lock().unwrap_or_else(PoisonError::into_inner);
+                match ending {
+                    RefreshEnding::Failed | RefreshEnding::TimedOut => {
+                        if backing_off.len() < MOST_BACKING_OFF {
+                            backing_off.insert((*key).into());
+                        }
+                        tracing::info!(target: "everfresh::refresh", key, ending = ending.name());
+                    }
+                    _ => {
+                        backing_off.remove(*key);
+                        tracing::debug!(target: "everfresh::refresh", key, ending = ending.name());
+                    }
+                }
+            }
+            HttpEvent::Purged { what, .. } => {
+                let mut backing_off = self.backing_off.lock().unwrap_or_else(PoisonError::into_inner);
+                backing_off.retain(|key| !key.starts_with(what));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Cache {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The settings contradict each other.
+    pub fn new(settings: &CacheSettings) -> Result<Self, BoxError> {
+        let apart = settings.stale_when_disconnected.get();
+        let rules = Rules::shared()
+            .stale_despite_s_maxage(settings.stale_despite_s_maxage)
+            .stale_when_disconnected((!apart.is_zero()).then_some(apart));
+        let refreshes = Arc::new(Refreshes::default());
+        let heeding = Arc::clone(&refreshes);
+        let builder = HttpCache::builder()
+            .rules(rules)
+            .capacity_bytes(settings.capacity.get())
+            .max_body(settings.max_body.get())
+            .max_variants(settings.max_variants)
+            .max_refreshes(settings.max_refreshes)
+            .tag_fields([HeaderName::from_static("surrogate-key"), HeaderName::from_static("cache-tag")])
+            .name("everfresh")
+            .key(key)
+            .on_event(move |event| heeding.heed(event));
+        Ok(Self { http: builder.build()?, refreshes })
+    }
+
+    /// Answers a request, asking the origin by `fetch` where it must.
+    ///
+    /// # Errors
+    /// The origin gave no answer, and nothing could stand in.
+    pub async fn answer<F, R>(&self, request: Request<Body>, fetch: F) -> Result<(Response<Body>, Told), Trouble>
+    where
+        F: FnOnce(Request<Body>) -> R + Clone + Send + 'static,
+        R: Future<Output = Result<Response<Body>, Trouble>> + Send + 'static,
+    {
+        let keyed = request.extensions().get::<KeyParts>().is_some();
+        let written = (!request.method().is_safe() && keyed).then(|| request.uri().clone());
+        let mut response = match self.http.respond(request, fetch).await {
+            Ok(response) => response,
+            Err(error) => {
+                return Err(match error.downcast::<Trouble>() {
+                    Ok(trouble) => trouble.as_ref().clone(),
+                    Err(other) => Trouble::Unreachable(other.to_string()),
+                });
+            }
+        };
+        if let Some(uri) = written.filter(|_| !response.status().is_client_error()) {
+            // Fields that the operator put into the key make several keys of a URL: RFC 9111 §4.4 means them all.
+            self.http.purge_prefix(&format!("{uri} "));
+        }
+        let told = response.extensions_mut().remove::<CacheAnswer>();
+        let told = told.map_or(Told { outcome: "bypass", age: None }, |answer| Told {
+            outcome: answer.outcome.name(),
+            age: answer.age,
+        });
+        Ok((response.map(BodyExt::boxed_unsync), told))
+    }
+
+    /// Forgets, or makes stale; how many keys that concerned, where that can be told: at least one for a group.
+    ///
+    /// # Errors
+    /// What is named is no URL.
+    pub fn purge(&self, what: &Purge, mode: PurgeMode) -> Result<usize, String> {
+        let hard = mode == PurgeMode::Hard;
+        let cache = &self.http;
+        Ok(match what {
+            Purge::Url(url) => {
+                let key = url_of(url)?.to_string();
+                let variants = format!("{key} ");
+                let more = self.count(&variants);
+                if more > 0 {
+                    if hard { cache.purge_prefix(&variants) } else { cache.expire_prefix(&variants) }
+                }
+                more + usize::from(if hard { cache.purge_key(&key) } else { cache.expire_key(&key) })
+            }
+            Purge::Prefix(prefix) => {
+                let concerned = self.count(prefix);
+                if hard {
+                    cache.purge_prefix(prefix)
+                } else {
+                    cache.expire_prefix(prefix)
+                }
+                concerned
+            }
+            Purge::Group(group) => {
+                if hard {
+                    cache.purge_tag(group)
+                } else {
+                    cache.expire_tag(group)
+                }
+                for origin in self.origins() {
+                    if hard { cache.purge_group(&origin, group) } else { cache.expire_group(&origin, group) }
+                }
+                1
+            }
+        })
+    }
+
+    /// Renews what is stored under the keys that a purge concerns, up to so many.
+    pub async fn revalidate<F, R>(&self, uri: &Uri, fetch: F) -> usize
+    where
+        F: FnOnce(Request<Body>) -> R + Clone + Send + 'static,
+        R: Future<Output = Result<Response<Body>, Trouble>> + Send + 'static,
+    {
+        self.http.revalidate(uri, fetch).await.len()
+    }
+
+    /// The stored URLs that begin so, up to so many.
+    pub fn urls(&self, prefix: &str, most: usize) -> Vec<Uri> {
+        let reports = self.http.hottest(usize::MAX).into_iter();
+        let keys = reports.map(|report| report.key).filter(|key| key.starts_with(prefix));
+        keys.filter_map(|key| key.parse().ok()).take(most).collect()
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        self.http.hottest(usize::MAX).iter().filter(|report| report.key.starts_with(prefix)).count()
+    }
+
+    /// Scheme and host of all that is stored: cache groups mean something within one of them only (RFC 9875 §2).
+    fn origins(&self) -> HashSet<Uri> {
+        let beginning = |uri: &Uri| {
+            let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+            format!("{scheme}://{authority}/").parse::<Uri>().ok()
+        };
+        self.urls("", usize::MAX).iter().filter_map(beginning).collect()
+    }
+
+    /// The part of `GET /stats` that the cache knows.
+    pub fn json(&self) -> Value {
+        let told = self.http.stats();
+        let ended = |name: &str| -> u64 {
+            let at = RefreshEnding::NAMES.iter().position(|known| *known == name);
+            at.map_or(0, |at| told.refreshes[at])
+        };
+        json!({
+            "entries": told.pages,
+            "bytes": told.weight,
+            "capacity_bytes": told.capacity,
+            "refreshes": {
+                "started": self.refreshes.started.load(Ordering::Relaxed),
+                "running": self.refreshes.running.load(Ordering::Relaxed),
+                "renewed": ended("renewed"),
+                "replaced": ended("replaced"),
+                "failed": ended("failed") + ended("timed_out"),
+                "skipped": told.refreshes_not_started + ended("dropped") + ended("discarded"),
+                "backing_off": self.refreshes.backing_off.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            },
+        })
+    }
+
+    /// The part of `/metrics` that the cache knows.
+    pub fn prometheus(&self, out: &mut String) {
+        let told = self.http.stats();
+        for (name, kind, help, value) in [
+            ("entries", "gauge", "Stored URLs.", told.pages as u64),
+            ("stored_bytes", "gauge", "What they weigh.", told.weight),
+            ("capacity_bytes", "gauge", "What they may weigh.", told.capacity),
+            (
+                "refreshes_running",
+                "gauge",
+                "Refreshes under way.",
+                self.refreshes.running.load(Ordering::Relaxed) as u64,
+            ),
+            ("refreshes_started_total", "counter", "Refreshes begun.", self.refreshes.started.load(Ordering::Relaxed)),
+            ("refreshes_not_started_total", "counter", "Refreshes wanted and not begun.", told.refreshes_not_started),
+            ("waited_total", "counter", "Requests that waited for another's fetch.", told.waited),
+            ("served_bytes_total", "counter", "Body bytes served from the store.", told.bytes_from_store),
+        ] {
+            let _ = writeln!(out, "# HELP everfresh_{name} {help}\n# TYPE everfresh_{name} {kind}");
+            let _ = writeln!(out, "everfresh_{name} {value}");
+        }
+        let _ = writeln!(out, "# HELP everfresh_refreshes_total Refreshes by how they ended.");
+        let _ = writeln!(out, "# TYPE everfresh_refreshes_total counter");
+        for (name, count) in RefreshEnding::NAMES.iter().zip(told.refreshes) {
+            let _ = writeln!(out, "everfresh_refreshes_total{{ending=\"{name}\"}} {count}");
+        }
+    }
+}
+
+/// The URL as the client named it, and the fields that the operator put into the key.
+fn key(parts: &http::request::Parts) -> String {
+    let mut key = parts.uri.to_string();
+    if let Some(KeyParts(more)) = parts.extensions.get() {
+        key.push_str(more);
+    }
+    key
+}
+
+/// A URL as keys have it: lower case, without the usual port.
+pub(crate) fn url_of(text: &str) -> Result<Uri, String> {
+    let wrong = || format!("\"{text}\" is no URL: name it whole, as clients do, http://host/path");
+    let request = Request::builder().method(Method::GET).uri(text).body(()).map_err(|_| wrong())?;
+    let secure = match request.uri().scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(wrong()),
+    };
+    let peer = crate::forward::Peer { address: std::net::Ipv4Addr::LOCALHOST.into(), secure };
+    let mut request = request;
+    *request.version_mut() = http::Version::HTTP_2;
+    crate::forward::target(&request, peer).map_err(|_| wrong())
+}

@@ -1,0 +1,16 @@
+//! The caching reverse proxy: fresh answers in front of any origin, with one command.
+//!
+//! The crate is the binary `everfresh`; what is public here is what its tests and its demonstration stand on.
+
+pub mod admin;
+pub mod body;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod forward;
+pub mod log;
+pub mod origin;
+pub mod proxy;
+pub mod server;
+pub mod stats;

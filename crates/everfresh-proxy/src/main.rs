@@ -1,0 +1,7 @@
+//! The binary `everfresh`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    everfresh_proxy::cli::run()
+}

@@ -1,0 +1,149 @@
+//! The way to the origins: pooled connections, TLS, and a bound on every wait.
+
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, LengthLimitError};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout};
+
+use crate::body::{Body, BoxError, Watched};
+use crate::config::Timeouts;
+
+type Pool = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// How to speak with an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speak {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    #[default]
+    Either,
+    /// HTTP/1.1 alone: what asks for another protocol needs it.
+    One,
+    /// HTTP/2 from the first byte, without TLS too.
+    Two,
+}
+
+/// Why the origin gave no answer.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// No connection, or it broke before an answer.
+    Unreachable(String),
+    /// Connected, but no answer in time.
+    Late,
+    /// The client sent more than it may.
+    TooLarge,
+}
+
+impl Trouble {
+    /// What the client is told: 502, 504 or 413 (RFC 9110 §15.6.3, §15.6.5, §15.5.14).
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(out, "the origin cannot be reached: {why}"),
+            Self::Late => out.write_str("the origin did not answer in time"),
+            Self::TooLarge => out.write_str("the request has more content than this proxy lets through"),
+        }
+    }
+}
+
+/// The pools of connections to all origins.
+#[derive(Clone)]
+pub struct Origins {
+    either: Pool,
+    one: Pool,
+    two: Pool,
+    timeouts: Timeouts,
+}
+
+impl Origins {
+    /// Pools with these bounds. Roots are the system's, or the ones built in where it has none.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(timeouts: Timeouts) -> Result<Self, BoxError> {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let wanted = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let tls = match wanted.clone().with_native_roots() {
+            Ok(roots) => roots.with_no_client_auth(),
+            Err(_) => wanted.with_webpki_roots().with_no_client_auth(),
+        };
+        let tcp = || {
+            let mut tcp = HttpConnector::new();
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            tcp.set_connect_timeout(Some(timeouts.connect.get()));
+            tcp
+        };
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(timeouts.pool.get())
+            .pool_max_idle_per_host(256)
+            .timer(TokioTimer::new());
+        let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let either = builder.build(connector().enable_all_versions().wrap_connector(tcp()));
+        let one = builder.build(connector().enable_http1().wrap_connector(tcp()));
+        let two = builder.http2_only(true).build(connector().enable_http2().wrap_connector(tcp()));
+        Ok(Self { either, one, two, timeouts })
+    }
+
+    /// One exchange. It is never tried again once a byte of it went out; a pooled connection that turns out to be
+    /// closed before that is replaced.
+    ///
+    /// # Errors
+    /// No head of an answer came.
+    pub async fn send(&self, mut request: Request<Body>, speak: Speak) -> Result<Response<Body>, Trouble> {
+        let pool = match speak {
+            Speak::Either => &self.either,
+            Speak::One => &self.one,
+            Speak::Two => &self.two,
+        };
+        *request.version_mut() = if speak == Speak::Two { Version::HTTP_2 } else { Version::HTTP_11 };
+        let bounds = &self.timeouts;
+        let until = Instant::now() + bounds.whole.get();
+        let patience = (bounds.first_byte.get() + bounds.connect.get()).min(bounds.whole.get());
+        let answer = match timeout(patience, pool.request(request)).await {
+            Err(_) => return Err(Trouble::Late),
+            Ok(Err(error)) => return Err(trouble(&error)),
+            Ok(Ok(answer)) => answer,
+        };
+        Ok(answer.map(|body| Watched::new(body, bounds.idle.get(), Some(until), ()).boxed_unsync()))
+    }
+
+    /// The bound on the whole of an exchange.
+    pub fn whole(&self) -> Duration {
+        self.timeouts.whole.get()
+    }
+}
+
+fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
+    let mut cause = error.source();
+    let mut last = error.to_string();
+    while let Some(inner) = cause {
+        if inner.is::<LengthLimitError>() {
+            return Trouble::TooLarge;
+        }
+        let io = inner.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
+            return Trouble::Late;
+        }
+        last = inner.to_string();
+        cause = inner.source();
+    }
+    Trouble::Unreachable(last)
+}

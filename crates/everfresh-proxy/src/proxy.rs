@@ -1,0 +1,426 @@
+//! The story of one request: checked, sent to its origin or answered by the cache, told.
+
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::{Duration, Instant};
+
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, SET_COOKIE, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::copy_bidirectional;
+
+use crate::body::{Body, BoxError, Watched, empty, full};
+use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, url_of};
+use crate::config::{Config, OriginSettings, RuleSettings, host_fits};
+use crate::forward::{self, Peer, Refused};
+use crate::origin::{Origins, Speak, Trouble};
+use crate::stats::{Counted, Stats};
+
+/// What a configuration makes of the proxy; replaced whole when it is read again.
+pub struct Site {
+    /// The configuration.
+    pub config: Config,
+    origins: Origins,
+}
+
+/// The proxy: the cache lasts, the configuration may change.
+pub struct Proxy {
+    site: RwLock<Arc<Site>>,
+    /// The cache.
+    pub cache: Cache,
+    /// All counters.
+    pub stats: Stats,
+    demo: OnceLock<Box<dyn Fn() -> Value + Send + Sync>>,
+}
+
+/// The most URLs that a purge asks the origin about at once.
+const MOST_REVALIDATED: usize = 256;
+
+/// A request comes for a reader, and not behind one's back.
+#[derive(Clone, Copy)]
+struct Foreground;
+
+/// Carries on counting a request as running until its answer is done.
+struct Running(Arc<Proxy>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.stats.running.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Proxy {
+    /// A proxy with an empty cache.
+    ///
+    /// # Errors
+    /// TLS to the origins cannot be set up.
+    pub fn new(config: Config) -> Result<Self, BoxError> {
+        let cache = Cache::new(&config.cache)?;
+        let origins = Origins::new(config.timeouts.clone())?;
+        Ok(Self {
+            site: RwLock::new(Arc::new(Site { config, origins })),
+            cache,
+            stats: Stats::default(),
+            demo: OnceLock::new(),
+        })
+    }
+
+    /// What a demonstration tells of itself.
+    pub(crate) fn demo(&self) -> Value {
+        self.demo.get().map_or(Value::Null, |tell| tell())
+    }
+
+    /// This is a demonstration, which tells so much of itself.
+    pub(crate) fn set_demo(&self, tell: impl Fn() -> Value + Send + Sync + 'static) {
+        let _ = self.demo.set(Box::new(tell));
+    }
+
+    /// Purges; how many keys that concerned.
+    ///
+    /// # Errors
+    /// What is named is no URL.
+    pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<usize, String> {
+        let asked = match what {
+            _ if mode != PurgeMode::Revalidate => Vec::new(),
+            Purge::Url(url) => vec![url_of(url)?],
+            Purge::Prefix(prefix) => self.cache.urls(prefix, MOST_REVALIDATED),
+            // Which URLs a group has is the engine's own knowledge: they are stale, and renewed as they are asked for.
+            Purge::Group(_) => Vec::new(),
+        };
+        let concerned = self.cache.purge(what, mode)?;
+        let site = self.site();
+        for uri in asked {
+            let Some(way) = Way::to(self, &site, uri.clone()) else { continue };
+            self.cache.revalidate(&uri, move |request| way.fetch(request)).await;
+        }
+        if mode == PurgeMode::Hard {
+            self.stats.forget_keys(|key| {
+                let url = key.split_once(' ').map_or(key, |(_, url)| url);
+                match what {
+                    Purge::Url(gone) => url == gone,
+                    Purge::Prefix(gone) => url.starts_with(gone.as_str()),
+                    Purge::Group(_) => false,
+                }
+            });
+        }
+        Ok(concerned)
+    }
+
+    /// The configuration that holds now.
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Takes on another configuration; what is stored stays.
+    ///
+    /// Addresses, TLS files and the room of the cache are those of the start.
+    ///
+    /// # Errors
+    /// TLS to the origins cannot be set up; the old configuration holds on.
+    pub fn reload(&self, config: Config) -> Result<(), BoxError> {
+        let origins = Origins::new(config.timeouts.clone())?;
+        let site = Arc::new(Site { config, origins });
+        *self.site.write().unwrap_or_else(std::sync::PoisonError::into_inner) = site;
+        Ok(())
+    }
+
+    /// Answers one request of a client.
+    pub async fn serve(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+        let began = Instant::now();
+        let site = self.site();
+        self.stats.running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let running = Running(Arc::clone(&self));
+        let line = site.config.log.access.then(|| (request.method().clone(), told_target(request.uri())));
+        let (chunked, version) = (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
+        let (mut response, told, key) = self.answer(&site, peer, request).await;
+        let wait = began.elapsed();
+        self.stats.answered(told.outcome, key.as_deref(), told.age, wait);
+        // RFC 9112 §6.3: what came with a Transfer-Encoding may have had a Content-Length too, which the parser drops;
+        // nothing that follows on such a connection is to be believed.
+        let refused = told.outcome == "error" && response.status().is_client_error();
+        if version < Version::HTTP_2 && (chunked || refused) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some((method, target)) = line {
+            tracing::info!(
+                target: "everfresh::access",
+                client = %peer.address,
+                method = %method,
+                target = %target,
+                status = response.status().as_u16(),
+                outcome = told.outcome,
+                age_s = told.age.map(|age| age.as_secs()),
+                wait_ms = wait.as_secs_f64() * 1000.0,
+                bytes = response.body().size_hint().exact(),
+            );
+        }
+        let idle = site.config.timeouts.whole.get();
+        response.map(
+            |body| {
+                if body.is_end_stream() { body } else { Watched::new(body, idle, None, running).boxed_unsync() }
+            },
+        )
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        site: &Arc<Site>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> (Response<Body>, Told, Option<String>) {
+        let error = Told { outcome: "error", age: None };
+        let limits = &site.config.limits;
+        let _waiter = Counted::up(&self.stats.waiters);
+        if self.stats.waiters.load(std::sync::atomic::Ordering::Relaxed) > limits.waiters {
+            let mut busy = say(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait here already");
+            busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return (busy, error, None);
+        }
+        let public = match forward::target(&request, peer) {
+            Ok(public) => public,
+            Err(Refused { status, why }) => return (say(status, why), error, None),
+        };
+        if request.body().size_hint().lower() > limits.body.get() {
+            return (say_trouble(&Trouble::TooLarge), error, None);
+        }
+        let Some(way) = Way::to(self, site, public) else {
+            return (say(StatusCode::MISDIRECTED_REQUEST, "no origin is set up for this URL"), error, None);
+        };
+        let (public, origin) = (way.public.clone(), Arc::clone(&way.origin));
+        let authority = public.authority().map_or("", |authority| authority.as_str()).to_owned();
+        if is_upgrade(&request) {
+            let bypass = Told { outcome: "bypass", age: None };
+            return match way.tunnel(request, peer, &authority).await {
+                Ok(response) => (response, bypass, None),
+                Err(trouble) => (say_trouble(&trouble), error, None),
+            };
+        }
+        let (mut parts, body) = request.into_parts();
+        parts.uri = public.clone();
+        forward::clean(&mut parts, peer, &authority, origin.trust_forwarded);
+        parts.extensions.insert(Foreground);
+        let rule = &way.rule;
+        if !rule.key_headers.is_empty() {
+            parts.extensions.insert(KeyParts(key_parts(rule, &parts.headers)));
+        }
+        if rule.ignore_client_no_cache {
+            parts.headers.remove(CACHE_CONTROL);
+            parts.headers.remove(PRAGMA);
+        }
+        let key = format!("{} {public}", if parts.method == Method::HEAD { "HEAD" } else { "GET" });
+        let body = if body.is_end_stream() {
+            empty()
+        } else {
+            let limited = Limited::new(body, usize::try_from(limits.body.get()).unwrap_or(usize::MAX));
+            Watched::new(limited, site.config.timeouts.idle.get(), None, ()).boxed_unsync()
+        };
+        let bypass = rule.bypass;
+        let request = Request::from_parts(parts, body);
+        let answered = if bypass {
+            way.fetch(request).await.map(|response| (response, Told { outcome: "bypass", age: None }))
+        } else {
+            self.cache.answer(request, move |request| way.fetch(request)).await
+        };
+        match answered {
+            Ok((response, told)) => (response, told, Some(key)),
+            Err(trouble) => {
+                tracing::warn!(target: "everfresh::origin", %key, "{trouble}");
+                (say_trouble(&trouble), error, Some(key))
+            }
+        }
+    }
+}
+
+/// The way of one request to its origin; cloned for a refresh.
+#[derive(Clone)]
+struct Way {
+    proxy: Arc<Proxy>,
+    site: Arc<Site>,
+    origin: Arc<OriginSettings>,
+    rule: Arc<RuleSettings>,
+    public: Uri,
+}
+
+impl Way {
+    /// The way of this URL, if there is an origin for it.
+    fn to(proxy: &Arc<Proxy>, site: &Arc<Site>, public: Uri) -> Option<Self> {
+        let host = public.host().unwrap_or_default();
+        let path = public.path();
+        let fits = |origin: &&OriginSettings| {
+            host_fits(&origin.hosts, host) && origin.path.as_ref().is_none_or(|own| own.holds(path))
+        };
+        let origin = site.config.origins.iter().find(fits)?.clone();
+        let fits =
+            |rule: &&RuleSettings| host_fits(&rule.hosts, host) && rule.path.as_ref().is_none_or(|own| own.holds(path));
+        let rule = site.config.rules.iter().find(fits).cloned().unwrap_or_default();
+        let public = forward::without_parameters(&public, &rule.ignore_query).unwrap_or(public);
+        let (proxy, site) = (Arc::clone(proxy), Arc::clone(site));
+        Some(Self { proxy, site, origin: Arc::new(origin), rule: Arc::new(rule), public })
+    }
+
+    async fn fetch(self, request: Request<Body>) -> Result<Response<Body>, Trouble> {
+        let (mut parts, body) = request.into_parts();
+        let kind = if parts.extensions.remove::<Foreground>().is_some() { "load" } else { "refresh" };
+        let key = format!("{} {}", parts.method, self.public);
+        let origin = &*self.origin;
+        let head = parts.method == Method::HEAD;
+        forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
+        let flight = self.proxy.stats.takes_off(&key, kind);
+        let speak = if origin.http2 { Speak::Two } else { Speak::Either };
+        let answer = self.site.origins.send(Request::from_parts(parts, body), speak).await;
+        flight.landed(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()));
+        let mut answer = answer?;
+        let version = answer.version();
+        forward::clean_answer(answer.headers_mut(), version);
+        adopt(&self.rule, &mut answer);
+        // Connections to the client and to the origin have each their own version.
+        *answer.version_mut() = Version::HTTP_11;
+        Ok(if head { answer.map(|_| empty()) } else { answer })
+    }
+
+    /// Another protocol: both sides are joined byte for byte once the origin agrees (RFC 9110 §7.8).
+    async fn tunnel(self, mut request: Request<Incoming>, peer: Peer, host: &str) -> Result<Response<Body>, Trouble> {
+        let protocol = request.headers().get(UPGRADE).cloned();
+        let client = hyper::upgrade::on(&mut request);
+        let (mut parts, body) = request.into_parts();
+        parts.uri = self.public.clone();
+        forward::clean(&mut parts, peer, host, self.origin.trust_forwarded);
+        forward::address(&mut parts, self.origin.url.uri(), &self.public, self.origin.preserve_host);
+        let upgrade = HeaderValue::from_static("upgrade");
+        if let Some(protocol) = protocol {
+            parts.headers.insert(UPGRADE, protocol);
+            parts.headers.insert(CONNECTION, upgrade.clone());
+        }
+        let most = usize::try_from(self.site.config.limits.body.get()).unwrap_or(usize::MAX);
+        let body = Limited::new(body, most).boxed_unsync();
+        let flight = self.proxy.stats.takes_off(&format!("{} {}", parts.method, self.public), "load");
+        let answer = self.site.origins.send(Request::from_parts(parts, body), Speak::One).await;
+        flight.landed(answer.is_err());
+        let mut answer = answer?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let version = answer.version();
+            forward::clean_answer(answer.headers_mut(), version);
+            return Ok(answer);
+        }
+        let agreed = answer.headers().get(UPGRADE).cloned();
+        let origin = hyper::upgrade::on(&mut answer);
+        let idle = Running(Arc::clone(&self.proxy));
+        self.proxy.stats.running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tokio::spawn(async move {
+            let _running = idle;
+            if let (Ok(client), Ok(origin)) = tokio::join!(client, origin) {
+                let ends = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(origin)).await;
+                if let Err(error) = ends {
+                    tracing::debug!(target: "everfresh::origin", "a tunnel broke: {error}");
+                }
+            }
+        });
+        forward::strip_hop(answer.headers_mut());
+        if let Some(agreed) = agreed {
+            answer.headers_mut().insert(UPGRADE, agreed);
+        }
+        answer.headers_mut().insert(CONNECTION, upgrade);
+        Ok(answer.map(|_| empty()))
+    }
+}
+
+fn is_upgrade<B>(request: &Request<B>) -> bool {
+    let named = request.headers().get_all(CONNECTION).iter().any(|line| {
+        let mut tokens = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+    });
+    // RFC 9110 §7.8: h2c is agreed on here or not at all; a request for it is a plain one for the origin.
+    let wanted = request.headers().get(UPGRADE);
+    request.version() == Version::HTTP_11
+        && named
+        && wanted.is_some_and(|wanted| !wanted.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Gives a response what the operator's rule says for those that say nothing themselves.
+fn adopt(rule: &RuleSettings, answer: &mut Response<Body>) {
+    let headers = answer.headers_mut();
+    if let Some(most) = rule.max_vary {
+        let names = headers.get_all(http::header::VARY).iter().flat_map(|line| line.as_bytes().split(|&it| it == b','));
+        if names.count() > most {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            return;
+        }
+    }
+    let silent = !headers.contains_key(CACHE_CONTROL)
+        && !headers.contains_key(http::header::EXPIRES)
+        && !headers.contains_key("cdn-cache-control");
+    let has = |headers: &HeaderMap, directive: &str| {
+        let mut lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+        lines.any(|line| line.to_ascii_lowercase().contains(directive))
+    };
+    if let Some(ttl) = rule.ttl.filter(|_| silent && !headers.contains_key(SET_COOKIE)) {
+        add_directive(headers, "max-age", ttl.get());
+    }
+    if !headers.contains_key(CACHE_CONTROL) || headers.contains_key("cdn-cache-control") {
+        return;
+    }
+    let windows = [("stale-while-revalidate", rule.stale_while_revalidate), ("stale-if-error", rule.stale_if_error)];
+    for (directive, window) in windows {
+        if let Some(window) = window.filter(|_| !has(headers, directive)) {
+            add_directive(headers, directive, window.get());
+        }
+    }
+}
+
+fn add_directive(headers: &mut HeaderMap, directive: &str, time: Duration) {
+    if let Ok(value) = HeaderValue::try_from(format!("{directive}={}", time.as_secs())) {
+        headers.append(CACHE_CONTROL, value);
+    }
+}
+
+/// The values of the fields that the operator put into the key, each with its length, so that none runs into another.
+fn key_parts(rule: &RuleSettings, headers: &HeaderMap) -> String {
+    use std::fmt::Write as _;
+    let mut key = String::new();
+    for field in &rule.key_headers {
+        let values: Vec<String> =
+            headers.get_all(field.name()).iter().map(|value| value.as_bytes().escape_ascii().to_string()).collect();
+        let joined = values.join(",");
+        let _ = write!(key, " {}={}:{joined}", field.name(), joined.len());
+    }
+    key
+}
+
+/// The target as a log may show it: without the values of its query, which may be credentials.
+fn told_target(uri: &Uri) -> String {
+    let path = uri.path();
+    match uri.query() {
+        None => path.to_owned(),
+        Some(query) => {
+            let names: Vec<String> = query
+                .split('&')
+                .map(|pair| pair.split_once('=').map_or_else(|| "…".to_owned(), |(name, _)| format!("{name}=…")))
+                .collect();
+            format!("{path}?{}", names.join("&"))
+        }
+    }
+}
+
+/// An answer of our own.
+pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {
+    let mut response = Response::new(full(format!("{status}\n{why}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn say_trouble(trouble: &Trouble) -> Response<Body> {
+    // What exactly broke is for the operator's log, not for the world.
+    say(
+        trouble.status(),
+        match trouble {
+            Trouble::Unreachable(_) => "the origin cannot be reached",
+            Trouble::Late => "the origin did not answer in time",
+            Trouble::TooLarge => "the request has more content than this proxy lets through",
+        },
+    )
+}

@@ -1,0 +1,357 @@
+//! Clients' connections: accepted within bounds, watched for those that only take up room, drained at the end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::body::{Body, BoxError, Watched};
+use crate::config::{Config, Limits, Timeouts, Tls};
+use crate::forward::Peer;
+
+/// The bounds of one listener.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// What a client may ask.
+    pub limits: Limits,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+}
+
+impl Bounds {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self { limits: config.limits.clone(), timeouts: config.timeouts.clone() }
+    }
+}
+
+/// Listens; says which address is taken, and what to do, if it is.
+///
+/// # Errors
+/// The address cannot be had.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BoxError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another program listens there: stop it, or choose another port",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+            _ => "",
+        };
+        format!("cannot listen on {address}: {error}{cure}").into()
+    })
+}
+
+/// TLS from the files of the configuration.
+///
+/// # Errors
+/// A file cannot be read, or holds no certificate or key.
+pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BoxError> {
+    let told = |path: &std::path::Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| told(&tls.cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| told(&tls.key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Serves until `stop` turns true, then lets what runs end for as long as `drain` says. Returns how many connections
+/// were cut off.
+pub async fn serve<S, F>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    bounds: Bounds,
+    connections: Arc<dyn Fn(isize) + Send + Sync>,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+) -> usize
+where
+    S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(bounds.limits.connections));
+    let bounds = Arc::new(bounds);
+    let mut running = JoinSet::new();
+    let drain = bounds.timeouts.drain.get();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_) = running.join_next(), if !running.is_empty() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let (stream, address, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No file descriptors left, most likely: some must be given back first.
+                tracing::warn!("cannot accept a connection: {error}");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), service.clone(), stop.clone());
+        let connections = Arc::clone(&connections);
+        running.spawn(async move {
+            let _permit = permit;
+            connections(1);
+            let _one = OnDrop(Some(move || connections(-1)));
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => connection(stream, Peer { address: address.ip(), secure: false }, &bounds, service, stop).await,
+                Some(tls) => match timeout(bounds.timeouts.head.get(), tls.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        connection(stream, Peer { address: address.ip(), secure: true }, &bounds, service, stop).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(client = %address.ip(), "no TLS came about: {error}"),
+                    Err(_) => tracing::debug!(client = %address.ip(), "TLS took too long"),
+                },
+            }
+        });
+    }
+    drop(listener);
+    let drained = timeout(drain, async { while running.join_next().await.is_some() {} }).await;
+    let left = running.len();
+    if drained.is_err() {
+        running.shutdown().await;
+    }
+    left
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, address) = listener.accept().await?;
+    Ok((stream, address, permit))
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Whoever could say stop is gone: that is a stop, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(last) = self.0.take() {
+            last();
+        }
+    }
+}
+
+async fn connection<T, S, F>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let head = usize::try_from(bounds.limits.head.get()).unwrap_or(usize::MAX).max(8192);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.timeouts.head.get().max(bounds.timeouts.keep_alive.get()))
+        .max_buf_size(head)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let patience = Arc::new(Patience::new(bounds.timeouts.head.get(), bounds.timeouts.keep_alive.get()));
+    let write = bounds.timeouts.idle.get();
+    let whole = bounds.timeouts.whole.get();
+    let watched = Arc::clone(&patience);
+    let stream = Timed {
+        stream,
+        patience,
+        read: Box::pin(sleep(write)),
+        write: Box::pin(sleep(write)),
+        stuck: None,
+        idle: write,
+    };
+    let answering = service_fn(move |request: Request<Incoming>| {
+        let (service, busy) = (service.clone(), Busy::new(&watched));
+        async move {
+            let response = service(peer, request).await;
+            Ok::<_, Infallible>(response.map(|body| {
+                if http_body::Body::is_end_stream(&body) {
+                    body
+                } else {
+                    Watched::new(body, whole, None, busy).boxed_unsync()
+                }
+            }))
+        }
+    });
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answering);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %peer.address, "a connection broke: {error}");
+    }
+}
+
+/// How long a connection may go without a request: a short while at first, longer once it has been of use.
+struct Patience {
+    running: AtomicUsize,
+    idle_since: Mutex<(Instant, Duration)>,
+    keep_alive: Duration,
+}
+
+impl Patience {
+    fn new(head: Duration, keep_alive: Duration) -> Self {
+        Self { running: AtomicUsize::new(0), idle_since: Mutex::new((Instant::now(), head)), keep_alive }
+    }
+
+    /// When to give up, if nothing runs.
+    fn until(&self) -> Option<Instant> {
+        let (since, most) = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.running.load(Ordering::Acquire) == 0).then(|| since + most)
+    }
+}
+
+/// A request runs on the connection until this is dropped.
+struct Busy(Arc<Patience>);
+
+impl Busy {
+    fn new(patience: &Arc<Patience>) -> Self {
+        // Release: pairs with the Acquire in until(), as does the one in drop().
+        patience.running.fetch_add(1, Ordering::Release);
+        Self(Arc::clone(patience))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now = (Instant::now(), self.0.keep_alive);
+        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.0.running.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A stream that ends when its client neither asks nor reads: however slowly it trickles, the clock runs from the end
+/// of the last request.
+struct Timed<T> {
+    stream: T,
+    patience: Arc<Patience>,
+    read: Pin<Box<Sleep>>,
+    write: Pin<Box<Sleep>>,
+    stuck: Option<()>,
+    idle: Duration,
+}
+
+impl<T> Timed<T> {
+    fn out_of_patience(&mut self, context: &mut Context<'_>) -> bool {
+        // While a request runs, this looks again later: nobody wakes it when the request ends.
+        let until = self.patience.until();
+        let now = Instant::now();
+        if until.is_some_and(|until| until <= now) {
+            return true;
+        }
+        self.read.as_mut().reset(until.unwrap_or(now + Duration::from_secs(1)));
+        while self.read.as_mut().poll(context).is_ready() {
+            match self.patience.until() {
+                Some(until) if until <= Instant::now() => return true,
+                until => self.read.as_mut().reset(until.unwrap_or(Instant::now() + Duration::from_secs(1))),
+            }
+        }
+        false
+    }
+
+    fn written(&mut self, context: &mut Context<'_>, pending: bool) -> bool {
+        if !pending {
+            self.stuck = None;
+            return false;
+        }
+        if self.stuck.is_none() {
+            self.stuck = Some(());
+            let until = Instant::now() + self.idle;
+            self.write.as_mut().reset(until);
+        }
+        self.write.as_mut().poll(context).is_ready()
+    }
+}
+
+fn timed_out<T>(what: &'static str) -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let late = self.patience.until().is_some_and(|until| until <= Instant::now());
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(read) if !late => Poll::Ready(read),
+            Poll::Pending if !self.out_of_patience(context) => Poll::Pending,
+            _ => timed_out("the client asked for nothing in time"),
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if self.written(context, written.is_pending()) { timed_out("the client does not read") } else { written }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if self.written(context, flushed.is_pending()) { timed_out("the client does not read") } else { flushed }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        if self.written(context, shut.is_pending()) { timed_out("the client does not read") } else { shut }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        if self.written(context, written.is_pending()) { timed_out("the client does not read") } else { written }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,441 @@
+//! What the proxy tells of itself: counters, recent waits, the keys most asked for.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// What became of a request, in the order of [`NAMES`].
+pub const NAMES: [&str; 10] =
+    ["hit", "stale", "revalidated", "replaced", "miss", "coalesced", "fallback", "uncacheable", "bypass", "error"];
+
+/// Seconds that the percentiles look back.
+const SECONDS: usize = 10;
+/// Buckets of a histogram: eight to each doubling, from a microsecond to more than an hour.
+const BUCKETS: usize = 8 * 33;
+const SHARDS: usize = 16;
+const KEYS_A_SHARD: usize = 256;
+
+/// The upper bounds of the histograms in `/metrics`, in milliseconds.
+const METRIC_BOUNDS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The waits of the last seconds, and all of them in coarse buckets.
+#[derive(Debug)]
+pub struct Waits {
+    slots: Vec<Slot>,
+    bounds: [AtomicU64; METRIC_BOUNDS.len()],
+    count: AtomicU64,
+    micros: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    counts: Vec<AtomicU64>,
+    max: AtomicU64,
+}
+
+/// Two percentiles and the longest, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq)]
+pub struct Waited {
+    /// Half of all waited no longer.
+    pub p50: f64,
+    /// All but one of a hundred waited no longer.
+    pub p99: f64,
+    /// Nobody waited longer.
+    pub max: f64,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        let slot = || Slot { counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), max: AtomicU64::new(0) };
+        Self {
+            slots: (0..SECONDS).map(|_| slot()).collect(),
+            bounds: [const { AtomicU64::new(0) }; METRIC_BOUNDS.len()],
+            count: AtomicU64::new(0),
+            micros: AtomicU64::new(0),
+        }
+    }
+}
+
+fn bucket_of(micros: u64) -> usize {
+    let micros = micros.max(1);
+    let doubling = micros.ilog2() as usize;
+    let eighth = if doubling >= 3 { (micros >> (doubling - 3)) & 7 } else { (micros << (3 - doubling)) & 7 };
+    (doubling * 8 + eighth as usize).min(BUCKETS - 1)
+}
+
+fn middle_of(bucket: usize) -> f64 {
+    let (doubling, eighth) = (bucket / 8, bucket % 8);
+    (1u64 << doubling) as f64 * (1.0 + (eighth as f64 + 0.5) / 8.0) / 1000.0
+}
+
+impl Waits {
+    /// Counts one wait, in the second that runs.
+    pub fn note(&self, second: u64, wait: Duration) {
+        let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        let slot = &self.slots[second as usize % SECONDS];
+        slot.counts[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
+        slot.max.fetch_max(micros, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        if let Some(at) = METRIC_BOUNDS.iter().position(|bound| micros <= bound * 1000) {
+            self.bounds[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, second: u64) {
+        let slot = &self.slots[second as usize % SECONDS];
+        slot.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        slot.max.store(0, Ordering::Relaxed);
+    }
+
+    /// Of the last ten seconds.
+    pub fn recent(&self) -> Waited {
+        let sum = |at: usize| -> u64 { self.slots.iter().map(|slot| slot.counts[at].load(Ordering::Relaxed)).sum() };
+        let counts: Vec<u64> = (0..BUCKETS).map(sum).collect();
+        let total: u64 = counts.iter().sum();
+        let max = self.slots.iter().map(|slot| slot.max.load(Ordering::Relaxed)).max().unwrap_or(0) as f64 / 1000.0;
+        if total == 0 {
+            return Waited::default();
+        }
+        let quantile = |share: f64| {
+            let mut left = (total as f64 * share).ceil() as u64;
+            let at = counts.iter().position(|&count| {
+                left = left.saturating_sub(count);
+                left == 0
+            });
+            at.map_or(max, middle_of).min(max)
+        };
+        Waited { p50: quantile(0.5), p99: quantile(0.99), max }
+    }
+
+    fn prometheus(&self, name: &str, help: &str, out: &mut String) {
+        use std::fmt::Write as _;
+        let mut below = 0;
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        for (bound, count) in METRIC_BOUNDS.iter().zip(&self.bounds) {
+            below += count.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1000.0);
+        }
+        let count = self.count.load(Ordering::Relaxed);
+        let sum = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    hits: u64,
+    born: Instant,
+    state: &'static str,
+}
+
+/// Key, kind and beginning of a request to an origin.
+type Flying = (Box<str>, &'static str, Instant);
+
+/// All counters of a proxy.
+#[derive(Debug)]
+pub struct Stats {
+    began: Instant,
+    outcomes: [AtomicU64; NAMES.len()],
+    last: Mutex<([u64; NAMES.len()], [u64; NAMES.len()])>,
+    /// How long clients waited for the head of their answer.
+    pub reader_wait: Waits,
+    /// How long origins took to the head of theirs.
+    pub origin_wait: Waits,
+    /// How old responses from the store were when they were served.
+    pub age: Waits,
+    origin_requests: AtomicU64,
+    origin_errors: AtomicU64,
+    /// Requests whose answer has not begun.
+    pub waiters: AtomicUsize,
+    /// Connections of clients.
+    pub connections: AtomicUsize,
+    /// Requests from their head to the last byte of their answer.
+    pub running: AtomicUsize,
+    seen: Vec<Mutex<HashMap<Box<str>, Seen>>>,
+    hasher: RandomState,
+    flights: Mutex<HashMap<u64, Flying>>,
+    next_flight: AtomicU64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            outcomes: [const { AtomicU64::new(0) }; NAMES.len()],
+            last: Mutex::default(),
+            reader_wait: Waits::default(),
+            origin_wait: Waits::default(),
+            age: Waits::default(),
+            origin_requests: AtomicU64::new(0),
+            origin_errors: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            seen: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            flights: Mutex::default(),
+            next_flight: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Counts down when dropped.
+#[derive(Debug)]
+pub struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    /// Counts one up, and down again when dropped.
+    pub fn up(gauge: &'a AtomicUsize) -> Self {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request to an origin, told as in flight until it is dropped.
+#[derive(Debug)]
+pub struct Flight<'a> {
+    stats: &'a Stats,
+    id: u64,
+    began: Instant,
+}
+
+impl Flight<'_> {
+    /// Its answer began, or never will.
+    pub fn landed(self, failed: bool) {
+        let stats = self.stats;
+        stats.origin_wait.note(stats.second(), self.began.elapsed());
+        if failed {
+            stats.origin_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        lock(&self.stats.flights).remove(&self.id);
+    }
+}
+
+impl Stats {
+    fn second(&self) -> u64 {
+        self.began.elapsed().as_secs()
+    }
+
+    /// For how long this proxy has been running.
+    pub fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// How many requests had this outcome.
+    pub fn outcome(&self, name: &str) -> u64 {
+        let at = NAMES.iter().position(|known| *known == name);
+        at.map_or(0, |at| self.outcomes[at].load(Ordering::Relaxed))
+    }
+
+    /// Requests sent to origins.
+    pub fn origin_requests(&self) -> u64 {
+        self.origin_requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts one answered request.
+    pub fn answered(&self, outcome: &str, key: Option<&str>, age: Option<Duration>, wait: Duration) {
+        let second = self.second();
+        if let Some(at) = NAMES.iter().position(|name| *name == outcome) {
+            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+        }
+        self.reader_wait.note(second, wait);
+        let Some(state) = state_of(outcome) else { return };
+        if let Some(age) = age.filter(|_| outcome != "miss") {
+            self.age.note(second, age);
+        }
+        if let Some(key) = key {
+            self.see(key, age.unwrap_or_default(), state);
+        }
+    }
+
+    fn see(&self, key: &str, age: Duration, state: &'static str) {
+        let now = Instant::now();
+        let born = now.checked_sub(age).unwrap_or(now);
+        let mut seen = lock(&self.seen[self.hasher.hash_one(key) as usize % SHARDS]);
+        if let Some(known) = seen.get_mut(key) {
+            *known = Seen { hits: known.hits + 1, born, state };
+            return;
+        }
+        if seen.len() >= KEYS_A_SHARD {
+            // The one least asked for makes room; the new one takes over its count, so that what is hot gets in.
+            let least = seen.iter().min_by_key(|(_, seen)| seen.hits).map(|(key, seen)| (key.clone(), seen.hits));
+            if let Some((least, hits)) = least {
+                seen.remove(&least);
+                seen.insert(key.into(), Seen { hits: hits + 1, born, state });
+                return;
+            }
+        }
+        seen.insert(key.into(), Seen { hits: 1, born, state });
+    }
+
+    /// Forgets what is told of keys: after a purge.
+    pub fn forget_keys(&self, gone: impl Fn(&str) -> bool) {
+        self.seen.iter().for_each(|shard| lock(shard).retain(|key, _| !gone(key)));
+    }
+
+    /// A request goes to an origin.
+    pub fn takes_off(&self, key: &str, kind: &'static str) -> Flight<'_> {
+        self.origin_requests.fetch_add(1, Ordering::Relaxed);
+        let (id, began) = (self.next_flight.fetch_add(1, Ordering::Relaxed), Instant::now());
+        lock(&self.flights).insert(id, (key.into(), kind, began));
+        Flight { stats: self, id, began }
+    }
+
+    /// To be called each second: rates are those of the last one.
+    pub fn tick(&self) {
+        let now: [u64; NAMES.len()] = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
+        let mut last = lock(&self.last);
+        last.1 = std::array::from_fn(|at| now[at].saturating_sub(last.0[at]));
+        last.0 = now;
+        for waits in [&self.reader_wait, &self.origin_wait, &self.age] {
+            waits.forget(self.second() + 1);
+        }
+    }
+
+    /// The part of `GET /stats` that the proxy itself knows.
+    pub fn json(&self) -> Map<String, Value> {
+        let named = |counts: [u64; NAMES.len()]| -> Map<String, Value> {
+            NAMES.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), json!(count))).collect()
+        };
+        let now = Instant::now();
+        let mut all: Vec<(Box<str>, Seen)> = Vec::new();
+        for shard in &self.seen {
+            all.extend(lock(shard).iter().map(|(key, seen)| (key.clone(), seen.clone())));
+        }
+        let told = |(key, seen): &(Box<str>, Seen)| {
+            let age = now.saturating_duration_since(seen.born).as_secs_f64();
+            json!({ "key": key, "hits": seen.hits, "age_s": (age * 10.0).round() / 10.0, "state": seen.state })
+        };
+        all.sort_by(|one, two| two.1.hits.cmp(&one.1.hits).then_with(|| one.0.cmp(&two.0)));
+        let hottest: Vec<Value> = all.iter().take(10).map(told).collect();
+        all.retain(|(_, seen)| seen.state != "fresh");
+        all.sort_by_key(|(_, seen)| seen.born);
+        let stalest: Vec<Value> = all.iter().take(10).map(told).collect();
+        let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
+        flights.sort_by_key(|flight| flight.2);
+        let flight = |(key, kind, since): &(Box<str>, &'static str, Instant)| json!({ "key": key, "kind": kind, "since_ms": now.saturating_duration_since(*since).as_millis() as u64 });
+        let in_flight: Vec<Value> = flights.iter().take(20).map(flight).collect();
+        let counts = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
+        let all = json!({
+            "uptime_s": (self.uptime().as_secs_f64() * 10.0).round() / 10.0,
+            "requests": named(counts),
+            "per_second": named(lock(&self.last).1),
+            "reader_wait_ms": self.reader_wait.recent(),
+            "origin_ms": self.origin_wait.recent(),
+            "origin_requests": self.origin_requests(),
+            "origin_errors": self.origin_errors.load(Ordering::Relaxed),
+            "waiters": self.waiters.load(Ordering::Relaxed),
+            "connections": self.connections.load(Ordering::Relaxed),
+            "hottest": hottest,
+            "stalest": stalest,
+            "in_flight": in_flight,
+        });
+        match all {
+            Value::Object(all) => all,
+            _ => Map::new(),
+        }
+    }
+
+    /// The part of `/metrics` that the proxy itself knows.
+    pub fn prometheus(&self, out: &mut String) {
+        use std::fmt::Write as _;
+        let _ = writeln!(out, "# HELP everfresh_requests_total Requests by what became of them.");
+        let _ = writeln!(out, "# TYPE everfresh_requests_total counter");
+        for (name, count) in NAMES.iter().zip(&self.outcomes) {
+            let count = count.load(Ordering::Relaxed);
+            let _ = writeln!(out, "everfresh_requests_total{{outcome=\"{name}\"}} {count}");
+        }
+        for (name, kind, help, value) in [
+            ("origin_requests_total", "counter", "Requests sent to origins.", self.origin_requests()),
+            (
+                "origin_errors_total",
+                "counter",
+                "Requests to origins that failed or got a 5xx.",
+                self.origin_errors.load(Ordering::Relaxed),
+            ),
+            ("waiters", "gauge", "Requests whose answer has not begun.", self.waiters.load(Ordering::Relaxed) as u64),
+            ("connections", "gauge", "Connections of clients.", self.connections.load(Ordering::Relaxed) as u64),
+        ] {
+            let _ = writeln!(out, "# HELP everfresh_{name} {help}\n# TYPE everfresh_{name} {kind}");
+            let _ = writeln!(out, "everfresh_{name} {value}");
+        }
+        self.reader_wait.prometheus("everfresh_reader_wait_seconds", "What clients waited for a head.", out);
+        self.origin_wait.prometheus("everfresh_origin_seconds", "What origins took to a head.", out);
+        self.age.prometheus("everfresh_age_at_serve_seconds", "Age of stored responses when served.", out);
+    }
+}
+
+fn state_of(outcome: &str) -> Option<&'static str> {
+    match outcome {
+        "hit" | "revalidated" | "replaced" | "miss" | "coalesced" => Some("fresh"),
+        "stale" => Some("stale"),
+        "fallback" => Some("fallback"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{NAMES, Stats, Waits};
+
+    #[test]
+    fn percentiles_are_within_an_eighth() {
+        let waits = Waits::default();
+        for millis in 1..=100 {
+            waits.note(0, Duration::from_millis(millis));
+        }
+        let told = waits.recent();
+        assert!((told.p50 - 50.0).abs() < 50.0 / 8.0, "{told:?}");
+        assert!((told.p99 - 99.0).abs() < 99.0 / 8.0, "{told:?}");
+        assert!((told.max - 100.0).abs() < 1e-9, "{told:?}");
+    }
+
+    #[test]
+    fn a_hot_key_gets_in_among_thousands_that_come_once() {
+        let stats = Stats::default();
+        for round in 0..20_000 {
+            stats.answered("miss", Some(&format!("GET http://x/{round}")), None, Duration::ZERO);
+            stats.answered("hit", Some("GET http://x/hot"), Some(Duration::from_secs(1)), Duration::ZERO);
+        }
+        let told = stats.json();
+        assert_eq!(told["hottest"][0]["key"], "GET http://x/hot");
+        assert_eq!(told["requests"]["miss"], 20_000);
+        let held: usize = stats.seen.iter().map(|shard| super::lock(shard).len()).sum();
+        assert!(held <= super::SHARDS * super::KEYS_A_SHARD);
+    }
+
+    #[test]
+    fn each_outcome_is_counted_under_its_name() {
+        let stats = Stats::default();
+        for name in NAMES {
+            stats.answered(name, None, None, Duration::ZERO);
+            assert_eq!(stats.outcome(name), 1);
+        }
+        stats.tick();
+        let told = stats.json();
+        assert!(NAMES.iter().all(|name| told["per_second"][name] == 1), "{told:?}");
+    }
+}

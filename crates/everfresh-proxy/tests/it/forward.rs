@@ -1,0 +1,269 @@
+//! What passes through: hop-by-hop fields, bodies, expectations, other protocols, errors; and the admin address.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::world::{Origin, PATIENCE, TOKEN, before, body, config, get, ok, raw, run, status};
+
+#[tokio::test]
+async fn a_hit_says_its_age_and_asks_nobody() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    let first = get(running.address, "/", "").await;
+    let second = get(running.address, "/", "").await;
+    assert_eq!(body(&first), body(&second));
+    let lower = second.to_ascii_lowercase();
+    assert!(lower.contains("\r\nage: 0") && lower.contains("cache-status: everfresh; hit"), "{second}");
+    assert_eq!(origin.saw().len(), 1);
+    let head = raw(running.address, "HEAD / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n").await;
+    assert_eq!((status(&head), body(&head), origin.saw().len()), (200, "", 1));
+    let part = get(running.address, "/", "range: bytes=0-5\r\n").await;
+    assert_eq!((status(&part), body(&part), origin.saw().len()), (206, "answer", 1));
+}
+
+#[tokio::test]
+async fn fields_of_one_hop_stay_there_and_the_way_is_told() {
+    let origin = Origin::new(|_| ok("connection: x-secret\r\nx-secret: 1\r\nkeep-alive: 5\r\n", "here")).await;
+    let running = before(&origin).await;
+    let lines = "x-mine: 1\r\nkeep-alive: 9\r\nproxy-authorization: Basic x\r\nte: gzip\r\n";
+    let request = format!("GET /way HTTP/1.1\r\nhost: a.example\r\nconnection: close, x-mine\r\n{lines}\r\n");
+    let answer = raw(running.address, request).await.to_ascii_lowercase();
+    assert!(!answer.contains("x-secret: 1") && !answer.contains("keep-alive: 5"), "{answer}");
+    assert!(answer.contains("via: 1.1 everfresh") && answer.contains("date: "), "{answer}");
+    let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+    for gone in ["x-mine", "keep-alive", "proxy-authorization", "te: gzip"] {
+        assert!(!saw.contains(gone), "{gone}: {saw}");
+    }
+    assert!(saw.contains(&format!("host: {}\r\n", origin.address)), "{saw}");
+    for told in [
+        "via: 1.1 everfresh",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: a.example",
+        "x-forwarded-proto: http\r\n",
+        "forwarded: for=127.0.0.1;host=\"a.example\";proto=http",
+    ] {
+        assert!(saw.contains(told), "{told}: {saw}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_passes_after_100_continue() {
+    let origin = Origin::new(|request| ok("", request.rsplit("\r\n\r\n").next().unwrap_or_default())).await;
+    let running = before(&origin).await;
+    let mut stream = TcpStream::connect(running.address).await.expect("connected");
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut interim = [0; 25];
+    timeout(PATIENCE, stream.read_exact(&mut interim)).await.expect("in time").expect("read");
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.expect("sent");
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("read");
+    assert_eq!((status(&answer), body(&answer)), (200, "hello"));
+    let odd = "POST / HTTP/1.1\r\nhost: a\r\nexpect: miracles\r\ncontent-length: 5\r\n\r\nhello";
+    assert_eq!(status(&raw(running.address, odd).await), 417);
+}
+
+#[tokio::test]
+async fn more_content_than_allowed_is_413() {
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.limits.body = everfresh_proxy::config::Size::bytes(10);
+    let running = run(config).await;
+    let told = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\nhello world";
+    assert_eq!(status(&raw(running.address, told).await), 413);
+    let untold = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n";
+    assert_eq!(status(&raw(running.address, untold).await), 413);
+}
+
+#[tokio::test]
+async fn a_websocket_passes_through() {
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let origin = Origin::new(move |_| agreed.to_owned()).await;
+    let running = before(&origin).await;
+    let mut stream = TcpStream::connect(running.address).await.expect("connected");
+    let ask = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.expect("sent");
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("in time").expect("read");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&bytes));
+    }
+    let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101") && head.contains("upgrade: websocket"), "{head}");
+    stream.write_all(b"ping").await.expect("sent");
+    let mut echo = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("read");
+    assert_eq!(&echo, b"ping");
+    assert_eq!(running.proxy.stats.outcome("bypass"), 1);
+}
+
+#[tokio::test]
+async fn an_origin_that_cannot_be_reached_is_502_and_one_that_hangs_is_504() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = gone.local_addr().expect("an address");
+    drop(gone);
+    let running = run(config(address)).await;
+    let answer = get(running.address, "/", "").await;
+    assert_eq!(status(&answer), 502);
+    assert!(!answer.contains(&address.port().to_string()), "where the origin is, is nobody's business: {answer}");
+
+    let hung = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(hung.local_addr().expect("an address"));
+    config.timeouts.first_byte = everfresh_proxy::config::Span::millis(100);
+    config.timeouts.connect = everfresh_proxy::config::Span::millis(100);
+    let running = run(config).await;
+    assert_eq!(status(&get(running.address, "/", "").await), 504);
+
+    let rude = Origin::new(|_| String::new()).await;
+    let running = before(&rude).await;
+    assert_eq!(status(&get(running.address, "/", "").await), 502);
+    assert_eq!(rude.saw().len(), 1, "what reached the origin is not sent again");
+    assert_eq!(running.proxy.stats.outcome("error"), 1);
+}
+
+#[tokio::test]
+async fn nothing_of_the_admin_address_is_on_the_public_port() {
+    let origin = Origin::new(|_| ok("", "the origin's own")).await;
+    let running = before(&origin).await;
+    for path in ["/", "/stats", "/stats/stream", "/metrics", "/health", "/ready", "/page.js"] {
+        assert_eq!(body(&get(running.address, path, "").await), "the origin's own", "{path}");
+    }
+    let purge = "POST /purge HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(body(&raw(running.address, purge).await), "the origin's own");
+}
+
+async fn ask_admin(admin: SocketAddr, path: &str) -> String {
+    raw(admin, format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")).await
+}
+
+async fn purge(admin: SocketAddr, token: &str, body: &str) -> String {
+    let length = body.len();
+    let lines = format!("authorization: Bearer {token}\r\ncontent-length: {length}\r\nconnection: close");
+    raw(admin, format!("POST /purge HTTP/1.1\r\nhost: {admin}\r\n{lines}\r\n\r\n{body}")).await
+}
+
+#[tokio::test]
+async fn the_admin_address_tells_and_purges() {
+    let origin = Origin::new(|_| ok("cache-control: max-age=60\r\ncache-groups: \"g\"\r\n", "here")).await;
+    let running = before(&origin).await;
+    let url = "http://a.example/x";
+    for (wish, kind) in
+        [(format!("{{\"url\":\"{url}\"}}"), "url"), ("{\"prefix\":\"http://a.example/\"}".into(), "prefix")]
+    {
+        get(running.address, "/x", "").await;
+        get(running.address, "/x", "").await;
+        let before = origin.saw().len();
+        let wrong = purge(running.admin, "wrong", &wish).await;
+        assert_eq!(status(&wrong), 401);
+        let done = purge(running.admin, TOKEN, &wish).await;
+        assert_eq!(body(&done), "{\"purged\":1}", "{kind}: {done}");
+        get(running.address, "/x", "").await;
+        assert_eq!(origin.saw().len(), before + 1, "{kind}");
+    }
+    let before = origin.saw().len();
+    assert_eq!(body(&purge(running.admin, TOKEN, "{\"group\":\"g\"}").await), "{\"purged\":1}");
+    get(running.address, "/x", "").await;
+    assert_eq!(origin.saw().len(), before + 1, "group");
+    let again = format!("{{\"url\":\"{url}\",\"mode\":\"revalidate\"}}");
+    assert_eq!(body(&purge(running.admin, TOKEN, &again).await), "{\"purged\":1}");
+    assert_eq!(origin.saw().len(), before + 2, "revalidated at once");
+    assert_eq!(status(&purge(running.admin, TOKEN, "{\"url\":\"x\"}").await), 400);
+    assert_eq!(status(&purge(running.admin, TOKEN, "{\"nonsense\":1}").await), 400);
+
+    let told: Value = serde_json::from_str(body(&ask_admin(running.admin, "/stats").await)).expect("JSON");
+    for name in [
+        "name",
+        "version",
+        "uptime_s",
+        "origin",
+        "requests",
+        "per_second",
+        "reader_wait_ms",
+        "origin_ms",
+        "origin_requests",
+        "origin_errors",
+        "refreshes",
+        "entries",
+        "bytes",
+        "capacity_bytes",
+        "waiters",
+        "connections",
+        "hottest",
+        "stalest",
+        "in_flight",
+        "demo",
+    ] {
+        assert!(told.get(name).is_some(), "{name}: {told}");
+    }
+    assert_eq!(told["requests"]["hit"], 3, "{told}");
+    assert_eq!(told["origin_requests"], origin.saw().len(), "{told}");
+    let metrics = ask_admin(running.admin, "/metrics").await;
+    assert!(metrics.contains("\neverfresh_requests_total{outcome=\"hit\"} 3\n"), "{metrics}");
+    for (path, found) in [("/health", 200), ("/ready", 200), ("/", 200), ("/page.css", 200), ("/nothing", 404)] {
+        assert_eq!(status(&ask_admin(running.admin, path).await), found, "{path}");
+    }
+    let rebound = raw(running.admin, "GET /stats HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(status(&rebound), 421);
+    let mut stream = TcpStream::connect(running.admin).await.expect("connected");
+    let ask = format!("GET /stats/stream HTTP/1.1\r\nhost: {}\r\n\r\n", running.admin);
+    stream.write_all(ask.as_bytes()).await.expect("sent");
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains("data: {") {
+        assert!(timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("in time").expect("read") > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_requests_of_a_cold_url_are_one_of_the_origin() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    let asked: Vec<_> = (0..100).map(|_| tokio::spawn(get(running.address, "/cold", ""))).collect();
+    for answer in asked {
+        assert_eq!(body(&answer.await.expect("answered")), "answer 0");
+    }
+    assert_eq!(origin.saw().len(), 1);
+}
+
+#[tokio::test]
+async fn more_waiters_than_allowed_are_told_to_come_again_and_hits_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    config.limits.waiters = 1;
+    let running = run(config).await;
+    let waiting = tokio::spawn(get(running.address, "/slow", ""));
+    let (mut slow, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    let busy = get(running.address, "/other", "").await;
+    assert_eq!(status(&busy), 503);
+    assert!(busy.to_ascii_lowercase().contains("retry-after: 1"), "{busy}");
+    slow.write_all(ok("cache-control: max-age=60\r\n", "slow").as_bytes()).await.expect("sent");
+    assert_eq!(body(&waiting.await.expect("answered")), "slow");
+    assert_eq!(body(&get(running.address, "/slow", "").await), "slow");
+}
+
+#[tokio::test]
+async fn a_stale_answer_comes_at_once_and_one_request_renews_it() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::new(move |_| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        ok("cache-control: max-age=60, stale-while-revalidate=60\r\netag: \"e\"\r\n", &format!("answer {number}"))
+    })
+    .await;
+    let running = before(&origin).await;
+    get(running.address, "/", "").await;
+    let soft = "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}";
+    assert_eq!(body(&purge(running.admin, TOKEN, soft).await), "{\"purged\":1}");
+    assert_eq!(body(&get(running.address, "/", "").await), "answer 0");
+    assert_eq!(running.proxy.stats.outcome("stale"), 1);
+    // Behind the reader's back: it comes, and soon everybody sees it.
+    let renewed = async { while body(&get(running.address, "/", "").await) != "answer 1" {} };
+    timeout(PATIENCE, renewed).await.expect("renewed");
+    assert_eq!(origin.saw().len(), 2);
+    let asked = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+    assert!(asked.contains("if-none-match: \"e\""), "{asked}");
+    assert!(asked.contains("x-forwarded-host: a.example") && asked.contains("via: 1.1 everfresh"), "{asked}");
+}

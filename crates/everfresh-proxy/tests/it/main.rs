@@ -1,0 +1,9 @@
+//! What the proxy promises, over real sockets on ports of their own.
+
+mod config;
+mod forward;
+mod poison;
+mod process;
+mod smuggle;
+mod versions;
+mod world;

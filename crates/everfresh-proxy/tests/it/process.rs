@@ -1,0 +1,184 @@
+//! The process: signals, a taken port, a wrong configuration, what the log never says.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+
+use crate::world::{Origin, PATIENCE, before, body, get, ok};
+
+fn everfresh() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everfresh"));
+    command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+    command
+}
+
+struct Process {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    said: String,
+    address: std::net::SocketAddr,
+}
+
+impl Process {
+    async fn begin(arguments: &[&str]) -> Self {
+        let mut child = everfresh().arg("serve").args(arguments).spawn().expect("begun");
+        let log = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let address = "0.0.0.0:0".parse().expect("an address");
+        let mut process = Self { child, log, said: String::new(), address };
+        let line = process.until("serving on http://").await;
+        let address = line.rsplit("http://").next().unwrap_or_default();
+        process.address = address.trim().parse().expect("an address");
+        process
+    }
+
+    async fn until(&mut self, wanted: &str) -> String {
+        loop {
+            let line = timeout(PATIENCE, self.log.next_line()).await.expect("in time").expect("read");
+            let Some(line) = line else { panic!("ended without {wanted:?}: {}", self.said) };
+            self.said.push_str(&line);
+            self.said.push('\n');
+            if line.contains(wanted) {
+                return line;
+            }
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("running").to_string();
+        assert!(Command::new("kill").args([name, &id]).status().await.expect("kill").success());
+    }
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}.toml", std::process::id()));
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn at_sigterm_what_runs_ends_and_no_more_begins() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    let mut process =
+        Process::begin(&["--origin", &origin, "--listen", "127.0.0.1:0", "--no-admin", "--log", "human"]).await;
+    let asking = tokio::spawn(get(process.address, "/slow", ""));
+    let (mut slow, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    process.signal("-TERM").await;
+    process.until("no more connections").await;
+    // The listener goes before anything else does: connections are refused from now on.
+    let refused = async { while TcpStream::connect(process.address).await.is_ok() {} };
+    timeout(PATIENCE, refused).await.expect("refused");
+    slow.write_all(ok("", "late but whole").as_bytes()).await.expect("sent");
+    assert_eq!(body(&asking.await.expect("answered")), "late but whole");
+    let ended = timeout(PATIENCE, process.child.wait()).await.expect("in time").expect("ended");
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sighup_takes_on_the_configuration_and_keeps_the_cache() {
+    let (one, two) = (Origin::counting().await, Origin::new(|_| ok("cache-control: no-store\r\n", "two")).await);
+    let text = |origin: &Origin| format!("listen = \"127.0.0.1:0\"\n[[origin]]\nurl = \"http://{}\"\n", origin.address);
+    let path = file("reload", &text(&one));
+    let mut process = Process::begin(&["--config", &path.display().to_string(), "--no-admin"]).await;
+    assert_eq!(body(&get(process.address, "/stored", "").await), "answer 0");
+    std::fs::write(&path, text(&two)).expect("written");
+    process.signal("-HUP").await;
+    process.until("configuration read again").await;
+    assert_eq!(body(&get(process.address, "/stored", "").await), "answer 0");
+    assert_eq!(body(&get(process.address, "/new", "").await), "two");
+    std::fs::write(&path, "nonsense = 1").expect("written");
+    process.signal("-HUP").await;
+    let told = process.until("the old configuration holds on").await;
+    assert!(told.contains("unknown key nonsense"), "{told}");
+    assert_eq!(body(&get(process.address, "/newer", "").await), "two");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_with_a_cure() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let arguments = ["serve", "--origin", "http://127.0.0.1:1", "--listen", &address, "--no-admin"];
+    let ended = timeout(PATIENCE, everfresh().args(arguments).output()).await.expect("in time").expect("ended");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{told}");
+    assert!(told.contains(&address) && told.contains("choose another port"), "{told}");
+}
+
+#[tokio::test]
+async fn check_says_what_is_wrong_and_exits_with_2() {
+    let wrong = file("wrong", "[[origin]]\nurl = \"http://x\"\npreserve_hosts = true\n");
+    let ended = everfresh().arg("check").arg(&wrong).output().await.expect("ended");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{told}");
+    assert!(told.contains("wrong.toml:3: unknown key preserve_hosts\n  cure: did you mean preserve_host?"), "{told}");
+    let serve = everfresh().args(["serve", "--config"]).arg(&wrong).output().await.expect("ended");
+    assert_eq!(serve.status.code(), Some(2));
+    let right = file("right", "[[origin]]\nurl = \"http://x\"\n");
+    let ended = everfresh().arg("check").arg(&right).output().await.expect("ended");
+    assert_eq!(ended.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn completions_and_help_are_there() {
+    for (arguments, wanted) in [
+        (["completions", "bash"], "_everfresh"),
+        (["completions", "fish"], "everfresh"),
+        (["serve", "--help"], "Usage"),
+    ] {
+        let ended = everfresh().args(arguments).output().await.expect("ended");
+        assert_eq!(ended.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&ended.stdout).contains(wanted), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_credentials_are_in_the_log() {
+    let origin = Origin::counting().await;
+    let address = format!("http://{}", origin.address);
+    for format in ["human", "json"] {
+        let mut child = everfresh()
+            .args(["serve", "--origin", &address, "--listen", "127.0.0.1:0", "--no-admin", "--log", format])
+            .env("RUST_LOG", "everfresh=trace,everfresh_proxy=trace,everfresh_http=trace")
+            .spawn()
+            .expect("begun");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("serving on http://") {
+            line.clear();
+            assert!(timeout(PATIENCE, log.read_line(&mut line)).await.expect("in time").expect("read") > 0);
+        }
+        let port = line.split("http://").nth(1).unwrap_or_default();
+        let port: String = port.chars().take_while(|it| it.is_ascii_digit() || ".:".contains(*it)).collect();
+        let secrets = "authorization: Bearer s3cret\r\ncookie: id=s3cret\r\nx-api-key: s3cret\r\n";
+        get(port.parse().expect("an address"), "/page?token=s3cret", secrets).await;
+        let id = child.id().expect("running").to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill").success());
+        let mut said = String::new();
+        timeout(PATIENCE, log.read_to_string(&mut said)).await.expect("in time").expect("read");
+        assert!(said.contains("/page") && said.contains("miss") || said.contains("uncacheable"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn stopping_says_how_many_were_cut_off() {
+    let hung = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = crate::world::config(hung.local_addr().expect("an address"));
+    config.timeouts.drain = everfresh_proxy::config::Span::millis(50);
+    let running = crate::world::run(config).await;
+    let asking = tokio::spawn(get(running.address, "/", ""));
+    let (_held, _) = timeout(PATIENCE, hung.accept()).await.expect("in time").expect("accepted");
+    running.stop.send(true).expect("serving");
+    assert_eq!(timeout(PATIENCE, running.served).await.expect("in time").expect("served"), 1);
+    asking.await.expect("let go");
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    running.stop.send(true).expect("serving");
+    assert_eq!(timeout(PATIENCE, running.served).await.expect("in time").expect("served"), 0);
+}

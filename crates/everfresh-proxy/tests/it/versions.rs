@@ -1,0 +1,80 @@
+//! HTTP/2 with and without TLS, to clients and to origins. The key in `tls/` protects nothing but these tests.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use everfresh_proxy::config::Tls;
+use http::{Request, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::world::{Origin, PATIENCE, before, config, run};
+
+type Two = Client<HttpConnector, Empty<bytes::Bytes>>;
+
+fn two() -> Two {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+async fn ask(client: &Two, url: String) -> (Version, String) {
+    let request = Request::get(url).body(Empty::new()).expect("a request");
+    let answer = timeout(PATIENCE, client.request(request)).await.expect("in time").expect("answered");
+    let version = answer.version();
+    let body = answer.into_body().collect().await.expect("whole").to_bytes();
+    (version, String::from_utf8_lossy(&body).into_owned())
+}
+
+#[tokio::test]
+async fn h2c_is_served_to_clients_and_spoken_to_origins() {
+    let origin = Origin::counting().await;
+    let inner = before(&origin).await;
+    // A proxy before a proxy: the outer speaks HTTP/2 with the inner.
+    let mut outer = config(inner.address);
+    outer.origins[0].http2 = true;
+    let outer = run(outer).await;
+    let client = two();
+    let url = format!("http://{}/two", outer.address);
+    assert_eq!(ask(&client, url.clone()).await, (Version::HTTP_2, "answer 0".to_owned()));
+    assert_eq!(ask(&client, url).await, (Version::HTTP_2, "answer 0".to_owned()));
+    assert_eq!(outer.proxy.stats.outcome("hit"), 1);
+    let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+    assert!(saw.contains("via: 2 everfresh") || saw.contains("via: 1.1 everfresh, 1.1 everfresh"), "{saw}");
+}
+
+#[tokio::test]
+async fn over_tls_http_2_is_agreed_on() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls");
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.tls = Some(Tls { cert: folder.join("cert.pem"), key: folder.join("key.pem") });
+    let running = run(config).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate")).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    let stream = TcpStream::connect(running.address).await.expect("connected");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = timeout(PATIENCE, connector.connect(name, stream)).await.expect("in time").expect("TLS");
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = Request::get("https://localhost/").body(Empty::<bytes::Bytes>::new()).expect("a request");
+    let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("in time").expect("answered");
+    assert_eq!(answer.version(), Version::HTTP_2);
+    let saw = origin.saw().pop().unwrap_or_default();
+    assert!(saw.contains("x-forwarded-proto: https\r\n") && saw.contains("x-forwarded-host: localhost\r\n"), "{saw}");
+}

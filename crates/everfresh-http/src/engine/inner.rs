@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use everfresh::Spawn;
 use http::header::{HOST, HeaderMap, HeaderName};
-use http::{Uri, request};
+use http::{Request, Uri, request};
 
 use super::answer::{RefreshAction, StaleContext};
 use super::event::Teller;
@@ -50,6 +50,21 @@ impl fmt::Debug for Inner {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("HttpCache").field("name", &self.settings.name).finish_non_exhaustive()
     }
+}
+
+/// A request and what was worked out of it once.
+pub(crate) struct Ask {
+    pub(crate) key: String,
+    pub(crate) parts: request::Parts,
+}
+
+/// Method, target and fields: what the rules look at.
+pub(crate) fn head_of(parts: &request::Parts) -> request::Parts {
+    let mut head = Request::new(()).into_parts().0;
+    head.method = parts.method.clone();
+    head.uri = parts.uri.clone();
+    head.headers = parts.headers.clone();
+    head
 }
 
 /// The right to run one refresh; gives its place back when dropped.

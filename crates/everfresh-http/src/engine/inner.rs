@@ -105,7 +105,7 @@ impl Inner {
     /// What is to be done with a stored response; one that was expired by hand counts as stale from then on.
     pub(crate) fn judge(&self, parts: &request::Parts, stored: &Stored) -> Reuse {
         let reuse = self.rules.reuse(parts, &stored.meta, self.time.now());
-        let Some(since) = stored.expired_for(self.time.elapsed()) else { return reuse };
+        let Some(since) = stored.expired_for(|| self.time.elapsed()) else { return reuse };
         let (age, stale_for) = match reuse {
             Reuse::Fresh { age, .. } => (age, since),
             Reuse::Stale { age, stale_for, .. } => (age, stale_for.max(since)),

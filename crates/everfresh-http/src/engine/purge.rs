@@ -153,7 +153,7 @@ impl HttpCache {
         let variants = &page.variants;
         let stale_for = variants.iter().map(|own| {
             let past = own.meta.age(now).saturating_sub(own.meta.lifetime());
-            past.max(own.expired_for(elapsed).unwrap_or_default())
+            past.max(own.expired_for(|| elapsed).unwrap_or_default())
         });
         KeyReport {
             variants: variants.len(),

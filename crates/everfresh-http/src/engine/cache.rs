@@ -11,7 +11,7 @@ use super::body::Body;
 use super::event::HttpEvent;
 use super::fetch::{Fetch, FetchError, Incoming, Origin, Way, erase, sending};
 use super::flight::{Asks, Flight, Force, Phase, Role};
-use super::inner::{Inner, group_tag, origin};
+use super::inner::{Ask, Inner, group_tag, head_of, origin};
 use super::lead::{Led, Sent};
 use super::page::{Page, Stored};
 use super::serve::{Told, forwarded_by};
@@ -24,12 +24,6 @@ use crate::rfc9111::{self, Bypass, Failure, Forwarded, RequestControl, Reuse, Un
 #[derive(Clone, Debug)]
 pub struct HttpCache {
     pub(crate) inner: Arc<Inner>,
-}
-
-/// A request and what was worked out of it once.
-pub(crate) struct Ask {
-    pub(crate) key: String,
-    pub(crate) parts: request::Parts,
 }
 
 /// A stored response, and what is to be done with it.
@@ -85,15 +79,6 @@ impl HttpCache {
         }
         Arc::clone(&self.inner).obtain(ask, Way::Borrowed { fetch, behind }).await
     }
-}
-
-/// Method, target and fields: what the rules look at.
-pub(crate) fn head_of(parts: &request::Parts) -> request::Parts {
-    let mut head = Request::new(()).into_parts().0;
-    head.method = parts.method.clone();
-    head.uri = parts.uri.clone();
-    head.headers = parts.headers.clone();
-    head
 }
 
 impl Inner {
@@ -411,7 +396,8 @@ impl Inner {
             Why::Failed(failure) => failure,
             _ => Failure::Unreachable,
         };
-        if !self.rules.may_serve_on_error(&ask.parts, &old.meta, failure, self.time.now()) {
+        let allowed = || self.rules.may_serve_on_error(&ask.parts, &old.meta, failure, self.time.now());
+        if !plan.in_window && !allowed() {
             return None;
         }
         let mut told = Told::new(Outcome::Fallback);
@@ -486,6 +472,8 @@ struct TookTooLong;
 /// What a request that has to ask the origin knows before.
 struct Plan {
     old: Option<Arc<Stored>>,
+    /// Within its window it needs no leave to stand in.
+    in_window: bool,
     fallback: bool,
     forwarded: Forwarded,
     why: Option<Why>,
@@ -500,13 +488,19 @@ impl Plan {
                     By::RequestNoCache | By::RequestMaxAge | By::RequestMinFresh => Forwarded::Request,
                     _ => Forwarded::Stale,
                 };
-                Self { old: Some(stored), fallback, forwarded, why: Some(Why::Revalidate(why)) }
+                Self { old: Some(stored), in_window: false, fallback, forwarded, why: Some(Why::Revalidate(why)) }
             }
             // Within its window, but nobody is there to refresh it behind: asked for first.
             Some(Found { stored, reuse: Reuse::Stale { .. } }) => {
-                Self { old: Some(stored), fallback: true, forwarded: Forwarded::Stale, why: None }
+                Self { old: Some(stored), in_window: true, fallback: true, forwarded: Forwarded::Stale, why: None }
             }
-            Some(_) | None => Self { old: None, fallback: false, forwarded: missed, why: Some(Why::Forwarded(missed)) },
+            Some(_) | None => Self {
+                old: None,
+                in_window: false,
+                fallback: false,
+                forwarded: missed,
+                why: Some(Why::Forwarded(missed)),
+            },
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use everfresh::Spawn;
 use http::header::{HOST, HeaderMap, HeaderName};
-use http::{Uri, request};
+use http::{Request, Uri, request};
 
 use super::answer::{RefreshAction, StaleContext};
 use super::event::Teller;
@@ -52,6 +52,21 @@ impl fmt::Debug for Inner {
     }
 }
 
+/// A request and what was worked out of it once.
+pub(crate) struct Ask {
+    pub(crate) key: String,
+    pub(crate) parts: request::Parts,
+}
+
+/// Method, target and fields: what the rules look at.
+pub(crate) fn head_of(parts: &request::Parts) -> request::Parts {
+    let mut head = Request::new(()).into_parts().0;
+    head.method = parts.method.clone();
+    head.uri = parts.uri.clone();
+    head.headers = parts.headers.clone();
+    head
+}
+
 /// The right to run one refresh; gives its place back when dropped.
 pub(crate) struct Permit(Arc<AtomicUsize>);
 
@@ -90,7 +105,7 @@ impl Inner {
     /// What is to be done with a stored response; one that was expired by hand counts as stale from then on.
     pub(crate) fn judge(&self, parts: &request::Parts, stored: &Stored) -> Reuse {
         let reuse = self.rules.reuse(parts, &stored.meta, self.time.now());
-        let Some(since) = stored.expired_for(self.time.elapsed()) else { return reuse };
+        let Some(since) = stored.expired_for(|| self.time.elapsed()) else { return reuse };
         let (age, stale_for) = match reuse {
             Reuse::Fresh { age, .. } => (age, since),
             Reuse::Stale { age, stale_for, .. } => (age, stale_for.max(since)),

@@ -120,9 +120,9 @@ impl Stored {
     }
 
     /// How long ago it was made stale by hand.
-    pub(crate) fn expired_for(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn expired_for(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
         let at = self.expired_at.load(Ordering::Relaxed);
-        (at != 0).then(|| now.saturating_sub(Duration::from_nanos(at)))
+        (at != 0).then(|| now().saturating_sub(Duration::from_nanos(at)))
     }
 
     /// The right to refresh it now, for one; nobody else has it until `until`.

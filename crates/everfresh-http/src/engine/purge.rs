@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Uri;
+use http::{Request, Uri};
 
 use super::cache::HttpCache;
-use super::event::{HttpEvent, HttpStats};
+use super::event::{HttpEvent, HttpStats, RefreshEnding};
+use super::fetch::{Fetch, erase};
 use super::flight::Force;
 use super::inner::{group_tag, origin, surrogate_tag};
 use super::page::Page;
@@ -152,7 +153,7 @@ impl HttpCache {
         let variants = &page.variants;
         let stale_for = variants.iter().map(|own| {
             let past = own.meta.age(now).saturating_sub(own.meta.lifetime());
-            past.max(own.expired_for(elapsed).unwrap_or_default())
+            past.max(own.expired_for(|| elapsed).unwrap_or_default())
         });
         KeyReport {
             variants: variants.len(),
@@ -162,5 +163,33 @@ impl HttpCache {
             stale_for: stale_for.max().unwrap_or_default(),
             key,
         }
+    }
+}
+
+/// Refreshing by hand.
+impl HttpCache {
+    /// Refreshes all stored variants of a URI now, fresh or stale, and says how each ended.
+    ///
+    /// Asks with what `Vary` nominated and their validators, without anybody's credentials: a response that needs them is
+    /// left out, in a shared cache. Does not ask `on_stale`, and heeds no bound on refreshes.
+    pub async fn revalidate<B, F>(&self, uri: &Uri, fetch: F) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        let mut asked = Request::new(()).into_parts().0;
+        asked.uri = uri.clone();
+        let key: Arc<str> = self.inner.key(&asked).into();
+        let Some(page) = self.inner.shelf.peek(&key) else { return Vec::new() };
+        let mut endings = Vec::new();
+        for stored in &page.variants {
+            asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let Some(parts) = self.inner.renewal(&asked, &stored.meta) else { continue };
+            let (inner, key, origin) = (Arc::clone(&self.inner), Arc::clone(&key), erase(fetch.clone()));
+            let ending = inner.renew(Arc::clone(&key), parts, Arc::clone(stored), origin, None).await;
+            self.inner.teller.tell(&HttpEvent::Refreshed { key: &key, ending });
+            endings.push(ending);
+        }
+        endings
     }
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfresh::RefreshStatus;
-use http::{Request, Uri, request};
+use http::request;
 use tokio::sync::oneshot;
 
 use super::answer::{RefreshAction, StaleContext, Uncacheable};
-use super::cache::{Ask, HttpCache, head_of};
 use super::event::{HttpEvent, RefreshEnding};
-use super::fetch::{Fetch, Origin, erase};
+use super::fetch::Origin;
 use super::flight::{Asks, Role};
-use super::inner::{Inner, Permit};
+use super::inner::{Ask, Inner, Permit, head_of};
 use super::lead::{Led, Sent};
 use super::page::Stored;
 
@@ -57,7 +56,7 @@ impl Inner {
     }
 
     /// Asks the origin whether a stored response still holds, and puts its answer in its place.
-    async fn renew(
+    pub(crate) async fn renew(
         self: Arc<Self>,
         key: Arc<str>,
         parts: request::Parts,
@@ -172,32 +171,5 @@ impl Behind {
             }
             Err(_) => RefreshAction::Skip,
         }
-    }
-}
-
-impl HttpCache {
-    /// Refreshes all stored variants of a URI now, fresh or stale, and says how each ended.
-    ///
-    /// Asks with what `Vary` nominated and their validators, without anybody's credentials: a response that needs them is
-    /// left out, in a shared cache. Does not ask `on_stale`, and heeds no bound on refreshes.
-    pub async fn revalidate<B, F>(&self, uri: &Uri, fetch: F) -> Vec<RefreshEnding>
-    where
-        B: Default + Send + 'static,
-        F: Fetch<B>,
-    {
-        let mut asked = Request::new(()).into_parts().0;
-        asked.uri = uri.clone();
-        let key: Arc<str> = self.inner.key(&asked).into();
-        let Some(page) = self.inner.shelf.peek(&key) else { return Vec::new() };
-        let mut endings = Vec::new();
-        for stored in &page.variants {
-            asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
-            let Some(parts) = self.inner.renewal(&asked, &stored.meta) else { continue };
-            let (inner, key, origin) = (Arc::clone(&self.inner), Arc::clone(&key), erase(fetch.clone()));
-            let ending = inner.renew(Arc::clone(&key), parts, Arc::clone(stored), origin, None).await;
-            self.inner.teller.tell(&HttpEvent::Refreshed { key: &key, ending });
-            endings.push(ending);
-        }
-        endings
     }
 }

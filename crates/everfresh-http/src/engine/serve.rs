@@ -63,7 +63,7 @@ impl Inner {
         stored.hit();
         let body = if parts.method == Method::HEAD { Body::empty() } else { body };
         self.teller.count_from_store(http_body::Body::size_hint(&body).exact().unwrap_or_default());
-        let expired = stored.expired_for(self.time.elapsed());
+        let expired = stored.expired_for(|| self.time.elapsed());
         Some(self.finish(key, status, headers, body, Some((meta, expired)), told))
     }
 

@@ -132,6 +132,28 @@ async fn under_a_client_the_layer_takes_any_body_and_gives_the_services_own_erro
     assert_eq!(error.get(), "refused");
 }
 
+/// A server that breaks every connection off after so many answers.
+#[cfg(feature = "reqwest-middleware")]
+async fn broken_after(answers: usize) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        for count in 0.. {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let _ = stream.read(&mut [0; 4096]).await;
+            if count < answers {
+                let control = "cache-control: max-age=60, stale-while-revalidate=60";
+                let text =
+                    format!("HTTP/1.1 200 OK\r\n{control}\r\nconnection: close\r\ncontent-length: 4\r\n\r\nfine");
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        }
+    });
+    url
+}
+
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_client {
     use everfresh_http::{CacheAnswer, HttpCacheMiddleware, Outcome};
@@ -172,6 +194,11 @@ mod reqwest_client {
         let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::new(cache.clone())).build();
         cache.expire_all();
         assert_eq!(ask(&client, &url).await.1, "2");
+        // And within its window it stands in if that fails.
+        let broken = crate::servers::broken_after(1).await;
+        assert_eq!(ask(&client, &broken).await.0, Outcome::Miss);
+        cache.expire_all();
+        assert_eq!(ask(&client, &broken).await, (Outcome::Fallback, "fine".to_owned()));
     }
 
     #[tokio::test]

@@ -139,7 +139,8 @@ async fn what_cannot_be_stored_releases_all_who_wait_at_once_and_is_remembered()
     let two = world.spawn_get("/a", &[]);
     until(|| world.cache.stats().waited == waited + 1).await;
     world.origin.let_through(2);
-    (one.await.expect("an answer"), two.await.expect("an answer"));
+    one.await.expect("an answer");
+    two.await.expect("an answer");
 }
 
 #[tokio::test]

@@ -136,7 +136,8 @@ if (process.argv.includes('--write')) {
   process.exit(0)
 }
 const expected = JSON.parse(readFileSync(path, 'utf8'))
-// The suite waits three seconds for two to pass, which can go wrong on a busy machine: what is new is asked again, alone.
+// The suite waits three seconds for two to pass, which can go wrong on a busy machine: what is new is asked again,
+// alone.
 const passesAlone = (id) => {
   try {
     execFileSync(process.execPath, [fileURLToPath(import.meta.url), '--binary', binary, '--suite', suite, '--id', id])

@@ -334,7 +334,10 @@ impl Stats {
         let stalest: Vec<Value> = all.iter().take(10).map(told).collect();
         let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
         flights.sort_by_key(|flight| flight.2);
-        let flight = |(key, kind, since): &(Box<str>, &'static str, Instant)| json!({ "key": key, "kind": kind, "since_ms": now.saturating_duration_since(*since).as_millis() as u64 });
+        let flight = |(key, kind, since): &Flying| {
+            let since = u64::try_from(now.saturating_duration_since(*since).as_millis()).unwrap_or(u64::MAX);
+            json!({ "key": key, "kind": kind, "since_ms": since })
+        };
         let in_flight: Vec<Value> = flights.iter().take(20).map(flight).collect();
         let counts = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
         let all = json!({

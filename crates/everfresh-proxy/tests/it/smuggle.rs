@@ -110,7 +110,8 @@ const VECTORS: &[(&str, &str, bool)] = &[
     ),
     (
         "h2c upgrade",
-        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n\
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, upgrade, http2-settings\r\n\
+         upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n\
          ",
         false,
     ),

@@ -34,7 +34,7 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
-/// The monotonic clock of the operating system, counted from its first use in this process.
+/// The monotonic clock of the operating system, counted from some moment before its first use in this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

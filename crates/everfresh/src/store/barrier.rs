@@ -3,7 +3,6 @@
 //! A reader that announces what it reads must not look again before others can see the announcement. On Linux the kernel
 //! can run a fence on all threads of the process at once (`membarrier(2)`), so that readers need none of their own; one
 //! such call serves everybody who waits for it, in all stores. Elsewhere readers announce with a fence.
-#![allow(unsafe_code, reason = "a system call without memory operands")]
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
@@ -79,6 +78,8 @@ mod kernel {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+    use rustix::thread::MembarrierCommand;
+
     pub(super) const EXISTS: bool = true;
 
     /// Set before anybody frees anything, and never changed afterwards: see `fence_everywhere`.
@@ -93,7 +94,7 @@ mod kernel {
     /// Asks the kernel once whether it does, and says so to readers.
     pub(super) fn ask() -> bool {
         *ASKED.get_or_init(|| {
-            let willing = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+            let willing = membarrier(MembarrierCommand::RegisterPrivateExpedited);
             WILLING.store(willing, Ordering::SeqCst);
             willing
         })
@@ -104,17 +105,16 @@ mod kernel {
         // Nobody announces cheaply before this was asked, so there is nobody whom the plain fence would miss.
         if ask() {
             // A child of a fork may have to register anew.
-            return membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
-                || membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
-                    && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+            return membarrier(MembarrierCommand::PrivateExpedited)
+                || membarrier(MembarrierCommand::RegisterPrivateExpedited)
+                    && membarrier(MembarrierCommand::PrivateExpedited);
         }
         fence(Ordering::SeqCst);
         true
     }
 
-    fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: the call takes no pointers and changes no memory.
-        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    fn membarrier(command: MembarrierCommand) -> bool {
+        rustix::thread::membarrier(command).is_ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The second level beneath a flight: asked before the loader, told after it, and never in the way (contract S1).
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Hasher, Key, Value};
@@ -45,19 +46,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    /// Ends a flight, and tells the second level what became of it.
-    pub(crate) async fn land_and_tell(
+    /// Ends a flight; returns how the second level is told what became of it, if there is one.
+    pub(crate) fn land_and_tell(
         self: &Arc<Self>,
         leader: Leader<K, V>,
         made: Result<Load<V>, Failure>,
         origin: Origin,
-    ) -> Landed<V> {
+    ) -> (Landed<V>, Option<Told>) {
         let telling = self.telling(leader.flight(), &made, origin);
         let landed = self.land(leader, made, origin);
-        if let Some(telling) = telling {
-            telling.send(landed.ending).await;
-        }
-        landed
+        let ending = landed.ending;
+        (landed, telling.map(|telling| telling.send(ending)))
     }
 
     /// What there will be to tell the second level; from before the landing, so that whatever overtakes it is noticed.
@@ -122,6 +121,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
+/// The telling of one load, on its way.
+pub(crate) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What the second level is to be told of one load. Dropped before that is done, it sees to it that no doubtful value stays there.
 pub(crate) struct Telling<K: Key, V: Value, S: Hasher> {
     engine: Arc<Engine<K, V, S>>,
@@ -134,7 +136,12 @@ pub(crate) struct Telling<K: Key, V: Value, S: Hasher> {
 }
 
 impl<K: Key, V: Value, S: Hasher> Telling<K, V, S> {
-    pub(crate) async fn send(mut self, ending: Ending) {
+    /// Boxed, so that only those who have a second level pay for the room that this takes in their futures.
+    pub(crate) fn send(self, ending: Ending) -> Told {
+        Box::pin(self.send_now(ending))
+    }
+
+    async fn send_now(mut self, ending: Ending) {
         match ending {
             Ending::Stored | Ending::Absent => {}
             // Here it has replaced what there was, and there it has to.

@@ -322,6 +322,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             load_timeout: policy.load_timeout,
             bypass: false,
             elsewhere: false,
+            aged: false,
         }
     }
 }

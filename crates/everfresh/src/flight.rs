@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use hashbrown::HashTable;
+use slab::Slab;
 
 use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
@@ -58,10 +59,7 @@ pub(crate) struct Flight<K, V> {
 }
 
 enum State<V> {
-    Running {
-        waiting: Vec<(u64, Waker)>,
-        next_id: u64,
-    },
+    Running(Slab<Waker>),
     Landed(Arc<Landing<V>>),
     /// The leader is gone without a result; whoever waited starts over.
     Vacated,
@@ -107,7 +105,7 @@ impl<K, V> Flight<K, V> {
             claim: OnceLock::new(),
             ending: OnceLock::new(),
             shown: OnceLock::new(),
-            state: Mutex::new(State::Running { waiting: Vec::new(), next_id: 0 }),
+            state: Mutex::new(State::Running(Slab::new())),
         }
     }
 
@@ -185,12 +183,12 @@ impl<K, V> Flight<K, V> {
     fn finish(&self, end: State<V>) {
         let before = {
             let mut state = self.state();
-            if !matches!(*state, State::Running { .. }) {
+            if !matches!(*state, State::Running(_)) {
                 return;
             }
             std::mem::replace(&mut *state, end)
         };
-        if let State::Running { waiting, .. } = before {
+        if let State::Running(waiting) = before {
             for (_, waker) in waiting {
                 waker.wake();
             }
@@ -208,14 +206,15 @@ pub(crate) enum Waited<V> {
 /// Waits for the end of a flight; dropping it disturbs nobody (contract L3).
 pub(crate) struct Wait<K, V> {
     flight: Arc<Flight<K, V>>,
-    id: Option<u64>,
+    /// Where its waker is, while it has one there.
+    place: Option<usize>,
 }
 
 impl<K, V> Wait<K, V> {
     /// Only under the table's lock, while the flight is in the table: afterwards the number of those who wait only falls.
     fn on(flight: &Arc<Flight<K, V>>) -> Wait<K, V> {
         flight.waiters.fetch_add(1, Ordering::AcqRel);
-        Wait { flight: Arc::clone(flight), id: None }
+        Wait { flight: Arc::clone(flight), place: None }
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V>> {
@@ -228,41 +227,36 @@ impl<K, V> Future for Wait<K, V> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<V>> {
         let this = &mut *self;
-        let replaced;
         let mut state = this.flight.state();
-        match &mut *state {
-            State::Landed(landing) => return Poll::Ready(Waited::Landed(Arc::clone(landing))),
-            State::Vacated => return Poll::Ready(Waited::Vacated),
-            State::Running { waiting, next_id } => {
-                let id = *this.id.get_or_insert_with(|| {
-                    *next_id += 1;
-                    *next_id
-                });
-                match waiting.iter_mut().find(|(other, _)| *other == id) {
-                    Some((_, waker)) if waker.will_wake(cx.waker()) => replaced = None,
-                    Some((_, waker)) => replaced = Some(std::mem::replace(waker, cx.waker().clone())),
+        let waited = match &mut *state {
+            State::Landed(landing) => Waited::Landed(Arc::clone(landing)),
+            State::Vacated => Waited::Vacated,
+            State::Running(waiting) => {
+                let replaced = match this.place.map(|place| &mut waiting[place]) {
+                    Some(waker) if waker.will_wake(cx.waker()) => None,
+                    Some(waker) => Some(std::mem::replace(waker, cx.waker().clone())),
                     None => {
-                        waiting.push((id, cx.waker().clone()));
-                        replaced = None;
+                        this.place = Some(waiting.insert(cx.waker().clone()));
+                        None
                     }
-                }
+                };
+                drop(state);
+                drop(replaced);
+                return Poll::Pending;
             }
-        }
-        drop(state);
-        drop(replaced);
-        Poll::Pending
+        };
+        this.place = None;
+        Poll::Ready(waited)
     }
 }
 
 impl<K, V> Drop for Wait<K, V> {
     fn drop(&mut self) {
         self.flight.waiters.fetch_sub(1, Ordering::AcqRel);
-        let Some(id) = self.id else { return };
+        let Some(place) = self.place else { return };
         let mut forgotten = None;
-        if let State::Running { waiting, .. } = &mut *self.flight.state()
-            && let Some(at) = waiting.iter().position(|(other, _)| *other == id)
-        {
-            forgotten = Some(waiting.swap_remove(at));
+        if let State::Running(waiting) = &mut *self.flight.state() {
+            forgotten = waiting.try_remove(place);
         }
         drop(forgotten);
     }

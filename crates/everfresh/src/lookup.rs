@@ -47,7 +47,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn lookup<'a, Q: AsKey<K> + ?Sized>(&'a self, key: &'a Q) -> Lookup<'a, K, V, S, Q> {
-        Lookup { cache: self, key, bounds: self.bounds() }
+        Lookup { cache: self, key, bounds: Bounds { aged: true, ..self.bounds() } }
     }
 }
 

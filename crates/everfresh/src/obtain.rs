@@ -43,6 +43,8 @@ pub(crate) struct Bounds {
     pub(crate) bypass: bool,
     /// Never load on the calling thread: its loader belongs to a runtime.
     pub(crate) elsewhere: bool,
+    /// The caller is told how old the value is.
+    pub(crate) aged: bool,
 }
 
 /// What an entry gives to a lookup.
@@ -120,6 +122,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let begun = self.clock.now();
         let give_up_at = bounds.wait_at_most.map_or(Moment::NEVER, |bound| begun.after(bound));
         let mut loader = Some(loader);
+        let mut now = begun;
         loop {
             let mut old = Old::None;
             if !bounds.bypass {
@@ -133,7 +136,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     }
                 }
             }
-            let now = self.clock.now();
             let deadline = bounds.load_timeout.map_or(Moment::NEVER, |bound| now.after(bound));
             let patience = match (&old, bounds.soft_timeout) {
                 (Old::ServeIfAllElseFails, Some(soft)) => give_up_at.min(begun.after(soft)),
@@ -146,6 +148,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 Joined::Lead(leader) => {
                     if !bounds.bypass && self.landed_meanwhile(hash, key) {
                         drop(leader);
+                        now = self.clock.now();
                         continue;
                     }
                     let Some(taken) = loader.take() else { return Err(Gave::Up(Error::PANICKED.into())) };
@@ -165,7 +168,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     }
                 }
             };
-            let flight = Arc::clone(wait.flight());
+            let flight = own.then(|| Arc::clone(wait.flight()));
             match self.await_landing(wait, join_point, patience).await {
                 Awaited::Value { value, loaded_at, from_second_level } => {
                     let outcome = match (bounds.bypass, own, from_second_level) {
@@ -174,14 +177,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                         (_, true, true) => Outcome::SecondLevel,
                         (_, true, false) => Outcome::Loaded,
                     };
-                    let age = self.clock.now().since(loaded_at);
+                    let told = bounds.aged || self.listeners.any();
+                    let age = if told { self.clock.now().since(loaded_at) } else { Duration::ZERO };
                     return Ok(Answer { value, outcome, age, refresh: RefreshStatus::NotNeeded });
                 }
                 Awaited::Failed(failure) => return self.fall_back(hash, key, old, failure.to_load_error()),
                 Awaited::Absent => return Err(Gave::Up(Error::ABSENT.into())),
                 Awaited::TimedOut => return self.fall_back(hash, key, old, Error::TIMED_OUT.into()),
-                Awaited::StartOver if own => return self.fall_back(hash, key, old, not_run(&flight).into()),
-                Awaited::StartOver => {}
+                Awaited::StartOver => match flight {
+                    Some(flight) => return self.fall_back(hash, key, old, not_run(&flight).into()),
+                    None => now = self.clock.now(),
+                },
             }
         }
     }
@@ -301,8 +307,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 (Err(Failure::shared(Arc::clone(&error))), Some(error))
             }
         };
-        let landed = self.land_and_tell(unfinished.leader(), made, origin).await;
+        let (landed, told) = self.land_and_tell(unfinished.leader(), made, origin);
         drop(unfinished);
+        if let Some(told) = told {
+            told.await;
+        }
         if let Some(error) = error {
             return self.fall_back(flight.hash, key, old, LoadError::Load(error));
         }

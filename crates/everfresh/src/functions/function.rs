@@ -15,7 +15,7 @@ use crate::handle::Refreshing;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
 use crate::loader::{Detached, Loader, Made};
-use crate::obtain::Answer;
+use crate::obtain::{Answer, Bounds};
 use crate::stats::Stats;
 
 /// The cache behind one function that is marked `#[cache_data]` or `#[cache_resource]`: what its `handle()` returns.
@@ -126,7 +126,12 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         E: Send + Sync + 'static,
     {
         let cache = &self.cache;
-        drive(cache.engine.obtain(cache.hash(key), key, cache.bounds(), Here(move || std::future::ready(load()))))
+        drive(cache.engine.obtain(
+            cache.hash(key),
+            key,
+            Bounds { aged: true, ..cache.bounds() },
+            Here(move || std::future::ready(load())),
+        ))
     }
 
     /// As `answer_here` in a task.
@@ -139,7 +144,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         E: Send + Sync + 'static,
     {
         let cache = &self.cache;
-        cache.engine.obtain(cache.hash(key), key, cache.bounds(), Here(load)).await
+        cache.engine.obtain(cache.hash(key), key, Bounds { aged: true, ..cache.bounds() }, Here(load)).await
     }
 
     /// Loads with a loader that owns what it needs, and refreshes with it what is stale.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use everfresh::{BoxError, Cache, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, SecondLevel, Traits};
+use everfresh::{
+    BoxError, Cache, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, SecondLevel, Traits,
+};
 
 use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once};
 use crate::support::{Log, Told};

@@ -16,7 +16,8 @@ cargo xtask <command>
   test         all tests and doc tests of the workspace
   safety       the heavy proofs: address and thread sanitizer, model checkers, miri, fuzzing, millions of model cases
   safety short the model checker and the model test in a few minutes, as CI runs them
-  bench [..]   the measuring stand in bench/ with the given arguments; `all` without any
+  bench [..]   the measuring stand in bench/: speed, flight, resilient, memory, ratio, or all without a word;
+               `bench ratio --traces FOLDER` reads recorded traces, `bench --help` names every choice
 ";
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use crate::flight::{Flight, Leader, Purpose, leading};
 use crate::history::{History, Standing};
 use crate::landing::{Landed, Origin};
 use crate::ledger::Strike;
-use crate::load::{Load, Loaded};
+use crate::load::{Load, Loaded, Traits};
 use crate::loader::{BoxError, Made};
 use crate::pool::Running;
 
@@ -69,19 +69,32 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if self.second_level.is_none() || origin == Origin::SecondLevel {
             return None;
         }
-        let loaded = match made {
-            Ok(Load::Loaded(loaded)) => {
-                let mut loaded = loaded.clone();
-                loaded.traits.lifetime.get_or_insert(self.policy.lifetime);
-                Some(loaded)
-            }
+        let mut loaded = match made {
+            Ok(Load::Loaded(loaded)) => Some(loaded.clone()),
+            Ok(Load::NotModified) => self.what_still_holds(flight),
             Ok(Load::Absent) => None,
-            Ok(Load::NotModified) | Err(_) => return None,
+            Err(_) => return None,
         };
+        if let Some(loaded) = &mut loaded {
+            loaded.traits.lifetime.get_or_insert(self.policy.lifetime);
+        }
         let tags = loaded.as_ref().map_or(&[][..], |loaded| &loaded.traits.tags);
         let put = self.ledger.begin_put(flight.hash, tags);
         let (engine, flight) = (Arc::clone(self), Arc::clone(flight));
         Some(Telling { engine, flight, put, loaded, sent: false, arrived: false })
+    }
+
+    /// The value of which a loader says that it still holds, as it was loaded.
+    fn what_still_holds(&self, flight: &Flight<K, V>) -> Option<Loaded<V>> {
+        let now = self.clock.now();
+        let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone)?;
+        let traits = old.extra.as_ref().map_or_else(Traits::new, |extra| Traits {
+            lifetime: extra.lifetime,
+            weight: extra.weight,
+            tags: extra.tags.iter().map(|tag| Arc::clone(&tag.name)).collect(),
+            token: extra.token.clone(),
+        });
+        Some(Loaded::with_traits(old.value.clone(), traits))
     }
 
     /// Begins an invalidation, before its first step in this process; the second level is told when the result is dropped,
@@ -143,7 +156,8 @@ impl<K: Key, V: Value, S: Hasher> Telling<K, V, S> {
 
     async fn send_now(mut self, ending: Ending) {
         match ending {
-            Ending::Stored | Ending::Absent => {}
+            Ending::Stored | Ending::NotModified => {}
+            Ending::Absent => self.loaded = None,
             // Here it has replaced what there was, and there it has to.
             Ending::Discarded(NotStored::TooHeavy) => self.loaded = None,
             _ => return,

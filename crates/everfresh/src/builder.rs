@@ -101,12 +101,14 @@ impl<K: Key, V: Value> Cache<K, V> {
 
 /// Room.
 impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
-    /// Holds at most so many entries.
+    /// Holds at most so many entries, after every operation and from whatever thread (contract M1); at least 1. In a
+    /// cache of up to 1,024 none has to go before there are so many.
     pub fn capacity(self, entries: usize) -> Self {
         self.bounded(Bound::Entries(entries))
     }
 
-    /// Holds entries whose weights add up to at most this; give a [`weigher`](Builder::weigher) with it.
+    /// Holds entries whose weights add up to at most this, in the weigher's unit; give a [`weigher`](Builder::weigher) with it,
+    /// or each entry weighs 1. What weighs more alone is not stored, which listeners and [`Stats`](crate::Stats) tell.
     pub fn weight_capacity(self, weight: u64) -> Self {
         self.bounded(Bound::Weight(weight))
     }
@@ -123,7 +125,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     }
 
     /// Says what an entry weighs, in a unit of your choice: bytes, rows. Runs once for each value that is stored, outside of
-    /// all locks.
+    /// all locks (contract M5); a value that brings a [weight](crate::Loaded::weight) of its own is not weighed.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
@@ -142,7 +144,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// Hashes keys with another hasher than the default, a seeded [`ahash`].
+    /// Hashes keys with another hasher than the default, a seeded [`ahash`]. A weak one costs time and never an entry: keys are
+    /// compared in full (contract V3). Keys that strangers choose want one with a seed.
     pub fn hasher<T: Hasher>(self, hasher: T) -> Builder<K, V, T> {
         Builder {
             bound: self.bound,
@@ -221,6 +224,10 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     }
 
     /// Gives up a refresh after so long; `None` for never, 30 s by default (contract L4).
+    ///
+    /// An asynchronous refresh is dropped at that moment. One on a thread cannot be stopped: it is given up when somebody who
+    /// waits for it, or the next one to ask for its key, sees that the time has passed; a full pool gives its place away when
+    /// the next refresh wants one. Until then [`Stats`](crate::Stats) do not count it as timed out. It blocks no reader.
     pub fn refresh_timeout(mut self, bound: impl Into<Option<Duration>>) -> Self {
         self.refresh_timeout = bound.into();
         self

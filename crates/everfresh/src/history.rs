@@ -112,6 +112,7 @@ impl Marks {
 /// A tag that is in use; entries hold it, so that reading them needs no look-up of the name.
 #[derive(Debug)]
 pub(crate) struct Tag {
+    pub(crate) name: Arc<str>,
     marks: Marks,
 }
 
@@ -233,7 +234,7 @@ impl Tags {
         if began.is_some_and(|began| began < self.forgotten) {
             return None;
         }
-        let tag = Arc::new(Tag { marks: Marks::default() });
+        let tag = Arc::new(Tag { name: Arc::clone(name), marks: Marks::default() });
         self.named.insert(Arc::clone(name), Arc::clone(&tag));
         Some(tag)
     }

@@ -14,7 +14,8 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// key here (contract S1).
 ///
 /// # What it is told
-/// * [`put`](SecondLevel::put): what a loader made, after it was stored here; nothing that was rejected or overtaken.
+/// * [`put`](SecondLevel::put): what a loader made, or said to hold still ([`Load::NotModified`](crate::Load::NotModified)),
+///   after it was stored here; nothing that was rejected or overtaken.
 /// * [`remove`](SecondLevel::remove): a key that was inserted by hand, removed, invalidated, expired, or found absent.
 /// * [`remove_tag`](SecondLevel::remove_tag), [`clear`](SecondLevel::clear): the same by tag, and of all. A predicate cannot be
 ///   asked about what is only there, so that `invalidate_matching` and `expire_matching` clear it.

@@ -59,7 +59,8 @@ where
     Q: AsKey<K> + ?Sized,
 {
     /// Accepts a stale value only if it became stale no longer ago than this; an older one is loaded first, and not even
-    /// served when that fails.
+    /// served when that fails. One that may still be served after a failure is loaded first also while its key is left alone
+    /// after one.
     pub fn max_stale(mut self, bound: Duration) -> Self {
         self.bounds.max_stale = Some(bound);
         self

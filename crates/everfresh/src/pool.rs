@@ -15,8 +15,9 @@ const HUNG_FACTOR: usize = 4;
 
 /// A bounded number of background refreshes, for one cache or shared by many (contract R2).
 ///
-/// A full pool does not queue: the refresh is skipped, the stale value is served, and the next access tries again. Clones are
-/// handles to the same pool.
+/// A full pool does not queue: the refresh is skipped, the stale value is served, and the next access tries again. A refresh
+/// that hangs past its deadline gives its place to the next one that wants it; up to four times the bound may hang like this,
+/// and beyond that the pool is full until one of them returns. Clones are handles to the same pool.
 ///
 /// ```
 /// use everfresh::{Cache, RefreshPool};

@@ -383,6 +383,7 @@ mod tests {
             ("--ttl soon", "no duration; write it as 50ms"),
             ("--ttl", "--ttl <DURATION> needs a value; How long a value is fresh"),
             ("--outage 90s..60s", "it ends before it begins; write 60s..90s"),
+            ("--outage 60s..1m", "it ends as it begins; let it end later"),
             ("--outage 25h..26h", "choose an earlier one"),
             ("--live --threads 0", "--threads 0: must be at least 1"),
             ("--threads 4", "needs --live as well"),

@@ -12,6 +12,9 @@ use crate::tally::Served;
 /// The same on every run, so that the same entries are evicted.
 type Fixed = ahash::RandomState;
 
+/// A cache that is being given its clock and the like.
+pub(crate) type Equipped = Builder<u64, Made, Fixed>;
+
 /// What the caches may do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
@@ -62,7 +65,7 @@ impl Contestant {
     pub(crate) fn new(
         kind: Kind,
         policy: Policy,
-        equip: impl FnOnce(Builder<u64, Made, Fixed>) -> Builder<u64, Made, Fixed>,
+        equip: impl FnOnce(Equipped) -> Equipped,
     ) -> Result<Contestant, Error> {
         let builder = Cache::builder().capacity(policy.capacity).hasher(Fixed::with_seeds(1, 2, 3, 4));
         let mut builder = equip(builder).max_refreshes(policy.max_refreshes);

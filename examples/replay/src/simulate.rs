@@ -16,7 +16,7 @@ use std::time::Duration;
 use everfresh::{Clock, Error, Job, ManualClock, Sleep, Spawn, SpawnError, Task};
 
 use crate::backend::{Backend, Behaviour};
-use crate::contestant::{Contestant, Kind, Policy, call_async};
+use crate::contestant::{Contestant, Equipped, Kind, Policy, call_async};
 use crate::tally::{Score, Tally};
 use crate::trace::Trace;
 
@@ -31,13 +31,12 @@ pub(crate) struct Scene<'a> {
 
 /// Replays the whole trace against one contestant. `progress` hears now and then how many more requests have come.
 pub(crate) fn simulate(scene: &Scene<'_>, kind: Kind, progress: impl Fn(u64)) -> Result<Score, Error> {
-    // The cache draws its backoff from this thread's generator.
-    fastrand::seed(scene.behaviour.seed);
     IN_SIMULATION.set(true);
     let clock = SimulatedClock(ManualClock::new());
     let floor = Floor::new(clock.0.clone());
     let spawner = Spawner(Arc::clone(&floor.newcomers));
-    let contestant = Contestant::new(kind, scene.policy, |builder| builder.clock(clock.clone()).spawner(spawner))?;
+    let equip = |builder: Equipped| builder.clock(clock.clone()).spawner(spawner).seed(scene.behaviour.seed);
+    let contestant = Contestant::new(kind, scene.policy, equip)?;
     let stage = Rc::new(Stage {
         contestant,
         clock,

@@ -46,17 +46,20 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
         io::ErrorKind::IsADirectory => format!("{shown} is a folder; give --trace one file of it"),
         _ => format!("{shown} cannot be read ({error}); make it readable, or give another --trace"),
     })?;
-    parse(&bytes).map_err(|wrong| format!("{shown} {wrong}"))
+    // A name that ends like this leaves no doubt: what is left of a cut file may look like text.
+    let binary = path.extension().is_some_and(|ending| ending == "u64le");
+    parse(&bytes, binary).map_err(|wrong| format!("{shown} {wrong}"))
 }
 
-/// The keys in the bytes of a trace. What is wrong reads on after the name of the file.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<u64>, String> {
+/// The keys in the bytes of a trace, which are numbers if they are known to be `binary`. What is wrong reads on after the
+/// name of the file.
+pub(crate) fn parse(bytes: &[u8], binary: bool) -> Result<Vec<u64>, String> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         return Err("is compressed; unpack it first: gunzip -k FILE".into());
     }
     // Numbers below 2^56 have a zero among their bytes; text has none.
     let keys = match std::str::from_utf8(bytes) {
-        Ok(text) if !bytes.contains(&0) => text_keys(text),
+        Ok(text) if !binary && !bytes.contains(&0) => text_keys(text),
         _ => binary_keys(bytes)?,
     };
     if keys.is_empty() {
@@ -181,24 +184,29 @@ mod tests {
 
     #[test]
     fn binary_keys_are_little_endian() {
-        assert_eq!(parse(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), Ok(vec![1, 256]));
+        assert_eq!(parse(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], false), Ok(vec![1, 256]));
     }
 
     #[test]
     fn a_truncated_trace_is_refused_with_the_cure() {
-        let wrong = parse(&[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0]).unwrap_err();
+        let wrong = parse(&[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0], false).unwrap_err();
         assert!(wrong.contains("truncated") && wrong.contains("truncate -s 8"), "{wrong}");
+        let wrong = parse(b"abcdefghijk", true).unwrap_err();
+        assert!(
+            wrong.contains("truncated") && wrong.contains("truncate -s 8"),
+            "what is left looks like text: {wrong}"
+        );
     }
 
     #[test]
     fn text_has_one_key_a_line_and_room_for_remarks() {
-        assert_eq!(parse(b"# a trace\r\n7\r\n\r\n  8 \n#9\n7"), Ok(vec![7, 8, 7]));
-        assert_eq!(parse("\u{feff}7\n8\n".as_bytes()), Ok(vec![7, 8]));
+        assert_eq!(parse(b"# a trace\r\n7\r\n\r\n  8 \n#9\n7", false), Ok(vec![7, 8, 7]));
+        assert_eq!(parse("\u{feff}7\n8\n".as_bytes(), false), Ok(vec![7, 8]));
     }
 
     #[test]
     fn names_are_keys_too_and_differ() {
-        let keys = parse(b"/cart\n/home\n/cart\n-3\n").unwrap();
+        let keys = parse(b"/cart\n/home\n/cart\n-3\n", false).unwrap();
         assert_eq!(keys[0], keys[2]);
         assert!(keys[0] != keys[1] && keys[1] != keys[3]);
     }
@@ -206,9 +214,9 @@ mod tests {
     #[test]
     fn a_trace_without_requests_is_refused() {
         for empty in [&b""[..], b"\n\n", b"# nothing\n"] {
-            assert!(parse(empty).unwrap_err().contains("no requests"));
+            assert!(parse(empty, false).unwrap_err().contains("no requests"));
         }
-        assert!(parse(&[0x1f, 0x8b, 8, 0]).unwrap_err().contains("gunzip"));
+        assert!(parse(&[0x1f, 0x8b, 8, 0], false).unwrap_err().contains("gunzip"));
     }
 
     #[test]

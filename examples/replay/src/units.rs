@@ -92,7 +92,10 @@ pub(crate) fn stretch(text: &str) -> Result<Option<Stretch>, String> {
     let (from, to) =
         text.split_once("..").ok_or_else(|| format!("`{text}` is no stretch of time; write FROM..TO, as 60s..90s"))?;
     let stretch = Stretch { from: duration(from)?, to: duration(to.trim_start_matches('='))? };
-    if stretch.from >= stretch.to {
+    if stretch.from == stretch.to {
+        return Err("it ends as it begins; let it end later, or write `none` for no outage".into());
+    }
+    if stretch.from > stretch.to {
         return Err(format!("it ends before it begins; write {}..{}", to.trim(), from.trim()));
     }
     Ok(Some(stretch))

@@ -17,6 +17,11 @@ pub enum Eviction {
     /// New entries prove themselves in a small part of the cache before they may stay: the idea of S3-FIFO (Yang,
     /// Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache eviction", SOSP 2023). One pass over many keys
     /// does not push out what is in use, and reads write nothing once an entry is known to be popular.
+    ///
+    /// A cache of up to 16,384 entries ([`capacity`](crate::Builder::capacity)) also remembers how often keys came that it no
+    /// longer holds, and a new entry stays only if its key came clearly more often than that of the entry that would have to
+    /// go (the admission of TinyLFU: Einziger, Friedman, Manes 2017). An entry that was just put may thus be the next to go;
+    /// it is there at least until something else is put.
     #[default]
     S3Fifo,
     /// Exactly the least recently used entry of the whole cache; reads and writes are uses. Each read writes a stamp,

@@ -1,17 +1,19 @@
 //! Small caches: who leaves the small part gets into the main part only if its key came clearly more often.
 //!
-//! As in [`s3`](super::s3) there is a small part that all new entries pass through and a main part. What the small part
-//! gives up meets the least frequent entry of the main part, and takes its place only if it is ahead by more than one use
-//! (the admission of TinyLFU, Einziger, Friedman, Manes 2017, with a margin). So a loop over more keys than fit keeps a
-//! part of them instead of none, and keys at the turn of a scan, which come twice in a row, do not push out the others.
-//! The counts of keys that are not here are kept in a sketch; all counts are halved from time to time.
+//! As in [`s3`](super::s3) there is a small part that all new entries pass through and a main part. Whose turn has come in
+//! the small part meets an entry that is seldom used in the main part, and takes its place only if it is ahead by more
+//! than one use (the admission of TinyLFU, Einziger, Friedman, Manes 2017, with a margin). So a loop over more keys than
+//! fit keeps a part of them instead of none, and keys at the turn of a scan, which come twice in a row, do not push out the
+//! others. The counts of keys that are not here are kept in a sketch; all counts are halved from time to time, rounded up
+//! for those who are in: of two that come as often, the one that is here stays.
 
 use crate::store::clock::Clock;
 use crate::store::policy::Need;
 use crate::store::table::{Place, Table};
+use crate::store::waiting::{Waiter, Waiting};
 
-/// The small part, in hundredths of the cache.
-const SMALL: usize = 13;
+/// The small part, in hundredths of the cache: enough for keys that come again soon, as each entry passes through all of it.
+const SMALL: usize = 6;
 /// By how much an entry must be ahead.
 const MARGIN: u8 = 1;
 /// Counts end here.
@@ -19,22 +21,24 @@ const MOST: u8 = 15;
 /// All counts are halved after so many uses for each entry that fits.
 const MEMORY: usize = 20;
 /// But not sooner than this: a loop may be many times as long as what fits.
-const SHORTEST: usize = 4096;
+const SHORTEST: usize = 2048;
 /// Counters that a table of middling size has in all.
 const COUNTERS: usize = 1 << 16;
-/// Buckets that are searched for an entry of the small part.
-const SEARCHED: usize = 6;
 
+/// In the small part, in the main part: one of both for a slot that is taken.
+const WAITS: u8 = 0x40;
 const MAIN: u8 = 0x80;
 
 pub(super) struct Frequency {
     /// Entries that the shard is to hold.
     capacity: usize,
-    /// For each slot a count, and whether the entry is in the main part.
+    /// For each slot a count, and which part the entry is in.
     counts: Vec<[u8; 16]>,
     /// When it came to its part.
     times: Vec<[u16; 16]>,
     main: usize,
+    /// The small part.
+    waiting: Waiting,
     /// An entry had to go since the last one came.
     made_room: bool,
     sketch: Sketch,
@@ -49,6 +53,7 @@ impl Frequency {
             counts: Vec::new(),
             times: Vec::new(),
             main: 0,
+            waiting: Waiting::default(),
             made_room: false,
             sketch: Sketch::new(0),
             uses: 0,
@@ -56,15 +61,19 @@ impl Frequency {
     }
 
     pub(super) fn for_buckets(&self, buckets: usize) -> Frequency {
-        let sketch = Sketch::new(buckets);
-        Frequency { counts: vec![[0; 16]; buckets], times: vec![[0; 16]; buckets], main: 0, sketch, ..*self }
+        let (counts, times) = (vec![[0; 16]; buckets], vec![[0; 16]; buckets]);
+        let (waiting, sketch) = (Waiting::default(), Sketch::new(buckets));
+        Frequency { counts, times, main: 0, waiting, sketch, ..*self }
     }
 
     pub(super) fn adopt(&mut self, place: Place, before: &Frequency, from: Place, later: impl Fn(u16) -> u16) {
         let count = before.counts[from.bucket()][from.slot()];
-        self.counts[place.bucket()][place.slot()] = count;
-        self.times[place.bucket()][place.slot()] = later(before.times[from.bucket()][from.slot()]);
-        self.main += usize::from(count & MAIN != 0);
+        self.settle(place, count, later(before.times[from.bucket()][from.slot()]));
+    }
+
+    /// All entries were adopted, in whatever order.
+    pub(super) fn grown(&mut self, now: u16) {
+        self.waiting.sort(now);
     }
 
     pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, now: u16) {
@@ -73,15 +82,29 @@ impl Frequency {
         // While there is room, entries come to stay: else a loop would find nothing that lasts.
         let room = !std::mem::take(&mut self.made_room);
         let main = room && self.main + self.small() < self.capacity;
-        self.main += usize::from(main);
-        self.counts[place.bucket()][place.slot()] = count | if main { MAIN } else { 0 };
-        self.times[place.bucket()][place.slot()] = now;
+        self.settle(place, count | if main { MAIN } else { WAITS }, now);
         self.count_uses(1);
+    }
+
+    /// Notes an entry in its part.
+    fn settle(&mut self, place: Place, count: u8, since: u16) {
+        self.counts[place.bucket()][place.slot()] = count;
+        self.times[place.bucket()][place.slot()] = since;
+        if count & MAIN != 0 {
+            self.main += 1;
+        } else {
+            let waits = waits(&self.counts, &self.times);
+            self.waiting.push(Waiter { place, since }, waits);
+        }
     }
 
     pub(super) fn leave(&mut self, place: Place, home: usize, print: u16, uses: u8, evicted: bool) {
         let count = std::mem::take(&mut self.counts[place.bucket()][place.slot()]);
-        self.main -= usize::from(count & MAIN != 0);
+        if count & MAIN != 0 {
+            self.main -= 1;
+        } else {
+            self.waiting.forget_one();
+        }
         if evicted {
             self.made_room = true;
             self.sketch.raise(home, print, ((count & MOST) + uses).min(MOST));
@@ -98,67 +121,60 @@ impl Frequency {
             self.uses = 0;
             self.sketch.halve();
             for count in self.counts.iter_mut().flatten() {
-                *count = (*count & MAIN) | ((*count & MOST) / 2);
+                *count = (*count & !MOST) | ((*count & MOST) + u8::from(*count & MAIN != 0)) / 2;
             }
         }
     }
 
     /// The entry to go.
-    pub(super) fn victim<K, V>(&mut self, clock: &mut Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
+    pub(super) fn victim<K, V>(&mut self, clock: &Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
         let crowded = need.len - self.main > self.small();
-        let mut candidates = Candidates::default();
-        self.consider(&mut candidates, clock, table, need.home, need.spared);
-        let all = table.buckets() <= SEARCHED;
-        let mut bucket = need.home;
-        for step in 1..if all { table.buckets() } else { SEARCHED + table.buckets() } {
-            let enough = candidates.small.is_some() || !crowded && candidates.main.is_some();
-            if step > 1 && (enough || step >= SEARCHED && candidates.main.is_some()) {
+        let first = self.waiting.first(need.spared, waits(&self.counts, &self.times));
+        let mut least = self.least_in(None, clock, table, need.home, need.spared);
+        let mut bucket = need.other;
+        // The others in turn only if there is none in the first two.
+        for step in 0..table.buckets() {
+            if step > 0 && (first.is_some() || least.is_some()) {
                 break;
             }
-            // The others in turn if they are few or nothing was found by chance, else some.
-            bucket = if all || step > SEARCHED { table.after(bucket) } else { clock.below(table.buckets()) };
-            if bucket != need.home || all {
-                self.consider(&mut candidates, clock, table, bucket, need.spared);
-            }
+            least = self.least_in(least, clock, table, bucket, need.spared);
+            bucket = table.after(bucket);
         }
-        let (small, main) = (candidates.small, candidates.main);
-        match (small, main) {
-            (Some(small), Some(main)) if crowded => {
-                let count = self.take_uses(table, small.place);
-                if count <= main.count + MARGIN {
-                    return Some(small.place);
-                }
-                self.counts[small.place.bucket()][small.place.slot()] |= MAIN;
-                self.main += 1;
-                self.times[small.place.bucket()][small.place.slot()] = clock.now();
-                Some(main.place)
-            }
-            (Some(small), None) => Some(small.place),
-            (_, main) => main.map(|main| main.place),
+        let (Some(first), Some(least)) = (first, least) else { return first.or(least.map(|least| least.place)) };
+        if !crowded {
+            return Some(least.place);
         }
+        let count = self.take_uses(table, first);
+        if count <= least.count + MARGIN {
+            return Some(first);
+        }
+        self.counts[first.bucket()][first.slot()] ^= MAIN | WAITS;
+        self.times[first.bucket()][first.slot()] = clock.now();
+        self.main += 1;
+        self.waiting.forget_one();
+        Some(least.place)
     }
 
-    /// Looks for the oldest entry of the small part and the least frequent of the main one.
-    fn consider<K, V>(
+    /// The least frequent of the main part, the oldest of them: in this bucket, unless `best` is before it.
+    fn least_in<K, V>(
         &mut self,
-        candidates: &mut Candidates,
+        mut best: Option<Candidate>,
         clock: &Clock,
         table: &Table<K, V>,
         bucket: usize,
         spared: Option<Place>,
-    ) {
+    ) -> Option<Candidate> {
         for place in table.taken_in(bucket).filter(|&place| spared != Some(place)) {
+            if self.counts[bucket][place.slot()] & MAIN == 0 {
+                continue;
+            }
             let age = clock.now().wrapping_sub(self.times[bucket][place.slot()]);
-            let main = self.counts[bucket][place.slot()] & MAIN != 0;
-            if main {
-                let count = self.take_uses(table, place);
-                if candidates.main.is_none_or(|best| (count, best.age) < (best.count, age)) {
-                    candidates.main = Some(Candidate { place, age, count });
-                }
-            } else if candidates.small.is_none_or(|best| age > best.age) {
-                candidates.small = Some(Candidate { place, age, count: 0 });
+            let count = self.take_uses(table, place);
+            if best.is_none_or(|best| (count, best.age) < (best.count, age)) {
+                best = Some(Candidate { place, age, count });
             }
         }
+        best
     }
 
     /// Moves the uses that readers counted to the count, and returns that.
@@ -169,7 +185,7 @@ impl Frequency {
         let count = &mut self.counts[place.bucket()][place.slot()];
         let sum = ((*count & MOST) + uses).min(MOST);
         if uses > 0 {
-            *count = (*count & MAIN) | sum;
+            *count = (*count & !MOST) | sum;
             head.set_mark(place.slot(), mark.with_uses(0));
             self.uses += usize::from(uses);
         }
@@ -181,6 +197,8 @@ impl Frequency {
     pub(super) fn validate<K, V>(&self, table: &Table<K, V>) {
         let in_main = |count: &u8| count & MAIN != 0;
         assert_eq!(self.main, self.counts.iter().flatten().filter(|count| in_main(count)).count(), "the main part");
+        let waits = |place: &Place| self.counts[place.bucket()][place.slot()] & WAITS != 0;
+        self.waiting.validate(table.taken().filter(waits));
         for (bucket, counts) in self.counts.iter().enumerate() {
             for slot in table.head(bucket).tags.seen().free() {
                 assert_eq!(counts[slot], 0, "a free slot has a count");
@@ -196,10 +214,11 @@ struct Candidate {
     count: u8,
 }
 
-#[derive(Default)]
-struct Candidates {
-    small: Option<Candidate>,
-    main: Option<Candidate>,
+/// Whether a waiter still waits.
+fn waits(counts: &[[u8; 16]], times: &[[u16; 16]]) -> impl Fn(Waiter) -> bool {
+    move |Waiter { place, since }| {
+        counts[place.bucket()][place.slot()] & WAITS != 0 && times[place.bucket()][place.slot()] == since
+    }
 }
 
 /// About how often keys came, in two counters of four bits for each: the smaller one is nearer to the truth.

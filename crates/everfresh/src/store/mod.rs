@@ -18,6 +18,7 @@ mod state;
 mod table;
 mod tags;
 mod validate;
+mod waiting;
 mod walk;
 mod writer;
 

@@ -118,9 +118,11 @@ impl Policy {
     }
 
     /// All entries are in the new table.
-    pub(super) fn grown<K, V>(&mut self, table: &Table<K, V>) {
-        if let Policy::Lru(order) = self {
-            order.rebuild(table);
+    pub(super) fn grown<K, V>(&mut self, table: &Table<K, V>, clock: &Clock) {
+        match self {
+            Policy::S3Fifo(_) => {}
+            Policy::Frequency(frequency) => frequency.grown(clock.now()),
+            Policy::Lru(order) => order.rebuild(table),
         }
     }
 

@@ -308,7 +308,7 @@ impl<K, V> Shard<K, V> {
         }
         state.lines = lines;
         state.clock = clock;
-        policy.grown(&table);
+        policy.grown(&table, &state.clock);
         state.policy = policy;
         self.publish(&mut state.reach, table);
     }

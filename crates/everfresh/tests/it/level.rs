@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use everfresh::{BoxError, Cache, Ending, LevelFuture, Lifetime, Loaded, ManualClock, Outcome, SecondLevel, Traits};
+use everfresh::{
+    BoxError, Cache, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, SecondLevel, Traits,
+};
 
 use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once};
 use crate::support::{Log, Told};
@@ -115,6 +117,44 @@ fn s1_what_the_loader_made_is_told_to_the_second_level() {
     assert_eq!(fake.asked(), ["get 2"]);
     assert!(cache.get_or_load(&2, || None::<u64>).unwrap_err().is_absent());
     assert_eq!(fake.asked(), ["get 2", "remove 2"], "found absent");
+}
+
+#[test]
+fn s1_r9_what_still_holds_is_renewed_in_the_second_level_as_it_was_loaded() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let cache = cache(&fake, &clock, &hand);
+    let lifetime = Lifetime::ttl(5 * SECOND).stale_while_revalidate(MINUTE);
+    cache.get_or_load(&1, move || Loaded::new(7).lifetime(lifetime).tag("odd").tag("prime").token("v1")).unwrap();
+    assert_eq!(fake.asked(), ["get 1", "put 1"]);
+    clock.advance(6 * SECOND);
+    let before = fake.0.held.lock().unwrap().remove(&1).unwrap();
+    assert_eq!(cache.get_or_load(&1, || Load::NotModified).unwrap(), 7);
+    hand.run();
+    assert_eq!(cache.stats().refreshes.not_modified, 1);
+    assert_eq!(fake.asked(), ["put 1"], "else it would end there while it lives on here");
+    let after = fake.0.held.lock().unwrap().remove(&1).unwrap();
+    assert_eq!(after.value(), before.value());
+    let told = |loaded: &Loaded<u64>| {
+        let traits = loaded.traits();
+        (traits.own_lifetime(), traits.own_tags().to_vec(), traits.own_token().cloned())
+    };
+    assert_eq!(told(&after), told(&before));
+    assert_eq!(told(&after).0, Some(lifetime));
+    // Struck while it was asked for: it goes no further.
+    clock.advance(6 * SECOND);
+    let same = cache.clone();
+    cache
+        .get_or_load(&1, move || {
+            same.invalidate_tag("odd");
+            Load::<u64>::NotModified
+        })
+        .unwrap();
+    hand.run();
+    assert!(!fake.holds(1));
+    assert!(!fake.asked().contains(&"put 1".to_owned()));
+    // Of what is not there it says nothing: that is an absence.
+    assert!(cache.get_or_load(&2, || Load::<u64>::NotModified).unwrap_err().is_absent());
+    assert_eq!(fake.asked(), ["get 2", "remove 2"]);
 }
 
 #[test]

@@ -102,6 +102,29 @@ fn m2_lru_hits_exactly_when_a_list_does_reads_and_writes_counting() {
 }
 
 #[test]
+fn m2_the_default_policy_keeps_a_part_of_a_loop_and_finds_what_comes_again_soon() {
+    let read_through = |cache: &Cache<u64, u64>, key: u64| match cache.get(&key) {
+        Some(_) => 1,
+        None => {
+            cache.insert(key, key);
+            0
+        }
+    };
+    let cache: Cache<u64, u64> = Cache::builder().capacity(1000).build().unwrap();
+    let hits: u32 = (0..40_000).map(|turn| read_through(&cache, turn % 2000)).sum();
+    assert!(hits > 14_000, "half of the loop fits, a list of the last used ones would find none: {hits} of 40,000");
+
+    // What has been there before is all in the main part; each of these comes twice, and never again.
+    let again: u32 = (1_000_000..1_020_000)
+        .map(|turn| {
+            read_through(&cache, turn);
+            if turn < 1_000_020 { 0 } else { read_through(&cache, turn - 20) }
+        })
+        .sum();
+    assert!(again > 19_900, "it is found in the small part: {again} of 19,980");
+}
+
+#[test]
 fn m2_expired_entries_go_first() {
     for eviction in [Eviction::S3Fifo, Eviction::Lru] {
         let clock = ManualClock::new();

@@ -238,6 +238,7 @@ fn r3_in_an_outage_readers_within_the_error_window_do_not_each_pay_for_a_failing
         assert_eq!((answer.value, answer.outcome), (1, Outcome::Fallback));
     }
     assert_eq!(loads.get(), 1);
+    assert_eq!((cache.stats().fallback, cache.stats().refreshes_skipped.backing_off), (100, 99));
     clock.advance(10 * SECOND);
     assert_eq!(read(&cache, 1), (2, Outcome::Loaded, RefreshStatus::NotNeeded));
 }

@@ -55,6 +55,10 @@ pub(crate) fn parse(item: TokenStream) -> Result<Function> {
     Ok(Function { arguments, returns, item })
 }
 
+fn is_static(reference: &TypeReference) -> bool {
+    reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static")
+}
+
 fn is_unit(ty: &Type) -> bool {
     matches!(ty, Type::Tuple(tuple) if tuple.elems.is_empty())
 }
@@ -80,7 +84,7 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
         FnArg::Typed(typed) => {
             let ident = match &*typed.pat {
                 Pat::Ident(pat) => pat.ident.clone(),
-                other => format_ident!("argument_{at}", span = other.span()),
+                other => format_ident!("argument_{at}", span = other.span().resolved_at(Span::mixed_site())),
             };
             if let Some(part) = Inside::of(&typed.ty).impl_trait {
                 let cure =
@@ -93,6 +97,8 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
                                 or `&`, and return what is new";
                     return Err(Error::new(word.span, cure));
                 }
+                // What is there for ever is a value like any other, and it has to stay what it is: no owned form is `'static`.
+                Type::Reference(reference) if is_static(reference) => None,
                 Type::Reference(reference) => Some((*reference.elem).clone()),
                 _ => None,
             };
@@ -105,6 +111,11 @@ impl Argument {
     /// What the owned form is made of: the type without its `&`.
     pub(crate) fn plain(&self) -> &Type {
         self.behind_reference.as_ref().unwrap_or(&self.ty)
+    }
+
+    /// Whether an owned form can be written down; whether the type has one is for the compiler to say.
+    pub(crate) fn can_be_owned(&self) -> bool {
+        self.borrows_inside().is_none() && !matches!(self.behind_reference, Some(Type::TraitObject(_)))
     }
 
     /// Where it borrows inside of its type, so that it has no owned form that could be written down.

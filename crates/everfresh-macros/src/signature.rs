@@ -48,11 +48,20 @@ pub(crate) fn parse(item: TokenStream) -> Result<Function> {
     let arguments =
         signature.inputs.iter().enumerate().map(|(at, input)| argument(at, input)).collect::<Result<_>>()?;
     let returns = match &signature.output {
-        ReturnType::Type(_, ty) if !is_unit(ty) => (**ty).clone(),
+        ReturnType::Type(_, ty) if !is_unit(peeled(ty)) => peeled(ty).clone(),
         _ => return refuse(signature.ident.span(), "the function returns nothing, so there is nothing to keep"),
     };
     refuse_returns(&returns)?;
     Ok(Function { arguments, returns, item })
+}
+
+/// The type without the invisible group that it comes in where another macro has been given it.
+fn peeled(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => peeled(&group.elem),
+        Type::Paren(paren) => peeled(&paren.elem),
+        other => other,
+    }
 }
 
 fn is_static(reference: &TypeReference) -> bool {
@@ -91,7 +100,8 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
                     "`impl Trait` has no name that a key could have; name the type: `fn function<T: Trait>(x: T)`";
                 return Err(Error::new(part, cure));
             }
-            let behind_reference = match &*typed.ty {
+            let ty = peeled(&typed.ty);
+            let behind_reference = match ty {
                 Type::Reference(TypeReference { mutability: Some(word), .. }) => {
                     let cure = "`&mut` arguments are changed by the call, and a hit would not change them; take the value \
                                 or `&`, and return what is new";
@@ -99,10 +109,10 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
                 }
                 // What is there for ever is a value like any other, and it has to stay what it is: no owned form is `'static`.
                 Type::Reference(reference) if is_static(reference) => None,
-                Type::Reference(reference) => Some((*reference.elem).clone()),
+                Type::Reference(reference) => Some(peeled(&reference.elem).clone()),
                 _ => None,
             };
-            Ok(Argument { ident, ty: (*typed.ty).clone(), behind_reference, is_self: false })
+            Ok(Argument { ident, ty: ty.clone(), behind_reference, is_self: false })
         }
     }
 }

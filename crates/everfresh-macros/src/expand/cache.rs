@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
+use syn::ext::IdentExt;
 use syn::parse_quote;
 
 use super::plan::{Plan, key_ident, this_ident, without_self};
@@ -59,15 +60,16 @@ impl Plan {
         }
     }
 
-    /// Makes the cache, given the type of its key.
-    pub(super) fn make(&self) -> TokenStream {
-        let (glue, choices, name) = (&self.glue, self.choices(), self.name().to_string());
+    /// Makes the cache.
+    fn make(&self) -> TokenStream {
+        let (glue, choices, name) = (&self.glue, self.choices(), self.name().unraw().to_string());
         let kind = match self.kind {
             Kind::Data => code!(Data),
             Kind::Resource => code!(Resource),
         };
         let name = match &self.arguments.name {
             Some(name) => code!(#name),
+            None if self.associated => code!(#glue::name_within::<Self>(#name)),
             None => code!(::core::concat!(::core::module_path!(), "::", #name)),
         };
         let validate = self.arguments.validate.as_ref().map(|validate| {

@@ -179,7 +179,7 @@ impl Plan {
     }
 
     pub(super) fn of_all(&self) -> TokenStream {
-        let (vis, everfresh, kept) = (&self.function.item.vis, &self.everfresh, self.kept());
+        let (vis, everfresh, glue, kept) = (&self.function.item.vis, &self.everfresh, &self.glue, self.kept());
         let (generics, bounds) = self.generics();
         let handle = self.handle_by_type();
         let subscribe = (!self.has_untyped_key()).then(|| {
@@ -191,7 +191,7 @@ impl Plan {
                     listener: impl ::core::ops::Fn(&#everfresh::Event<'_, #key, #kept>)
                         + ::core::marker::Send + ::core::marker::Sync + 'static
                 ) -> #everfresh::Subscription #bounds {
-                    #handle.subscribe(listener)
+                    #glue::CachedFunction::subscribe(#handle, listener)
                 }
             }
         });

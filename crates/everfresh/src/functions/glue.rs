@@ -71,6 +71,11 @@ pub trait ResourceValue: Send + Sync + 'static {}
 #[diagnostic::do_not_recommend]
 impl<T: Send + Sync + 'static> ResourceValue for T {}
 
+/// The name of a function that stands in an `impl`. Made once for each, and never given back.
+pub fn name_within<T: ?Sized>(function: &str) -> &'static str {
+    format!("{}::{function}", std::any::type_name::<T>()).leak()
+}
+
 /// An argument that is handed to a refresh behind the caller's back.
 #[diagnostic::on_unimplemented(
     message = "the argument of type `{Self}` cannot be taken along by a refresh in the background",

@@ -62,7 +62,7 @@ impl Plan {
         for argument in &self.function.arguments {
             let (in_key, is_lent, plain) =
                 (self.is_in_key(argument), argument.behind_reference.is_some(), argument.plain());
-            let kept = match taking == Taking::Lent && !(in_key && !is_lent) {
+            let kept = match taking == Taking::Lent && (is_lent || !in_key) {
                 true => argument.ident.clone(),
                 false => owned_ident(argument),
             };

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use everfresh::{Ending, ManualClock, Outcome, RefreshPool, RefreshStatus, cache_data};
+use everfresh::{Ending, ManualClock, Outcome, RefreshPool, RefreshStatus, Workers, cache_data};
+use futures_util::future::FutureExt;
 
 use crate::kit::{Hand, MINUTE, within_a_minute};
 
@@ -144,20 +145,26 @@ async fn a_blocking_function_may_be_called_in_a_runtime_of_one_thread() {
     assert_eq!(run::warm([1, 2, 3]), 3);
 }
 
+/// The first runtime of a process, as that of the first of many tests, may be gone long before its last function.
 #[test]
-fn an_asynchronous_function_needs_no_runtime_that_its_body_does_not_need() {
+fn r2_an_asynchronous_function_outlives_the_runtime_in_which_its_workers_were_made() {
     static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
     static RUNS: AtomicU32 = AtomicU32::new(0);
-    #[cache_data(ttl = "1m", refresh = "background", clock = CLOCK.clone())]
+    static GONE: LazyLock<Workers> = LazyLock::new(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        Workers::new()
+    });
+    #[cache_data(ttl = "1m", refresh = "background", clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, GONE.clone()))]
     async fn run(id: u32) -> Arc<u32> {
         Arc::new(RUNS.fetch_add(1, Ordering::SeqCst))
     }
     within_a_minute(|| {
-        futures_util::future::FutureExt::now_or_never(run(1)).unwrap();
+        run(1).now_or_never().unwrap();
         CLOCK.advance(MINUTE);
-        let stale = futures_util::future::FutureExt::now_or_never(run::answer(1)).unwrap();
+        let stale = run::answer(1).now_or_never().unwrap();
         assert_eq!((*stale.value, stale.outcome, stale.refresh), (0, Outcome::Stale, RefreshStatus::Started));
         let _ = run::refresh(1).wait();
-        assert!(*futures_util::future::FutureExt::now_or_never(run(1)).unwrap() >= 1);
+        assert!(*run(1).now_or_never().unwrap() >= 1);
     });
 }

@@ -152,8 +152,29 @@ fn self_may_be_given_away_shared_or_part_of_a_key_of_unknown_type() {
 
 #[test]
 fn methods_are_told_apart_by_their_types() {
-    let _ = (Account { id: 1 }.weekly(1), Shelf(1_u8).size(1), Shelf(1_u16).size(1));
-    for name in ["functions::names::Account::weekly", "functions::names::Shelf<u8>::size"] {
+    struct One;
+    struct Other<T>(T);
+    impl One {
+        #[cache_data]
+        fn same(&self) -> u32 {
+            1
+        }
+    }
+    impl<T: 'static> Other<T> {
+        #[cache_data]
+        fn same(&self) -> u32 {
+            2
+        }
+    }
+    assert_eq!((One.same(), Other(1_u8).same()), (1, 2));
+    for name in ["::One::same", "::Other<u8>::same"]
+        .map(|end| format!("{}{end}", path_of(methods_are_told_apart_by_their_types)))
+    {
+        let name = &*name;
         assert!(registry().get(name).is_some(), "{name}: {:?}", registry());
     }
+}
+
+fn path_of<T>(_item: T) -> &'static str {
+    std::any::type_name::<T>()
 }

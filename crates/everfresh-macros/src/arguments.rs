@@ -9,7 +9,7 @@ use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitStr, Path, Result, Token, Type, UnOp, parenthesized};
 
 use crate::Kind;
-use crate::time::Time;
+use crate::time::{Time, peeled};
 
 /// All arguments that were given.
 #[derive(Default)]
@@ -120,14 +120,19 @@ impl Arguments {
             let mut arguments = Arguments::default();
             let mut seen: Vec<String> = Vec::new();
             while !input.is_empty() {
-                let name = Ident::parse_any(input)?;
+                let name = Ident::parse_any(input).map_err(|error| {
+                    Error::new(error.span(), "an argument begins with its name, as in `ttl = \"90s\", capacity = 1024`")
+                })?;
                 if seen.contains(&name.to_string()) {
                     return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
                 }
                 seen.push(name.to_string());
-                arguments.take(kind, &name, input)?;
+                arguments.take(kind, &name, input).map_err(|error| written(&name, error))?;
                 if !input.is_empty() {
-                    input.parse::<Token![,]>()?;
+                    let comma: Result<Token![,]> = input.parse();
+                    comma.map_err(|error| {
+                        Error::new(error.span(), format!("after `{name}` comes a comma or nothing"))
+                    })?;
                 }
             }
             arguments.check()?;
@@ -172,6 +177,9 @@ impl Arguments {
             }
             "capacity" | "weight_capacity" => {
                 let bound = value(input)?;
+                if let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = peeled(&bound) {
+                    return Err(Error::new(text.span(), format!("a bound is a number, as in `{name} = 1024`")));
+                }
                 let cure = "a capacity of zero would hold nothing; give at least 1, or leave the attribute out";
                 literal_number(&bound, |it| it > 0.0, cure)?;
                 match name == "capacity" {
@@ -201,7 +209,13 @@ impl Arguments {
                     }
                     false => None,
                 };
-                self.key = Some((ty, value(input)?));
+                let key: Expr = value(input)?;
+                if let Expr::Lit(literal) = peeled(&key) {
+                    let cure = "this key would be the same for all calls; it is an expression of the arguments, not a text: \
+                                `key: String = name.to_lowercase()`";
+                    return Err(Error::new(literal.span(), cure));
+                }
+                self.key = Some((ty, key));
             }
             "skip" => self.skip = list(input)?,
             "include" => {
@@ -301,6 +315,32 @@ impl Arguments {
     }
 }
 
+/// How an argument is written, for those who have written it otherwise.
+const WRITTEN: &[(&[&str], &str)] = &[
+    (&["ttl", "time_to_idle", "stale_while_revalidate", "stale_if_error", "negative_ttl", "timeout"], " = \"90s\""),
+    (&["refresh"], " = \"background\""),
+    (&["refresh_ahead", "jitter"], " = 0.8"),
+    (&["capacity", "weight_capacity", "max_refreshes"], " = 1024"),
+    (&["eviction"], " = \"lru\""),
+    (&["key"], ": Type = expression"),
+    (&["skip"], "(argument, ..)"),
+    (&["include"], "(self)"),
+    (&["tags"], "(\"prices\", symbol)"),
+    (&["companion", "crate"], " = name"),
+];
+
+/// A parser's complaint, with what it should have found.
+fn written(name: &Ident, error: Error) -> Error {
+    let complaint = error.to_string();
+    if !complaint.starts_with("expected") && !complaint.starts_with("unexpected end") {
+        return error;
+    }
+    let rest =
+        WRITTEN.iter().find(|(names, _)| names.iter().any(|it| name == it)).map_or(" = expression", |(_, rest)| rest);
+    let span = if complaint.starts_with("unexpected end") { name.span() } else { error.span() };
+    Error::new(span, format!("`{name}` is written `{name}{rest}`"))
+}
+
 fn value<T: Parse>(input: ParseStream<'_>) -> Result<T> {
     input.parse::<Token![=]>()?;
     input.parse()
@@ -319,7 +359,7 @@ fn list<T: Parse>(input: ParseStream<'_>) -> Result<Vec<T>> {
 
 /// Checks a number that can be seen now; others are checked when the cache is made.
 fn literal_number(expression: &Expr, is_good: impl Fn(f64) -> bool, cure: &str) -> Result<()> {
-    let (negative, literal) = match expression {
+    let (negative, literal) = match peeled(expression) {
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => (true, &**expr),
         other => (false, other),
     };

@@ -48,11 +48,24 @@ pub(crate) fn parse(item: TokenStream) -> Result<Function> {
     let arguments =
         signature.inputs.iter().enumerate().map(|(at, input)| argument(at, input)).collect::<Result<_>>()?;
     let returns = match &signature.output {
-        ReturnType::Type(_, ty) if !is_unit(ty) => (**ty).clone(),
+        ReturnType::Type(_, ty) if !is_unit(peeled(ty)) => peeled(ty).clone(),
         _ => return refuse(signature.ident.span(), "the function returns nothing, so there is nothing to keep"),
     };
     refuse_returns(&returns)?;
     Ok(Function { arguments, returns, item })
+}
+
+/// The type without the invisible group that it comes in where another macro has been given it.
+fn peeled(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => peeled(&group.elem),
+        Type::Paren(paren) => peeled(&paren.elem),
+        other => other,
+    }
+}
+
+fn is_static(reference: &TypeReference) -> bool {
+    reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static")
 }
 
 fn is_unit(ty: &Type) -> bool {
@@ -80,23 +93,26 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
         FnArg::Typed(typed) => {
             let ident = match &*typed.pat {
                 Pat::Ident(pat) => pat.ident.clone(),
-                other => format_ident!("argument_{at}", span = other.span()),
+                other => format_ident!("argument_{at}", span = other.span().resolved_at(Span::mixed_site())),
             };
             if let Some(part) = Inside::of(&typed.ty).impl_trait {
                 let cure =
                     "`impl Trait` has no name that a key could have; name the type: `fn function<T: Trait>(x: T)`";
                 return Err(Error::new(part, cure));
             }
-            let behind_reference = match &*typed.ty {
+            let ty = peeled(&typed.ty);
+            let behind_reference = match ty {
                 Type::Reference(TypeReference { mutability: Some(word), .. }) => {
                     let cure = "`&mut` arguments are changed by the call, and a hit would not change them; take the value \
                                 or `&`, and return what is new";
                     return Err(Error::new(word.span, cure));
                 }
-                Type::Reference(reference) => Some((*reference.elem).clone()),
+                // What is there for ever is a value like any other, and it has to stay what it is: no owned form is `'static`.
+                Type::Reference(reference) if is_static(reference) => None,
+                Type::Reference(reference) => Some(peeled(&reference.elem).clone()),
                 _ => None,
             };
-            Ok(Argument { ident, ty: (*typed.ty).clone(), behind_reference, is_self: false })
+            Ok(Argument { ident, ty: ty.clone(), behind_reference, is_self: false })
         }
     }
 }
@@ -105,6 +121,11 @@ impl Argument {
     /// What the owned form is made of: the type without its `&`.
     pub(crate) fn plain(&self) -> &Type {
         self.behind_reference.as_ref().unwrap_or(&self.ty)
+    }
+
+    /// Whether an owned form can be written down; whether the type has one is for the compiler to say.
+    pub(crate) fn can_be_owned(&self) -> bool {
+        self.borrows_inside().is_none() && !matches!(self.behind_reference, Some(Type::TraitObject(_)))
     }
 
     /// Where it borrows inside of its type, so that it has no owned form that could be written down.

@@ -15,7 +15,7 @@ pub(crate) struct Time {
 impl Time {
     pub(crate) fn parse(input: ParseStream<'_>) -> Result<Time> {
         let expression: Expr = input.parse()?;
-        let Expr::Lit(ExprLit { lit, .. }) = &expression else {
+        let Expr::Lit(ExprLit { lit, .. }) = peeled(&expression) else {
             return Ok(Time { tokens: expression.to_token_stream(), expression });
         };
         let Lit::Str(text) = lit else {
@@ -49,6 +49,14 @@ impl Time {
 
     pub(crate) fn span(&self) -> proc_macro2::Span {
         self.expression.span()
+    }
+}
+
+/// The expression without the invisible group that it comes in where another macro has been given it.
+pub(crate) fn peeled(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Group(group) => peeled(&group.expr),
+        other => other,
     }
 }
 

@@ -21,6 +21,11 @@ pub(crate) trait Loader<K, V>: Sized {
     /// Whether it looks at what there was.
     fn wants_previous(&self) -> bool;
 
+    /// Whether what the cache holds may be served; what may not is removed, and loaded anew. Asked outside of all locks.
+    fn accepts(&self, _value: &V) -> bool {
+        true
+    }
+
     /// Makes the value here and now.
     fn run(self, key: &K, previous: Option<Previous<V>>) -> impl Future<Output = Made<V, Self::Error>>;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
 use crate::entry::Entry;
 use crate::error::{Error, Failure, LoadError};
-use crate::event::{Ending, Outcome, RefreshStatus};
+use crate::event::{Cause, Ending, Outcome, RefreshStatus};
 use crate::flight::{Flight, Joined, Landing, Leader, Purpose, Validity, Wait, Waited};
 use crate::key::AsKey;
 use crate::landing::Origin;
@@ -18,6 +18,7 @@ use crate::load::{IntoLoad, Previous};
 use crate::loader::{Async, BoxError, Loader, WideLoader};
 use crate::moment::Moment;
 use crate::refresh::wait_until;
+use crate::store::Ref;
 
 /// What a lookup came to.
 #[derive(Clone, Debug)]
@@ -207,6 +208,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let Some(found) = self.store.find(hash, key) else { return Served::Nothing };
         let now = self.clock.now();
         let stage = self.stage(&found, now);
+        let is_refused = || loader.as_ref().is_some_and(|loader| !loader.accepts(&found.value));
+        if stage.freshness != Freshness::Expired && is_refused() {
+            self.refuse(&found);
+            return Served::Nothing;
+        }
         let age = now.since(found.loaded_at);
         let serve = |outcome, refresh| {
             if let Some(idle) = found.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
@@ -233,6 +239,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 Served::IfAllElseFails
             }
             _ => Served::Nothing,
+        }
+    }
+
+    /// Removes what may not be served, and only that very one: not what somebody else has put in its place meanwhile.
+    pub(crate) fn refuse(&self, found: &Ref<'_, K, V>) {
+        if let Some(gone) = self.store.remove_exact(found) {
+            self.depart(gone, Cause::Invalidated);
         }
     }
 

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+#[cfg(feature = "tokio")]
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -60,7 +62,8 @@ impl error::Error for SpawnError {}
 /// Threads that are started when there is work and end when there has been none for ten seconds.
 ///
 /// Asynchronous work goes to the tokio runtime in whose context it is started, else to the one in whose context the cache was
-/// built, else it is polled on one of these threads (feature `tokio`; without it, always on one of these threads). How many
+/// built while that runs, else it is polled on one of these threads (feature `tokio`; without it, always on one of these
+/// threads). How many
 /// threads there are is bounded by who uses them: see `max_refreshes`.
 #[derive(Clone)]
 pub struct Workers {
@@ -115,12 +118,47 @@ impl Spawn for Workers {
 
     fn spawn_task(&self, task: Task) -> Result<(), SpawnError> {
         #[cfg(feature = "tokio")]
-        if let Some(handle) = tokio::runtime::Handle::try_current().ok().or_else(|| self.home.clone()) {
-            drop(handle.spawn(task));
-            return Ok(());
-        }
+        let task = match (tokio::runtime::Handle::try_current(), &self.home) {
+            (Ok(here), _) => {
+                drop(here.spawn(task));
+                return Ok(());
+            }
+            (Err(_), Some(home)) => match offer(home, task) {
+                None => return Ok(()),
+                Some(refused) => refused,
+            },
+            (Err(_), None) => task,
+        };
         self.shared.push(Box::new(move || pollster::block_on(task)))
     }
+}
+
+/// Gives the task to a runtime, or back if that has been shut down.
+#[cfg(feature = "tokio")]
+fn offer(home: &tokio::runtime::Handle, task: Task) -> Option<Task> {
+    /// A runtime that has been shut down drops what it is given at once, without ever polling it.
+    struct Offered {
+        task: Option<Task>,
+        was_polled: bool,
+        back: Arc<Mutex<Option<Task>>>,
+    }
+    impl Future for Offered {
+        type Output = ();
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            self.was_polled = true;
+            self.task.as_mut().map_or(Poll::Ready(()), |task| task.as_mut().poll(cx))
+        }
+    }
+    impl Drop for Offered {
+        fn drop(&mut self) {
+            if !self.was_polled {
+                *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.task.take();
+            }
+        }
+    }
+    let back = Arc::default();
+    drop(home.spawn(Offered { task: Some(task), was_polled: false, back: Arc::clone(&back) }));
+    back.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 impl Shared {

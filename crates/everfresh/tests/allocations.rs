@@ -335,9 +335,37 @@ fn a_hit_of_a_cached_function_allocates_nothing_whatever_its_key_is_made_of() {
     fn shared(name: &str) -> String {
         name.to_owned()
     }
+    #[everfresh::cache_data]
+    fn of_text(text: &str) -> usize {
+        text.len()
+    }
+    #[everfresh::cache_data]
+    fn of_path(path: &std::path::Path) -> usize {
+        path.as_os_str().len()
+    }
+    #[everfresh::cache_data]
+    fn of_parts(parts: &[u64]) -> usize {
+        parts.len()
+    }
+    #[everfresh::cache_data]
+    fn of_three(a: u32, b: (u8, char), c: [u16; 2]) -> u32 {
+        a + u32::from(b.0) + u32::from(c[0])
+    }
+    struct Client(u32);
+    impl Client {
+        #[everfresh::cache_data(key = (self.0, id))]
+        fn by_key(&self, id: u32) -> u32 {
+            self.0 + id
+        }
+    }
     let _turn = alone();
     type Call = (&'static str, fn());
-    let calls: [Call; 4] = [
+    let calls: [Call; 9] = [
+        ("text", || assert_eq!(of_text("AAPL"), 4)),
+        ("path", || assert_eq!(of_path(std::path::Path::new("/a")), 2)),
+        ("parts", || assert_eq!(of_parts(&[1, 2]), 2)),
+        ("three", || assert_eq!(of_three(1, (1, 'a'), [1, 2]), 3)),
+        ("key of its own", || assert_eq!(Client(1).by_key(2), 3)),
         ("borrowed parts", || assert_eq!(of_all("AAPL", &[1, 2], std::path::Path::new("/a"), 4), 13)),
         ("generic", || assert_eq!(of_type(&1_u32) + of_type(&1_u8), 5)),
         ("asynchronous", || {

@@ -12,6 +12,9 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use everfresh::{LoadError, Shared, cache_data, cache_resource};
 
+/// What the backend takes for an answer; its tests do not wait for that.
+const BACKEND_TAKES: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
 /// Something that has to be shared, asked whether it still works, and closed.
 struct Database {
     url: String,
@@ -28,7 +31,7 @@ impl Database {
 
     /// Blocks, as drivers of databases do.
     fn query(&self, day: u32) -> Result<String, Failed> {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(BACKEND_TAKES);
         if day == 0 { Err(Failed("there is no day 0".into())) } else { Ok(format!("report of day {day}\n")) }
     }
 }
@@ -58,7 +61,7 @@ fn report(database: &Shared<Database>, day: u32) -> Result<String, Failed> {
 /// Asynchronous: the refresh is a task of the runtime.
 #[cache_data(ttl = "5s", refresh = "background", timeout = "10s", capacity = 1024)]
 async fn forecast(city: &str) -> Result<String, Failed> {
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(BACKEND_TAKES).await;
     Ok(format!("sun over {city}\n"))
 }
 

@@ -9,13 +9,14 @@ use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Key, Value};
 use crate::error::LoadError;
-use crate::event::{Cause, Event, Outcome, RefreshStatus, Subscription};
+use crate::event::{Event, Outcome, RefreshStatus, Subscription};
+use crate::functions::gate::{Gate, Gated};
 use crate::functions::registry::{Kind, registry, runtime};
 use crate::handle::Refreshing;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
-use crate::loader::{Detached, Loader, Made};
-use crate::obtain::{Answer, Bounds};
+use crate::loader::{Async, Blocking, Detached, Loader, Made};
+use crate::obtain::{Answer, Bounds, Later};
 use crate::stats::Stats;
 
 /// The cache behind one function that is marked `#[cache_data]` or `#[cache_resource]`: what its `handle()` returns.
@@ -26,6 +27,8 @@ pub struct CachedFunction<K, V> {
     name: &'static str,
     kind: Kind,
     cache: Cache<K, V>,
+    /// What a value has to pass before it is served, after the one who made it had it.
+    gate: Option<Gate<V>>,
 }
 
 impl<K: Key, V: Value> CachedFunction<K, V> {
@@ -45,7 +48,14 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
             Err(error) => panic!("the cached function {name} cannot have these arguments: {error}"),
         };
         registry().enter(kind, name, &cache);
-        CachedFunction { name, kind, cache }
+        CachedFunction { name, kind, cache, gate: None }
+    }
+
+    /// Written by the macros: asked before each serve.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn validate(self, gate: fn(&V) -> bool) -> CachedFunction<K, V> {
+        CachedFunction { gate: Some(gate), ..self }
     }
 
     /// The name: where the function stands, unless it was given another one.
@@ -53,7 +63,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         self.name
     }
 
-    /// Its cache, with all that a cache can do.
+    /// Its cache, with all that a cache can do. It does not ask `validate`.
     pub fn cache(&self) -> &Cache<K, V> {
         &self.cache
     }
@@ -84,7 +94,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
 
     /// What may be served, without loading, counting or refreshing anything.
     pub fn peek<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.cache.peek(key)
+        self.cache.peek(key).filter(|value| self.passes(value))
     }
 
     /// A snapshot of its counters.
@@ -101,20 +111,30 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
     #[doc(hidden)]
     #[inline]
     pub fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.cache.get_at_once(self.cache.hash(key), key)
+        match self.gate {
+            None => self.cache.get_at_once(self.cache.hash(key), key),
+            Some(gate) => self.hit_that_passes(key, gate),
+        }
     }
 
-    /// Removes what is held for a key unless `holds`, which runs outside of all locks. A load that is running goes on, and
-    /// what has come meanwhile stays.
-    #[doc(hidden)]
-    pub fn discard_unless<Q: AsKey<K> + ?Sized>(&self, key: &Q, holds: impl FnOnce(&V) -> bool) {
+    #[inline(never)]
+    fn hit_that_passes<Q: AsKey<K> + ?Sized>(&self, key: &Q, gate: Gate<V>) -> Option<V> {
         let engine = &self.cache.engine;
-        let Some(found) = engine.store.peek(self.cache.hash(key), key) else { return };
-        if !holds(&found.value)
-            && let Some(gone) = engine.store.remove_exact(&found)
-        {
-            engine.depart(gone, Cause::Invalidated);
+        let found = engine.store.find(self.cache.hash(key), key)?;
+        if !engine.is_plainly_fresh(&found) {
+            return None;
         }
+        if !gate(&found.value) {
+            engine.refuse(&found);
+            return None;
+        }
+        let age = engine.clock.now().since(found.loaded_at);
+        engine.conclude(Some(&found.key), Outcome::Hit, Some(age), RefreshStatus::NotNeeded);
+        Some(found.value.clone())
+    }
+
+    fn passes(&self, value: &V) -> bool {
+        self.gate.is_none_or(|gate| gate(value))
     }
 
     /// Loads on this thread with a loader that may borrow; nothing runs behind.
@@ -125,13 +145,9 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         F: FnOnce() -> Result<Loaded<V>, E>,
         E: Send + Sync + 'static,
     {
-        let cache = &self.cache;
-        drive(cache.engine.obtain(
-            cache.hash(key),
-            key,
-            Bounds { aged: true, ..cache.bounds() },
-            Here(move || std::future::ready(load())),
-        ))
+        let (cache, gate) = (&self.cache, self.gate);
+        let loader = Gated { loader: Here(move || std::future::ready(load())), gate };
+        drive(cache.engine.obtain(cache.hash(key), key, aged(cache), loader))
     }
 
     /// As `answer_here` in a task.
@@ -143,8 +159,9 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         Fut: Future<Output = Result<Loaded<V>, E>>,
         E: Send + Sync + 'static,
     {
-        let cache = &self.cache;
-        cache.engine.obtain(cache.hash(key), key, Bounds { aged: true, ..cache.bounds() }, Here(load)).await
+        let (cache, gate) = (&self.cache, self.gate);
+        let loader = Gated { loader: Here(load), gate };
+        cache.engine.obtain(cache.hash(key), key, aged(cache), loader).await
     }
 
     /// Loads with a loader that owns what it needs, and refreshes with it what is stale.
@@ -155,7 +172,12 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         F: FnOnce() -> Result<Loaded<V>, E> + Send + 'static,
         E: Send + Sync + 'static,
     {
-        self.cache.lookup(key).load(load)
+        let (cache, gate) = (&self.cache, self.gate);
+        if gate.is_none() {
+            return cache.lookup(key).load(load);
+        }
+        let loader = Gated { loader: Blocking::<_, false>(move |_| load()), gate };
+        drive(cache.engine.obtain(cache.hash(key), key, aged(cache), loader))
     }
 
     /// As `answer` in a task.
@@ -167,7 +189,13 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Send + Sync + 'static,
     {
-        self.cache.lookup(key).load_async(load).await
+        let (cache, gate) = (&self.cache, self.gate);
+        if gate.is_none() {
+            return cache.lookup(key).load_async(load).await;
+        }
+        let loader = Gated { loader: Async::<_, false>(move |_| load()), gate };
+        let later: Later<'_, V, E> = Box::pin(cache.engine.obtain(cache.hash(key), key, aged(cache), loader));
+        later.await
     }
 
     /// Loads those keys that have no fresh value, as many at once as the pool has room for; returns how many of all have a
@@ -189,7 +217,10 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         refresh: impl Fn(&K) -> Refreshing<K, V, ahash::RandomState>,
     ) -> usize {
         let keys: Vec<K> = keys.into_iter().collect();
-        let is_fresh = |key: &K| self.cache.peek_answer(key, None).is_some_and(|it| it.outcome == Outcome::Hit);
+        let is_fresh = |key: &K| {
+            let held = self.cache.peek_answer(key, None);
+            held.is_some_and(|held| held.outcome == Outcome::Hit && self.passes(&held.value))
+        };
         let mut running = VecDeque::new();
         for key in keys.iter().filter(|key| !is_fresh(key)) {
             loop {
@@ -212,8 +243,13 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         for started in running {
             started.await;
         }
-        keys.iter().filter(|key| self.cache.contains(*key)).count()
+        keys.iter().filter(|key| self.peek(*key).is_some()).count()
     }
+}
+
+/// The bounds of a call that may be asked how old its value is.
+fn aged<K: Key, V: Value>(cache: &Cache<K, V>) -> Bounds {
+    Bounds { aged: true, ..cache.bounds() }
 }
 
 impl<K, V> fmt::Debug for CachedFunction<K, V> {

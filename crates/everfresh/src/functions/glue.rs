@@ -1,5 +1,6 @@
 //! What the code that the macros write needs by name. Not for anybody else: it may change with every release.
 
+use std::borrow::Borrow;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -70,6 +71,11 @@ pub trait ResourceValue: Send + Sync + 'static {}
 #[diagnostic::do_not_recommend]
 impl<T: Send + Sync + 'static> ResourceValue for T {}
 
+/// The name of a function that stands in an `impl`. Made once for each, and never given back.
+pub fn name_within<T: ?Sized>(function: &str) -> &'static str {
+    format!("{}::{function}", std::any::type_name::<T>()).leak()
+}
+
 /// An argument that is handed to a refresh behind the caller's back.
 #[diagnostic::on_unimplemented(
     message = "the argument of type `{Self}` cannot be taken along by a refresh in the background",
@@ -80,6 +86,59 @@ impl<T: Send + Sync + 'static> ResourceValue for T {}
 pub trait TakenAlong: ToOwned<Owned: Send + 'static> {}
 #[diagnostic::do_not_recommend]
 impl<T: ToOwned<Owned: Send + 'static> + ?Sized> TakenAlong for T {}
+
+/// An argument that a function in the foreground is lent, asked for by a companion that runs behind its caller. The lifetime
+/// makes it a question about each call of the companion, not about the function.
+#[diagnostic::on_unimplemented(
+    message = "the argument of type `{Self}` cannot be taken along, so nothing can run behind the caller here",
+    label = "it has no owned form that is `Send + Sync + 'static`",
+    note = "the function itself is only lent it; to refresh or warm it make `{Self}` `Clone` (a handle such as a pool or an \
+            `Arc`), or call the function instead"
+)]
+pub trait CanRunBehind<'a> {
+    /// Its owned form.
+    type Owned: Borrow<Self> + Send + Sync + 'static;
+    /// The owned form, for a loader that outlives the call.
+    fn take_along(&self) -> Self::Owned;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: ToOwned<Owned: Send + Sync + 'static> + ?Sized> CanRunBehind<'_> for T {
+    type Owned = T::Owned;
+
+    fn take_along(&self) -> T::Owned {
+        self.to_owned()
+    }
+}
+
+/// As [`CanRunBehind`], for an argument that is given by value.
+#[diagnostic::on_unimplemented(
+    message = "the argument of type `{Self}` cannot be taken along, so nothing can run behind the caller here",
+    label = "not `Clone + Send + 'static`",
+    note = "to refresh or warm the function make `{Self}` `Clone` (a handle such as a pool or an `Arc`), or call the function \
+            instead"
+)]
+pub trait CanMoveBehind<'a>: Sized {
+    /// As itself.
+    type Owned: Clone + Send + 'static;
+    /// Another one of it, for a loader that outlives the call.
+    fn take_along(&self) -> Self::Owned;
+    /// As the function wants it.
+    fn give_back(owned: Self::Owned) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + 'static> CanMoveBehind<'_> for T {
+    type Owned = T;
+
+    fn take_along(&self) -> T {
+        self.clone()
+    }
+
+    fn give_back(owned: T) -> T {
+        owned
+    }
+}
 
 /// Checked by its call.
 pub const fn key_argument<T: KeyArgument + ?Sized>() {}

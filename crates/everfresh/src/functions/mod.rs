@@ -3,6 +3,7 @@
 mod argument;
 mod failure;
 mod function;
+mod gate;
 mod instances;
 mod registry;
 mod shared;

@@ -244,3 +244,94 @@ fn a_resource_can_be_a_method_and_live_for_a_while() {
     let other = client.session("a");
     assert_eq!((Shared::ptr_eq(&one, &other), &**one, &**other), (false, "http://a", "http://a"));
 }
+
+/// What is served is what was judged: not what has come in its place between the two.
+#[test]
+fn v2_what_comes_in_place_of_a_judged_one_is_judged_too() {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    static MEDDLES: AtomicBool = AtomicBool::new(false);
+    fn is_good(db: &Db) -> bool {
+        if MEDDLES.swap(false, Ordering::SeqCst) {
+            // While number 0 is judged, somebody replaces it by one that dies at once.
+            session::clear();
+            session().alive.store(false, Ordering::SeqCst);
+        }
+        db.is_alive()
+    }
+    #[cache_resource(validate = is_good, on_release = Db::close)]
+    fn session() -> Db {
+        Db::open(&OPENED, &CLOSED)
+    }
+    within_a_minute(|| {
+        let first = session();
+        MEDDLES.store(true, Ordering::SeqCst);
+        assert_eq!(session().number, 0, "the one that was judged, and found good");
+        assert_eq!(
+            (session().number, CLOSED.lock().unwrap().clone()),
+            (2, vec![1]),
+            "the dead one is served to nobody"
+        );
+        drop(first);
+        assert_eq!(*CLOSED.lock().unwrap(), [1, 0]);
+    });
+}
+
+#[test]
+fn v2_what_is_refused_is_neither_looked_at_nor_counted_as_warm_nor_served_after_a_failure() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    #[cache_resource(ttl = "1m", stale_if_error = "1h", validate = Db::is_alive, on_release = Db::close, clock = CLOCK.clone())]
+    fn db(url: &str) -> Result<Db, String> {
+        if FAILS.load(Ordering::SeqCst) { Err("down".to_owned()) } else { Ok(Db::open(&OPENED, &CLOSED)) }
+    }
+    let kill = |db: Shared<Db>| db.alive.store(false, Ordering::SeqCst);
+    kill(db("a").unwrap());
+    assert!(db::peek("a").is_none() && db::handle().peek("a").is_none());
+    assert_eq!((db::warm(["a"]), db::peek("a").unwrap().number), (1, 1));
+    CLOCK.advance(MINUTE);
+    FAILS.store(true, Ordering::SeqCst);
+    let answer = db::answer("a").unwrap();
+    assert_eq!((answer.value.number, answer.outcome), (1, Outcome::Fallback), "good enough after a failure");
+    kill(answer.value);
+    CLOCK.advance(MINUTE);
+    assert_eq!(db("a").unwrap_err(), "down", "a dead one is not");
+    assert_eq!(*CLOSED.lock().unwrap(), [0, 1]);
+}
+
+#[test]
+fn v2_what_was_cleared_while_it_was_opened_reaches_its_caller_and_is_released_after_him() {
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    #[cache_resource(on_release = Db::close)]
+    fn db(url: &str) -> Db {
+        if OPENED.load(Ordering::SeqCst) == 0 {
+            db::clear();
+        }
+        Db::open(&OPENED, &CLOSED)
+    }
+    let mine = db("a");
+    assert_eq!((mine.number, db::peek("a").is_none(), CLOSED.lock().unwrap().len()), (0, true, 0));
+    assert_eq!(db("a").number, 1);
+    drop(mine);
+    assert_eq!(*CLOSED.lock().unwrap(), [0]);
+}
+
+#[test]
+fn v2_a_release_that_panics_at_eviction_or_clear_disturbs_nobody_and_the_rest_is_released() {
+    static RELEASED: AtomicU32 = AtomicU32::new(0);
+    fn fail(number: &u32) {
+        RELEASED.fetch_add(1, Ordering::SeqCst);
+        panic!("cannot close {number}");
+    }
+    #[cache_resource(capacity = 2, eviction = "lru", on_release = fail)]
+    fn number(n: u32) -> u32 {
+        n
+    }
+    assert_eq!((*number(1), *number(2), *number(3)), (1, 2, 3));
+    assert_eq!(RELEASED.load(Ordering::SeqCst), 1);
+    number::clear();
+    assert_eq!((RELEASED.load(Ordering::SeqCst), *number(4)), (3, 4));
+}

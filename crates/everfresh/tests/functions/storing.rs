@@ -152,3 +152,16 @@ fn two_functions_with_different_lives_do_not_meddle() {
     CLOCK.advance(2 * SECOND);
     assert_eq!((short::answer(1).outcome, long::answer(1).outcome), (Outcome::Loaded, Outcome::Hit));
 }
+
+#[test]
+fn m1_a_capacity_of_one_keeps_the_last() {
+    #[cache_data(capacity = 1)]
+    fn echo(id: u32) -> u32 {
+        id
+    }
+    for id in [1, 2, 2, 3] {
+        assert_eq!(echo(id), id);
+        assert_eq!((echo::stats().entries, echo::peek(id)), (1, Some(id)));
+    }
+    assert_eq!((echo::stats().loads.stored, echo::stats().hits), (3, 1));
+}

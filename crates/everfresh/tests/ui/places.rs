@@ -8,13 +8,14 @@ const fn constant(id: u32) -> u32 {
     id
 }
 
-struct Shop;
+#[cache_data]
+unsafe fn dangerous(id: u32) -> u32 {
+    id
+}
 
-impl Shop {
-    #[cache_data(key = item % 2)]
-    fn rate(&self, item: u32) -> u32 {
-        item
-    }
+#[cache_data]
+extern "C" fn foreign(id: u32) -> u32 {
+    id
 }
 
 #[cache_data(include(self))]

@@ -1,0 +1,37 @@
+//! A loader with a gate before it: what the cache holds is served only if it is still good.
+
+use crate::load::Previous;
+use crate::loader::{Detached, Loader, Made};
+
+/// Asked outside of all locks about what is about to be served.
+pub(crate) type Gate<V> = fn(&V) -> bool;
+
+/// A loader, and the question that the old value has to pass (contract V2).
+pub(crate) struct Gated<L, V> {
+    pub(crate) loader: L,
+    pub(crate) gate: Option<Gate<V>>,
+}
+
+impl<K, V, L: Loader<K, V>> Loader<K, V> for Gated<L, V> {
+    type Error = L::Error;
+
+    fn wants_previous(&self) -> bool {
+        self.loader.wants_previous()
+    }
+
+    fn accepts(&self, value: &V) -> bool {
+        self.gate.is_none_or(|gate| gate(value))
+    }
+
+    async fn run(self, key: &K, previous: Option<Previous<V>>) -> Made<V, L::Error> {
+        self.loader.run(key, previous).await
+    }
+
+    fn can_detach(&self) -> bool {
+        self.loader.can_detach()
+    }
+
+    fn detach(self) -> Option<Detached<K, V>> {
+        self.loader.detach()
+    }
+}

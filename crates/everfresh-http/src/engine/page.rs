@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
-use crate::rfc9111::Meta;
+use crate::rfc9111::{Failure, Meta};
 
 /// A stored body is held in pieces of this size, so that nothing of it keeps a larger buffer alive.
 const PIECE: usize = 256 * 1024;
@@ -89,6 +89,10 @@ pub(crate) struct Stored {
     /// Before this it is not refreshed again.
     next_refresh: AtomicU64,
     failures: AtomicU32,
+    /// Until then the origin, which failed to say anything better, is left alone.
+    left_alone_until: AtomicU64,
+    /// The status with which it failed; 0 if it said nothing.
+    failed_with: AtomicU16,
 }
 
 fn nanos(span: Duration) -> u64 {
@@ -105,6 +109,8 @@ impl Stored {
             expired_at: AtomicU64::new(0),
             next_refresh: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            left_alone_until: AtomicU64::new(0),
+            failed_with: AtomicU16::new(0),
         }
     }
 
@@ -136,9 +142,27 @@ impl Stored {
         self.next_refresh.store(nanos(at), Ordering::Relaxed);
     }
 
-    /// Counts a failed refresh; how many there were in a row.
+    /// Counts a failed request for something better; how many there were in a row.
     pub(crate) fn note_failure(&self) -> u32 {
         self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Leaves the origin alone until then, for a refresh as for a reader who has this to fall back on.
+    pub(crate) fn leave_alone(&self, until: Duration, failure: Failure) {
+        let status = if let Failure::Status(status) = failure { status.as_u16() } else { 0 };
+        self.failed_with.store(status, Ordering::Relaxed);
+        self.left_alone_until.store(nanos(until), Ordering::Relaxed);
+        self.refresh_not_before(until);
+    }
+
+    /// How the origin failed, while it is left alone for that.
+    pub(crate) fn left_alone(&self, now: impl FnOnce() -> Duration) -> Option<Failure> {
+        let until = self.left_alone_until.load(Ordering::Relaxed);
+        if until == 0 || nanos(now()) >= until {
+            return None;
+        }
+        let status = StatusCode::from_u16(self.failed_with.load(Ordering::Relaxed));
+        Some(status.map_or(Failure::Unreachable, Failure::Status))
     }
 
     pub(crate) fn has_failed(&self) -> bool {

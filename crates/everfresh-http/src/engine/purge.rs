@@ -26,7 +26,7 @@ impl HttpCache {
 
     /// Purges a key as the cache's own or the operator's key function makes it; whether anything was stored.
     pub fn purge_key(&self, key: &str) -> bool {
-        self.told(key, || self.inner.shelf.purge(key, Force::Remove))
+        self.told(key, || self.inner.shelf.purge(key, Force::Remove, None))
     }
 
     /// Makes a URI stale with all its variants; whether anything was stored.
@@ -36,7 +36,7 @@ impl HttpCache {
 
     /// As [`expire`](Self::expire) for a key.
     pub fn expire_key(&self, key: &str) -> bool {
-        self.told(key, || self.inner.shelf.purge(key, Force::Expire))
+        self.told(key, || self.inner.shelf.purge(key, Force::Expire, None))
     }
 
     /// Purges all keys that begin with this, as `https://example.com/shop/`; looks at every key.
@@ -51,24 +51,24 @@ impl HttpCache {
 
     /// Purges all URIs of which a variant has this surrogate key (`tag_fields`), in one step.
     pub fn purge_tag(&self, tag: &str) {
-        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Remove));
+        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Remove, None));
     }
 
     /// Makes all URIs stale of which a variant has this surrogate key; looks at every key.
     pub fn expire_tag(&self, tag: &str) {
-        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Expire));
+        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Expire, None));
     }
 
     /// Purges a cache group of the origin of `uri`, in one step (RFC 9875).
     pub fn purge_group(&self, uri: &Uri, group: &str) {
         let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
-        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Remove));
+        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Remove, None));
     }
 
     /// Makes a cache group of the origin of `uri` stale; looks at every key (RFC 9875).
     pub fn expire_group(&self, uri: &Uri, group: &str) {
         let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
-        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Expire));
+        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Expire, None));
     }
 
     /// Purges everything, in one step.

@@ -131,7 +131,7 @@ impl Inner {
         told: Told,
     ) {
         let age = known.map(|(meta, _)| meta.age(self.time.now()));
-        let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced);
+        let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced | Outcome::Bypass(_));
         if let Some(age) = age.filter(|age| !own || age.as_secs() > 0) {
             response.headers_mut().insert(AGE, rfc9111::age_field(age));
         }

@@ -2,6 +2,9 @@
 
 mod flights;
 mod kit;
+mod outage;
+mod parts;
+mod posts;
 mod purges;
 mod stale;
 mod stored;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::fetch::FetchError;
 use super::fill::Fill;
-use super::page::Stored;
+use super::page::{Stored, Target};
 use crate::rfc9111::{Meta, Vary};
 
 /// How far a flight has come.
@@ -108,6 +108,10 @@ impl Flight {
     /// From now on anybody who asks the same may wait for it.
     pub(crate) fn share(&self) {
         self.shared.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target::of(&self.asked)
     }
 
     pub(crate) fn is_shared(&self) -> bool {

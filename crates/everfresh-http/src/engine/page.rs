@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::{StatusCode, Uri, request};
 
 use crate::rfc9111::{Failure, Meta};
 
@@ -77,9 +78,28 @@ impl StoredBody {
     }
 }
 
+/// What a response was asked for as, so that it can be asked for again when nobody does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Target {
+    pub(crate) uri: Uri,
+    pub(crate) host: Option<HeaderValue>,
+}
+
+impl Target {
+    pub(crate) fn of(asked: &request::Parts) -> Self {
+        // An absolute URI names the host itself.
+        let host = if asked.uri.authority().is_none() { asked.headers.get(HOST).cloned() } else { None };
+        // Copied: both are views into the read buffer of a connection.
+        let host = host.and_then(|host| HeaderValue::from_bytes(host.as_bytes()).ok());
+        let uri = asked.uri.to_string().parse().unwrap_or_else(|_| asked.uri.clone());
+        Self { uri, host }
+    }
+}
+
 /// One stored response.
 #[derive(Debug)]
 pub(crate) struct Stored {
+    pub(crate) target: Target,
     pub(crate) meta: Meta,
     pub(crate) body: StoredBody,
     pub(crate) tags: Box<[Arc<str>]>,
@@ -100,9 +120,10 @@ fn nanos(span: Duration) -> u64 {
 }
 
 impl Stored {
-    pub(crate) fn new(meta: Meta, body: StoredBody, tags: Box<[Arc<str>]>) -> Self {
+    pub(crate) fn new(target: Target, meta: Meta, body: StoredBody, tags: Box<[Arc<str>]>) -> Self {
         Self {
-            meta,
+            target,
+            meta: meta.detached(),
             body,
             tags,
             hits: AtomicU64::new(0),
@@ -230,7 +251,8 @@ mod tests {
 
     #[test]
     fn the_right_to_refresh_goes_to_one() {
-        let stored = Stored::new(crate::engine::page::tests::meta(), StoredBody::default(), Box::default());
+        let stored =
+            Stored::new(Target::default(), crate::engine::page::tests::meta(), StoredBody::default(), Box::default());
         let second = Duration::from_secs(1);
         assert!(stored.claim(second, 3 * second));
         assert!(!stored.claim(2 * second, 4 * second));

@@ -185,7 +185,7 @@ impl Shelf {
                 Source::New => new.body.slices(range.clone()),
             })
             .collect();
-        Arc::new(Stored::new(combined.meta, StoredBody::new(&pieces, None), new.tags.clone()))
+        Arc::new(Stored::new(new.target.clone(), combined.meta, StoredBody::new(&pieces, None), new.tags.clone()))
     }
 
     /// Takes one variant out, if it is still there.
@@ -206,7 +206,7 @@ impl Shelf {
         let variants = page.variants.iter().map(|own| match change(&own.meta) {
             Some(Some(meta)) => {
                 changed = true;
-                Arc::new(Stored::new(meta, own.body.clone(), own.tags.clone()))
+                Arc::new(Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone()))
             }
             Some(None) => {
                 own.expire(self.time.elapsed());

@@ -1,6 +1,7 @@
 //! The engine over an origin in the same process, in time that stands still until it is moved.
 
 mod flights;
+mod hazards;
 mod kit;
 mod outage;
 mod parts;

@@ -115,17 +115,6 @@ impl Inner {
         }
         ending
     }
-
-    /// The origin failed to renew this: it is left alone for a while, by refreshes and by those who have this to fall
-    /// back on (contract R3, T1).
-    pub(crate) fn note_failure(&self, stored: &Stored, failure: Failure) {
-        let (meta, age) = (&stored.meta, stored.meta.age(self.time.now()));
-        let left = |window: Duration| meta.lifetime().saturating_add(window).saturating_sub(age);
-        let behind = left(meta.stale_while_revalidate());
-        let remaining = if behind.is_zero() { left(meta.stale_if_error()) } else { behind };
-        let pause = self.pause(stored.note_failure(), remaining);
-        stored.leave_alone(self.time.elapsed().saturating_add(pause), failure);
-    }
 }
 
 /// A stale answer that wants a refresh, after it was given.

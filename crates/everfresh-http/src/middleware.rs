@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use reqwest_middleware::{Error, Middleware, Next};
 
 use crate::engine::{
-    Body, BoxError, BuildError, FetchError, Fetching, HttpCache, HttpCacheBuilder, Origin, boxed, erase, head_of,
+    Body, BoxError, BuildError, FetchError, Fetching, HttpCache, HttpCacheBuilder, Origin, Passing, boxed, erase,
 };
 
 /// Puts an HTTP cache into a `reqwest_middleware::ClientBuilder`.
@@ -90,11 +90,11 @@ impl Middleware for HttpCacheMiddleware {
         let inner = &self.cache.inner;
         let (parts, body) = request.into_parts();
         if let Some(why) = inner.bypass(&parts, &body) {
-            let asked = head_of(&parts);
+            let passing = Passing::new(inner, &parts, why);
             let request = Request::from_parts(parts, body);
             let request = reqwest::Request::try_from(request).map_err(Error::Reqwest)?;
             let response = next.run(request, extensions).await?;
-            let passed = inner.passed_by(&asked, why, Ok(boxed(Response::from(response))));
+            let passed = passing.ended(Ok(boxed(Response::from(response))));
             return passed.map(answered).map_err(Error::middleware);
         }
         let chain = (next, extensions.clone());

@@ -65,7 +65,8 @@ pub enum Uncacheable {
     Rule(WhyNot),
     /// Its body is larger than `max_body`.
     TooLarge,
-    /// The origin failed (500, 502, 503, 504) while something is stored, which is kept (RFC 5861 §4).
+    /// The origin failed (500, 502, 503, 504): what is stored is kept (RFC 5861 §4), and those who waited for the same
+    /// have the same answer.
     OriginFailed(StatusCode),
     /// A 304 without anything stored that it could be about; the client's own condition was sent on.
     NotModified,

@@ -3,18 +3,19 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Request, Response, StatusCode, request};
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Outcome, Uncacheable, Why};
 use super::body::Body;
 use super::event::HttpEvent;
-use super::fetch::{Fetch, FetchError, Incoming, Origin, Way, erase, sending};
-use super::flight::{Asks, Flight, Force, Phase, Role};
-use super::inner::{Ask, Inner, group_tag, head_of, origin};
+use super::fetch::{Fetch, FetchError, Origin, Way, erase, sending};
+use super::flight::{Asks, Flight, Phase, Role};
+use super::inner::{Ask, Inner};
 use super::lead::{Led, Sent};
 use super::page::{Page, Stored};
-use super::serve::{Told, forwarded_by};
+use super::passing::Passing;
+use super::serve::Told;
 use crate::rfc9111::{self, Bypass, Failure, Forwarded, RequestControl, Reuse, Unusable, Vary};
 
 /// An HTTP cache: one bounded store, and the story of every request over it.
@@ -51,9 +52,9 @@ impl HttpCache {
     {
         let (parts, body) = request.into_parts();
         if let Some(why) = self.inner.bypass(&parts, &body) {
-            let asked = head_of(&parts);
+            let passing = Passing::new(&self.inner, &parts, why);
             let result = sending(fetch, Request::from_parts(parts, body)).await;
-            return self.inner.passed_by(&asked, why, result);
+            return passing.ended(result);
         }
         let ask = Ask { key: self.inner.key(&parts), parts };
         if let Some(response) = self.inner.at_once(&ask, || Some(erase(fetch.clone()))) {
@@ -85,35 +86,6 @@ impl Inner {
     pub(crate) fn bypass<B: http_body::Body>(&self, parts: &request::Parts, body: &B) -> Option<Bypass> {
         let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         self.rules.bypass(parts).or_else(|| (!empty).then_some(Bypass::Content))
-    }
-
-    /// The end of a request that the cache has no part in: what it makes invalid is purged (RFC 9111 §4.4, RFC 9875 §3).
-    pub(crate) fn passed_by(
-        &self,
-        asked: &request::Parts,
-        why: Bypass,
-        result: Result<Incoming, FetchError>,
-    ) -> Result<Response<Body>, FetchError> {
-        let key = self.key(asked);
-        let (head, body) = result?.into_parts();
-        for uri in rfc9111::invalidated_by(asked, &head) {
-            let mut other = head_of(asked);
-            other.uri = uri;
-            other.method = Method::GET;
-            let key = self.key(&other);
-            self.shelf.purge(&key, Force::Remove);
-            self.teller.tell(&HttpEvent::Purged { what: &key });
-        }
-        for group in rfc9111::invalidated_groups(asked, &head) {
-            self.shelf.purge_tag(&group_tag(&origin(&asked.uri, &asked.headers), &group), Force::Remove);
-            self.teller.tell(&HttpEvent::Purged { what: &group });
-        }
-        let mut told = Told::new(Outcome::Bypass(why));
-        told.forwarded = Some(forwarded_by(why));
-        told.status = Some(head.status);
-        let mut response = Response::from_parts(head, Body::through(body));
-        self.stamp(&key, &mut response, None, told);
-        Ok(response)
     }
 
     /// Of the stored responses that a request selects the latest (RFC 9111 §4), or why there is none.
@@ -198,6 +170,13 @@ impl Inner {
                 Err(missed) => (None, missed),
             };
             let plan = Plan::new(found, missed);
+            // Has the origin just failed, nobody who has something to fall back on waits for it to fail again.
+            if plan.fallback
+                && let Some(failure) = plan.old.as_ref().and_then(|old| old.left_alone(|| self.time.elapsed()))
+                && let Some(response) = self.fall_back(&ask, &plan, Why::Failed(failure), None)
+            {
+                return Ok(response);
+            }
             let passes = self.shelf.passes(&ask.key);
             let verbatim = ranged || (passes && plan.old.is_none());
             let vary = hint.take().or_else(|| Some(page.as_ref()?.variants.last()?.meta.vary().clone()));
@@ -232,7 +211,8 @@ impl Inner {
                     }
                 }
                 Role::Lead(flight, watch) => {
-                    let sent = self.sent(&ask, &plan, page.as_deref(), verbatim, unconditional);
+                    let page = page.as_deref().filter(|_| !unconditional);
+                    let sent = self.sent(&ask, &plan, page, verbatim);
                     let conditional = sent.conditional;
                     let led = self.led(flight, watch, sent, &way, &plan);
                     let led = led.await;
@@ -321,11 +301,12 @@ impl Inner {
     }
 
     /// What is sent to the origin for this request.
-    fn sent(&self, ask: &Ask, plan: &Plan, page: Option<&Page>, verbatim: bool, unconditional: bool) -> Sent {
+    fn sent(&self, ask: &Ask, plan: &Plan, page: Option<&Page>, verbatim: bool) -> Sent {
         let mut sent = Sent {
             parts: ask.parts.clone(),
             old: plan.old.clone(),
             named: Vec::new(),
+            part: None,
             conditional: false,
             refresh: false,
         };
@@ -334,7 +315,13 @@ impl Inner {
             return sent;
         }
         rfc9111::strip_conditions(&mut sent.parts.headers);
-        if let Some(page) = page.filter(|_| !unconditional) {
+        let parts = page.iter().flat_map(|page| &page.variants).filter(|_| plan.old.is_none());
+        if let Some((part, headers)) = parts.filter_map(|part| Some((part, self.rest_of(ask, part)?))).next_back() {
+            sent.parts.headers = headers;
+            sent.part = Some(Arc::clone(part));
+            return sent;
+        }
+        if let Some(page) = page {
             let others = page.variants.iter().filter(|own| !plan.old.as_ref().is_some_and(|old| Arc::ptr_eq(own, old)));
             sent.named = plan.old.iter().chain(others).cloned().collect();
             let metas: Vec<_> = sent.named.iter().map(|stored| &stored.meta).collect();
@@ -344,6 +331,17 @@ impl Inner {
             }
         }
         sent
+    }
+
+    /// The fields of a request for what is missing of a stored part, if this request selects it (RFC 9111 §3.4).
+    fn rest_of(&self, ask: &Ask, part: &Stored) -> Option<http::HeaderMap> {
+        let selected = part.meta.matches(&ask.parts.headers)
+            && part.expired_for(|| self.time.elapsed()).is_none()
+            && !matches!(
+                self.rules.reuse(&ask.parts, &part.meta, self.time.now()),
+                Reuse::Unusable(Unusable::Authorization)
+            );
+        selected.then(|| rfc9111::completion(&ask.parts, &part.meta)).flatten()
     }
 
     /// What becomes of one who waited.
@@ -377,9 +375,24 @@ impl Inner {
                 served.map_or_else(|| again(stored.meta.matches(&ask.parts.headers)), serve)
             }
             Some(Phase::Released) => again(true),
-            Some(Phase::OriginFailed(status)) => {
+            Some(Phase::OriginFailed(status, refresh)) => {
                 let served = self.fall_back(ask, plan, Why::Failed(Failure::Status(status)), Some(status));
-                served.map_or_else(|| again(true), serve)
+                // After a refresh one of those who waited asks for all of them.
+                served.map_or_else(|| again(!refresh), serve)
+            }
+            Some(Phase::Failing(meta, fill)) => {
+                let status = meta.status();
+                if let Some(response) = self.fall_back(ask, plan, Why::Failed(Failure::Status(status)), Some(status)) {
+                    return serve(response);
+                }
+                match fill.join().filter(|_| meta.matches(&ask.parts.headers)) {
+                    Some(reader) => {
+                        let mut told = told();
+                        told.status = Some(status);
+                        serve(self.serve_joined(&ask.key, &ask.parts, &meta, reader, told))
+                    }
+                    None => again(true),
+                }
             }
             Some(Phase::Failed(error)) => {
                 let served = self.fall_back(ask, plan, Why::Failed(Failure::Unreachable), None);
@@ -450,6 +463,15 @@ impl Inner {
                 let mut response = Response::from_parts(head, Body::through(body));
                 self.stamp(&ask.key, &mut response, None, told);
                 Ok(Some(response))
+            }
+            Led::Failing { head, meta, reader } => {
+                let status = head.status;
+                if let Some(response) = self.fall_back(ask, plan, Why::Failed(Failure::Status(status)), Some(status)) {
+                    return Ok(Some(response));
+                }
+                let mut told = told(Outcome::Uncacheable(Uncacheable::OriginFailed(status)));
+                told.status = Some(status);
+                Ok(Some(self.serve_own(&ask.key, &ask.parts, (head, meta, reader), verbatim, told)))
             }
             Led::Failed(error) => {
                 let why = Why::Failed(Failure::Unreachable);

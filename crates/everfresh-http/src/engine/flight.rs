@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::fetch::FetchError;
 use super::fill::Fill;
-use super::page::Stored;
+use super::page::{Stored, Target};
 use crate::rfc9111::{Meta, Vary};
 
 /// How far a flight has come.
@@ -24,8 +24,10 @@ pub(crate) enum Phase {
     Renewed(Arc<Stored>),
     /// A response that cannot be shared: those who wait fetch for themselves.
     Released,
-    /// The origin answered with a failure while something is stored.
-    OriginFailed(StatusCode),
+    /// The origin answered with a failure while something is stored; whether to a refresh, that is to nobody.
+    OriginFailed(StatusCode, bool),
+    /// The origin answered with a failure that is stored nowhere; those who wait for it now have it, too.
+    Failing(Meta, Arc<Fill>),
     /// No response.
     Failed(FetchError),
     /// Its leader is gone, or could not use the answer; somebody else leads.
@@ -108,6 +110,14 @@ impl Flight {
         self.shared.store(true, Ordering::Release);
     }
 
+    pub(crate) fn target(&self) -> Target {
+        Target::of(&self.asked)
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Acquire)
+    }
+
     /// Completes when nobody waits for it any more, and it is not to go on all the same.
     pub(crate) async fn unwanted(&self) {
         self.phase.closed().await;
@@ -133,7 +143,7 @@ impl Flight {
     /// Whether a request like this may wait for it.
     fn fits(&self, asks: &Asks<'_>) -> bool {
         let late = asks.now.saturating_sub(Duration::from_nanos(self.progress.load(Ordering::Relaxed)));
-        if !self.shared.load(Ordering::Acquire) || late > asks.patience {
+        if !self.is_shared() || late > asks.patience {
             return false;
         }
         // What a GET brings answers a HEAD, but not the other way round (RFC 9111 §4).
@@ -221,8 +231,8 @@ impl Flights {
         }
     }
 
-    pub(crate) fn strike(&self, force: Force, tag: Option<&Arc<str>>, mut matches: impl FnMut(&str) -> bool) {
-        for flight in self.lock().values().flatten().filter(|flight| matches(&flight.key)) {
+    pub(crate) fn strike(&self, force: Force, tag: Option<&Arc<str>>, mut matches: impl FnMut(&Flight) -> bool) {
+        for flight in self.lock().values().flatten().filter(|flight| matches(flight)) {
             flight.strike(force, tag);
         }
     }

@@ -14,7 +14,7 @@ use super::event::Teller;
 use super::page::Stored;
 use super::shelf::Shelf;
 use super::time::Time;
-use crate::rfc9111::{self, Meta, Reuse, Rules, StaleBy, WhyRevalidate};
+use crate::rfc9111::{self, Failure, Meta, Reuse, Rules, StaleBy, WhyRevalidate};
 
 pub(crate) type OnStale = Arc<dyn Fn(&StaleContext<'_>) -> RefreshAction + Send + Sync>;
 pub(crate) type KeyOf = Arc<dyn Fn(&request::Parts) -> String + Send + Sync>;
@@ -158,6 +158,17 @@ impl Inner {
         let full = base.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(most);
         let pause = full.mul_f64(1.0 - fastrand::f64() / 2.0);
         pause.min(remaining / 4).max(self.settings.min_refresh_interval)
+    }
+
+    /// The origin failed to renew this: it is left alone for a while, by refreshes and by those who have this to fall
+    /// back on (contract R3, T1).
+    pub(crate) fn note_failure(&self, stored: &Stored, failure: Failure) {
+        let (meta, age) = (&stored.meta, stored.meta.age(self.time.now()));
+        let left = |window: Duration| meta.lifetime().saturating_add(window).saturating_sub(age);
+        let behind = left(meta.stale_while_revalidate());
+        let remaining = if behind.is_zero() { left(meta.stale_if_error()) } else { behind };
+        let pause = self.pause(stored.note_failure(), remaining);
+        stored.leave_alone(self.time.elapsed().saturating_add(pause), failure);
     }
 
     /// The request that refreshes a stored response behind a reader's back; `None` where it would need credentials that

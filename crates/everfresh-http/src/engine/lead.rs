@@ -22,7 +22,7 @@ use super::flight::{Flight, Phase};
 use super::inner::{Inner, Permit};
 use super::page::{Stored, StoredBody};
 use super::shelf::{NotLanded, truncated};
-use crate::rfc9111::{self, Failure, HeadUpdate, Meta, Reuse, WhyNot};
+use crate::rfc9111::{self, Extent, Failure, HeadUpdate, Meta, Reuse, Source, WhyNot};
 
 /// What is asked of the origin, and on behalf of what.
 pub(crate) struct Sent {
@@ -31,6 +31,8 @@ pub(crate) struct Sent {
     pub(crate) old: Option<Arc<Stored>>,
     /// Those whose validators it names, the selected one first.
     pub(crate) named: Vec<Arc<Stored>>,
+    /// The stored part of which it asks for the rest (RFC 9111 §3.4).
+    pub(crate) part: Option<Arc<Stored>>,
     /// Whether the conditions in it are ours.
     pub(crate) conditional: bool,
     /// Behind a reader's back.
@@ -45,6 +47,8 @@ pub(crate) enum Led {
     Renewed { stored: Arc<Stored>, ending: RefreshEnding },
     /// A response for the leader alone.
     Own { response: Incoming, why: Uncacheable },
+    /// A failure, which those who wait for it read, too.
+    Failing { head: response::Parts, meta: Meta, reader: Reader },
     /// No response.
     Failed(FetchError),
     /// A 304 that is about nothing that is stored.
@@ -131,6 +135,7 @@ impl Inner {
                 return Led::Panicked(panic);
             }
             Some(Ok(Err(error))) => {
+                self.left_alone(&sent, Failure::Unreachable);
                 self.close(&flight, Phase::Failed(error.clone()));
                 return Led::Failed(error);
             }
@@ -140,17 +145,32 @@ impl Inner {
         if head.status == StatusCode::NOT_MODIFIED && sent.conditional {
             return self.renewed(&flight, &sent, &head, asked_at, came, began);
         }
-        let failed = Failure::Status(head.status).is_error() || (refresh && is_refusal(head.status));
-        if failed && sent.old.is_some() {
-            self.close(&flight, Phase::OriginFailed(head.status));
-            let why = Uncacheable::OriginFailed(head.status);
-            return Led::Own { response: Incoming::from_parts(head, body), why };
+        let is_error = Failure::Status(head.status).is_error();
+        if sent.old.is_some() && (is_error || (refresh && is_refusal(head.status))) {
+            self.left_alone(&sent, Failure::Status(head.status));
+            return self.failed(&flight, &sent, (head, body), asked_at, came);
+        }
+        if let Some(part) = &sent.part
+            && head.status == StatusCode::PARTIAL_CONTENT
+        {
+            return match self.completed(part, &sent.parts, &head, (asked_at, came)) {
+                Some((head, meta, around)) => {
+                    self.fill(flight.clone(), sent, (head, body), meta, began, permit, around)
+                }
+                None => {
+                    self.close(&flight, Phase::Abandoned);
+                    Led::Unusable
+                }
+            };
         }
         let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came).map_err(Uncacheable::Rule);
+        if is_error && verdict.is_err() {
+            return self.failed(&flight, &sent, (head, body), asked_at, came);
+        }
         let too_large = body.size_hint().lower() > self.settings.max_body;
         let verdict = verdict.and_then(|meta| if too_large { Err(Uncacheable::TooLarge) } else { Ok(meta) });
         match verdict {
-            Ok(meta) => self.fill(flight.clone(), sent, (head, body), meta, began, permit),
+            Ok(meta) => self.fill(flight.clone(), sent, (head, body), meta, began, permit, Around::default()),
             Err(why) => {
                 self.release(&flight, &sent, head.status, why);
                 let own = matches!(why, Uncacheable::Rule(WhyNot::Status)) && head.status == StatusCode::NOT_MODIFIED;
@@ -158,6 +178,98 @@ impl Inner {
                 Led::Own { response: Incoming::from_parts(head, body), why }
             }
         }
+    }
+
+    /// The origin failed while something is stored: it is left alone for a while (contract R3, T1). A refresh notes that
+    /// itself, as it knows of failures that come later.
+    fn left_alone(&self, sent: &Sent, failure: Failure) {
+        if let Some(old) = sent.old.as_ref().filter(|_| !sent.refresh) {
+            self.note_failure(old, failure);
+        }
+    }
+
+    /// A failure that is not to be stored. Those who wait for it now have it, too, unless it forbids that: one request
+    /// asks for a wave of them. Who comes later asks again.
+    fn failed(
+        self: &Arc<Self>,
+        flight: &Arc<Flight>,
+        sent: &Sent,
+        (head, body): (response::Parts, UnsyncBoxBody<Bytes, BoxError>),
+        asked_at: SystemTime,
+        came: SystemTime,
+    ) -> Led {
+        let why = Uncacheable::OriginFailed(head.status);
+        // From here on nobody joins; who has joined is counted.
+        self.shelf.flights.leave(flight);
+        let alone = sent.refresh || flight.waiters() < 2 || !flight.is_shared();
+        let shared = (!alone).then(|| self.rules.may_share_failure(&sent.parts, &head, asked_at, came)).flatten();
+        let fill = Fill::new(self.settings.max_body, self.settings.read_ahead);
+        let (Some(meta), Some(reader)) = (shared, fill.join()) else {
+            let passed = if sent.old.is_some() {
+                Phase::OriginFailed(head.status, sent.refresh)
+            } else {
+                let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came);
+                if let Err(why @ (WhyNot::NoStore | WhyNot::Private | WhyNot::VaryStar)) = verdict {
+                    self.pass(&flight.key, Uncacheable::Rule(why));
+                }
+                Phase::Released
+            };
+            self.close(flight, passed);
+            return Led::Own { response: Incoming::from_parts(head, body), why };
+        };
+        flight.set(Phase::Failing(meta.clone(), Arc::clone(&fill)), self.time.elapsed());
+        let pump = Pump {
+            inner: Arc::clone(self),
+            flight: Arc::clone(flight),
+            fill,
+            body,
+            meta: meta.clone(),
+            tags: Box::default(),
+            old: None,
+            refresh: false,
+            stores: false,
+            around: Around::default(),
+            began: self.time.elapsed(),
+            ended: false,
+            _permit: None,
+        };
+        let _ = self.spawner.spawn_task(Box::pin(async move {
+            pump.run().await;
+        }));
+        Led::Failing { head, meta, reader }
+    }
+
+    /// The head of the whole that a part which came makes of the one that is stored, and the stored bytes around it
+    /// (RFC 9111 §3.4). `None` if the two do not fit.
+    fn completed(
+        &self,
+        part: &Arc<Stored>,
+        asked: &request::Parts,
+        head: &response::Parts,
+        (asked_at, came_at): (SystemTime, SystemTime),
+    ) -> Option<(response::Parts, Meta, Around)> {
+        let new = self.rules.may_store(asked, head, asked_at, came_at).ok()?;
+        let combined = rfc9111::combine(&self.rules, &part.meta, &new)?;
+        if !matches!(combined.meta.extent(), Extent::Complete(Some(_))) {
+            return None;
+        }
+        let mut around = Around::default();
+        let mut came = false;
+        for (source, range) in combined.pieces {
+            match source {
+                Source::New => came = true,
+                Source::Stored if came => around.after.extend(part.body.slices(range)),
+                Source::Stored => {
+                    around.stored_before = range.end - range.start;
+                    around.before = part.body.slices(range);
+                }
+            }
+        }
+        let mut whole = http::Response::new(()).into_parts().0;
+        whole.status = combined.meta.status();
+        whole.version = head.version;
+        whole.headers = combined.meta.headers().clone();
+        Some((whole, combined.meta, around))
     }
 
     /// A response that cannot be shared: those who wait fetch for themselves, and so does for a while who comes later.
@@ -196,7 +308,7 @@ impl Inner {
         };
         let fresh = self.rules.freshen(&old.meta, &sent.parts, head, asked_at, came);
         let tags = self.tags(&sent.parts, fresh.meta.headers(), &fresh.meta);
-        let new = Arc::new(Stored::new(fresh.meta, old.body.clone(), tags));
+        let new = Arc::new(Stored::new(old.target.clone(), fresh.meta, old.body.clone(), tags));
         new.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
         let landed = match fresh.keep {
             Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh),
@@ -239,7 +351,8 @@ impl Inner {
     }
 
     /// A response that is to be stored: its body comes in a task of its own, whoever reads it.
-    fn fill(
+    #[expect(clippy::too_many_arguments, reason = "what a body on its way needs is many things")]
+    pub(crate) fn fill(
         self: &Arc<Self>,
         flight: Arc<Flight>,
         sent: Sent,
@@ -247,6 +360,7 @@ impl Inner {
         meta: Meta,
         began: Duration,
         permit: Option<Permit>,
+        around: Around,
     ) -> Led {
         let fill = Fill::new(self.settings.max_body, self.settings.read_ahead);
         let Some(reader) = fill.join() else { return Led::Unwanted };
@@ -285,6 +399,8 @@ impl Inner {
             tags,
             old: sent.old.clone(),
             refresh: sent.refresh,
+            stores: true,
+            around,
             began,
             ended: false,
             _permit: permit,
@@ -317,9 +433,21 @@ struct Pump {
     tags: Box<[Arc<str>]>,
     old: Option<Arc<Stored>>,
     refresh: bool,
+    /// Not for a failure, which only passes.
+    stores: bool,
+    around: Around,
     began: Duration,
     ended: bool,
     _permit: Option<Permit>,
+}
+
+/// What is stored already of the body that comes: these bytes before it and after it.
+#[derive(Default)]
+pub(crate) struct Around {
+    before: Vec<Bytes>,
+    after: Vec<Bytes>,
+    /// How many bytes those before it are.
+    stored_before: u64,
 }
 
 enum Step {
@@ -331,6 +459,9 @@ enum Step {
 impl Pump {
     async fn run(mut self) -> RefreshEnding {
         let mut trailers = None;
+        for bytes in std::mem::take(&mut self.around.before) {
+            self.push(bytes);
+        }
         loop {
             match self.step().await {
                 Step::Deserted => {
@@ -344,10 +475,7 @@ impl Pump {
                 Step::Frame(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         self.flight.progressed(self.inner.time.elapsed());
-                        if !self.fill.push(data) {
-                            self.inner.pass(&self.flight.key, Uncacheable::TooLarge);
-                            self.inner.shelf.flights.leave(&self.flight);
-                        }
+                        self.push(data);
                     }
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
@@ -357,6 +485,13 @@ impl Pump {
                 }
                 Step::Frame(None) => return self.end(trailers),
             }
+        }
+    }
+
+    fn push(&self, bytes: Bytes) {
+        if !self.fill.push(bytes) && self.stores {
+            self.inner.pass(&self.flight.key, Uncacheable::TooLarge);
+            self.inner.shelf.flights.leave(&self.flight);
         }
     }
 
@@ -390,17 +525,33 @@ impl Pump {
 
     /// The body came whole, as it seems: store it first, then tell its readers.
     fn end(&mut self, trailers: Option<http::HeaderMap>) -> RefreshEnding {
-        self.inner.teller.count_from_origin(self.fill.length());
+        let around = std::mem::take(&mut self.around);
+        self.inner.teller.count_from_origin(self.fill.length().saturating_sub(around.stored_before));
+        if !self.stores {
+            return self.pass_on(trailers);
+        }
+        let after: u64 = around.after.iter().map(|bytes| bytes.len() as u64).sum();
+        if after > 0 && *self.meta.extent() != Extent::Complete(Some(self.fill.length().saturating_add(after))) {
+            // What would follow now would stand in the wrong place.
+            self.stop(truncated());
+            return RefreshEnding::Failed;
+        }
+        around.after.into_iter().for_each(|bytes| self.push(bytes));
         let head = *self.meta.method() == Method::HEAD;
         let whole = if head { Some(self.meta.clone()) } else { self.meta.with_body_length(self.fill.length()) };
         let Some(meta) = whole else {
+            // What is no longer than its framing says, and is not what its Content-Range says, is passed on as it came.
+            if around.stored_before == 0 && matches!(self.meta.extent(), Extent::Partial { .. }) {
+                self.inner.teller.tell(&HttpEvent::NotStored { key: &self.flight.key, why: NotLanded::Misfit });
+                return self.pass_on(trailers);
+            }
             // RFC 9111 §3.3: a body that is shorter than its head says is not what it claims to be.
             self.stop(truncated());
             return RefreshEnding::Failed;
         };
         let landed = self.fill.all().and_then(|chunks| {
             let body = StoredBody::new(&chunks, trailers.clone());
-            let new = Arc::new(Stored::new(meta, body, std::mem::take(&mut self.tags)));
+            let new = Arc::new(Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags)));
             new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
             self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)
         });
@@ -408,6 +559,14 @@ impl Pump {
         self.inner.shelf.flights.leave(&self.flight);
         self.fill.end_whole(trailers);
         if landed.is_some() { RefreshEnding::Replaced } else { RefreshEnding::Discarded }
+    }
+
+    /// The end of a body that is not to be stored.
+    fn pass_on(&mut self, trailers: Option<http::HeaderMap>) -> RefreshEnding {
+        self.ended = true;
+        self.inner.shelf.flights.leave(&self.flight);
+        self.fill.end_whole(trailers);
+        RefreshEnding::Failed
     }
 }
 

@@ -20,6 +20,7 @@ mod flight;
 mod inner;
 mod lead;
 mod page;
+mod passing;
 mod purge;
 mod refresh;
 mod serve;
@@ -39,4 +40,4 @@ pub use shelf::NotLanded;
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) use fetch::{Fetching, Origin, boxed, erase};
 #[cfg(feature = "reqwest-middleware")]
-pub(crate) use inner::head_of;
+pub(crate) use passing::Passing;

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::{StatusCode, Uri, request};
 
-use crate::rfc9111::Meta;
+use crate::rfc9111::{Failure, Meta};
 
 /// A stored body is held in pieces of this size, so that nothing of it keeps a larger buffer alive.
 const PIECE: usize = 256 * 1024;
@@ -77,9 +78,28 @@ impl StoredBody {
     }
 }
 
+/// What a response was asked for as, so that it can be asked for again when nobody does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Target {
+    pub(crate) uri: Uri,
+    pub(crate) host: Option<HeaderValue>,
+}
+
+impl Target {
+    pub(crate) fn of(asked: &request::Parts) -> Self {
+        // An absolute URI names the host itself.
+        let host = if asked.uri.authority().is_none() { asked.headers.get(HOST).cloned() } else { None };
+        // Copied: both are views into the read buffer of a connection.
+        let host = host.and_then(|host| HeaderValue::from_bytes(host.as_bytes()).ok());
+        let uri = asked.uri.to_string().parse().unwrap_or_else(|_| asked.uri.clone());
+        Self { uri, host }
+    }
+}
+
 /// One stored response.
 #[derive(Debug)]
 pub(crate) struct Stored {
+    pub(crate) target: Target,
     pub(crate) meta: Meta,
     pub(crate) body: StoredBody,
     pub(crate) tags: Box<[Arc<str>]>,
@@ -89,6 +109,10 @@ pub(crate) struct Stored {
     /// Before this it is not refreshed again.
     next_refresh: AtomicU64,
     failures: AtomicU32,
+    /// Until then the origin, which failed to say anything better, is left alone.
+    left_alone_until: AtomicU64,
+    /// The status with which it failed; 0 if it said nothing.
+    failed_with: AtomicU16,
 }
 
 fn nanos(span: Duration) -> u64 {
@@ -96,15 +120,18 @@ fn nanos(span: Duration) -> u64 {
 }
 
 impl Stored {
-    pub(crate) fn new(meta: Meta, body: StoredBody, tags: Box<[Arc<str>]>) -> Self {
+    pub(crate) fn new(target: Target, meta: Meta, body: StoredBody, tags: Box<[Arc<str>]>) -> Self {
         Self {
-            meta,
+            target,
+            meta: meta.detached(),
             body,
             tags,
             hits: AtomicU64::new(0),
             expired_at: AtomicU64::new(0),
             next_refresh: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            left_alone_until: AtomicU64::new(0),
+            failed_with: AtomicU16::new(0),
         }
     }
 
@@ -136,9 +163,27 @@ impl Stored {
         self.next_refresh.store(nanos(at), Ordering::Relaxed);
     }
 
-    /// Counts a failed refresh; how many there were in a row.
+    /// Counts a failed request for something better; how many there were in a row.
     pub(crate) fn note_failure(&self) -> u32 {
         self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Leaves the origin alone until then, for a refresh as for a reader who has this to fall back on.
+    pub(crate) fn leave_alone(&self, until: Duration, failure: Failure) {
+        let status = if let Failure::Status(status) = failure { status.as_u16() } else { 0 };
+        self.failed_with.store(status, Ordering::Relaxed);
+        self.left_alone_until.store(nanos(until), Ordering::Relaxed);
+        self.refresh_not_before(until);
+    }
+
+    /// How the origin failed, while it is left alone for that.
+    pub(crate) fn left_alone(&self, now: impl FnOnce() -> Duration) -> Option<Failure> {
+        let until = self.left_alone_until.load(Ordering::Relaxed);
+        if until == 0 || nanos(now()) >= until {
+            return None;
+        }
+        let status = StatusCode::from_u16(self.failed_with.load(Ordering::Relaxed));
+        Some(status.map_or(Failure::Unreachable, Failure::Status))
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -206,7 +251,8 @@ mod tests {
 
     #[test]
     fn the_right_to_refresh_goes_to_one() {
-        let stored = Stored::new(crate::engine::page::tests::meta(), StoredBody::default(), Box::default());
+        let stored =
+            Stored::new(Target::default(), crate::engine::page::tests::meta(), StoredBody::default(), Box::default());
         let second = Duration::from_secs(1);
         assert!(stored.claim(second, 3 * second));
         assert!(!stored.claim(2 * second, 4 * second));

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Request, Uri};
+use http::{Request, Uri, request};
 
 use super::cache::HttpCache;
 use super::event::{HttpEvent, HttpStats, RefreshEnding};
 use super::fetch::{Fetch, erase};
 use super::flight::Force;
 use super::inner::{group_tag, origin, surrogate_tag};
-use super::page::Page;
+use super::page::{Page, Stored};
 
 /// Purging wins over what is in flight: a response that was asked for before is not stored after (contract I1); those who
 /// wait for it still get it.
@@ -26,7 +26,7 @@ impl HttpCache {
 
     /// Purges a key as the cache's own or the operator's key function makes it; whether anything was stored.
     pub fn purge_key(&self, key: &str) -> bool {
-        self.told(key, || self.inner.shelf.purge(key, Force::Remove))
+        self.told(key, || self.inner.shelf.purge(key, Force::Remove, None))
     }
 
     /// Makes a URI stale with all its variants; whether anything was stored.
@@ -36,7 +36,7 @@ impl HttpCache {
 
     /// As [`expire`](Self::expire) for a key.
     pub fn expire_key(&self, key: &str) -> bool {
-        self.told(key, || self.inner.shelf.purge(key, Force::Expire))
+        self.told(key, || self.inner.shelf.purge(key, Force::Expire, None))
     }
 
     /// Purges all keys that begin with this, as `https://example.com/shop/`; looks at every key.
@@ -51,24 +51,24 @@ impl HttpCache {
 
     /// Purges all URIs of which a variant has this surrogate key (`tag_fields`), in one step.
     pub fn purge_tag(&self, tag: &str) {
-        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Remove));
+        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Remove, None));
     }
 
     /// Makes all URIs stale of which a variant has this surrogate key; looks at every key.
     pub fn expire_tag(&self, tag: &str) {
-        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Expire));
+        self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Expire, None));
     }
 
     /// Purges a cache group of the origin of `uri`, in one step (RFC 9875).
     pub fn purge_group(&self, uri: &Uri, group: &str) {
         let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
-        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Remove));
+        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Remove, None));
     }
 
     /// Makes a cache group of the origin of `uri` stale; looks at every key (RFC 9875).
     pub fn expire_group(&self, uri: &Uri, group: &str) {
         let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
-        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Expire));
+        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Expire, None));
     }
 
     /// Purges everything, in one step.
@@ -177,19 +177,84 @@ impl HttpCache {
         B: Default + Send + 'static,
         F: Fetch<B>,
     {
-        let mut asked = Request::new(()).into_parts().0;
-        asked.uri = uri.clone();
-        let key: Arc<str> = self.inner.key(&asked).into();
-        let Some(page) = self.inner.shelf.peek(&key) else { return Vec::new() };
+        let key = self.inner.key_of(uri);
+        match self.inner.shelf.peek(&key) {
+            Some(page) => self.renewed(vec![(key, page)], |_| true, fetch).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// As [`revalidate`](Self::revalidate) for all keys that begin with this, one after the other; looks at every key.
+    pub async fn revalidate_prefix<B, F>(&self, prefix: &str, fetch: F) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        let mut pages = self.inner.shelf.pages();
+        pages.retain(|(key, _)| key.starts_with(prefix));
+        self.renewed(pages, |_| true, fetch).await
+    }
+
+    /// As [`revalidate`](Self::revalidate) for all responses with this surrogate key, one after the other; looks at every
+    /// key.
+    pub async fn revalidate_tag<B, F>(&self, tag: &str, fetch: F) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        self.renewed_with(&surrogate_tag(tag), fetch).await
+    }
+
+    /// As [`revalidate`](Self::revalidate) for a cache group of the origin of `uri`, one after the other; looks at every
+    /// key (RFC 9875).
+    pub async fn revalidate_group<B, F>(&self, uri: &Uri, group: &str, fetch: F) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        self.renewed_with(&group_tag(&origin(uri, &http::HeaderMap::new()), group), fetch).await
+    }
+
+    async fn renewed_with<B, F>(&self, tag: &Arc<str>, fetch: F) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        self.renewed(self.inner.shelf.pages(), |stored| stored.tags.contains(tag), fetch).await
+    }
+
+    async fn renewed<B, F>(
+        &self,
+        pages: Vec<(String, Arc<Page>)>,
+        which: impl Fn(&Stored) -> bool,
+        fetch: F,
+    ) -> Vec<RefreshEnding>
+    where
+        B: Default + Send + 'static,
+        F: Fetch<B>,
+    {
         let mut endings = Vec::new();
-        for stored in &page.variants {
-            asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
-            let Some(parts) = self.inner.renewal(&asked, &stored.meta) else { continue };
-            let (inner, key, origin) = (Arc::clone(&self.inner), Arc::clone(&key), erase(fetch.clone()));
-            let ending = inner.renew(Arc::clone(&key), parts, Arc::clone(stored), origin, None).await;
-            self.inner.teller.tell(&HttpEvent::Refreshed { key: &key, ending });
-            endings.push(ending);
+        for (key, page) in pages {
+            let key: Arc<str> = key.into();
+            for stored in page.variants.iter().filter(|stored| which(stored)) {
+                let Some(parts) = self.inner.renewal(&as_it_was_asked(stored), &stored.meta) else { continue };
+                let (inner, origin) = (Arc::clone(&self.inner), erase(fetch.clone()));
+                let ending = inner.renew(Arc::clone(&key), parts, Arc::clone(stored), origin, None).await;
+                self.inner.teller.tell(&HttpEvent::Refreshed { key: &key, ending });
+                endings.push(ending);
+            }
         }
         endings
     }
+}
+
+/// The request that a stored response answers, without anybody's own fields.
+fn as_it_was_asked(stored: &Stored) -> request::Parts {
+    let mut asked = Request::new(()).into_parts().0;
+    asked.uri = stored.target.uri.clone();
+    asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(host) = &stored.target.host {
+        asked.headers.insert(http::header::HOST, host.clone());
+    }
+    asked
 }

@@ -15,6 +15,7 @@ use super::flight::{Asks, Role};
 use super::inner::{Ask, Inner, Permit, head_of};
 use super::lead::{Led, Sent};
 use super::page::Stored;
+use crate::rfc9111::Failure;
 
 impl Inner {
     /// Starts a refresh, or says why not; never waits.
@@ -89,24 +90,28 @@ impl Inner {
         let conditional = stored.meta.has_validator();
         let fetching = origin.fetch(parts.clone());
         let old = Arc::clone(&stored);
-        let sent = Sent { parts, old: Some(Arc::clone(&old)), named: vec![old], conditional, refresh: true };
+        let sent =
+            Sent { parts, old: Some(Arc::clone(&old)), named: vec![old], part: None, conditional, refresh: true };
         let deadline = Some(self.settings.refresh_timeout);
+        let mut failure = Failure::Unreachable;
         let ending = match Arc::clone(&self).lead(flight, sent, fetching, deadline, permit).await {
             Led::Head { reader, done, .. } => {
                 drop(reader);
                 done.await.unwrap_or(RefreshEnding::Failed)
             }
             Led::Renewed { ending, .. } => ending,
-            Led::Own { why: Uncacheable::OriginFailed(_), .. } => RefreshEnding::Failed,
+            Led::Own { why: Uncacheable::OriginFailed(status), .. } => {
+                failure = Failure::Status(status);
+                RefreshEnding::Failed
+            }
             Led::Own { .. } => RefreshEnding::Dropped,
             Led::TimedOut => RefreshEnding::TimedOut,
-            Led::Failed(_) | Led::Unusable | Led::Unwanted | Led::Panicked(_) => RefreshEnding::Failed,
+            Led::Failed(_) | Led::Failing { .. } | Led::Unusable | Led::Unwanted | Led::Panicked(_) => {
+                RefreshEnding::Failed
+            }
         };
         if matches!(ending, RefreshEnding::Failed | RefreshEnding::TimedOut) {
-            let window = stored.meta.lifetime().saturating_add(stored.meta.stale_while_revalidate());
-            let remaining = window.saturating_sub(stored.meta.age(self.time.now()));
-            let pause = self.pause(stored.note_failure(), remaining);
-            stored.refresh_not_before(self.time.elapsed().saturating_add(pause));
+            self.note_failure(&stored, failure);
         }
         ending
     }

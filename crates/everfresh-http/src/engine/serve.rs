@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use everfresh::RefreshStatus;
-use http::header::{AGE, HeaderMap};
+use http::header::{AGE, CONTENT_LENGTH, HeaderMap};
 use http::{Method, Response, StatusCode, request};
 
 use super::answer::{CacheAnswer, Outcome, Uncacheable, Why};
@@ -131,7 +131,7 @@ impl Inner {
         told: Told,
     ) {
         let age = known.map(|(meta, _)| meta.age(self.time.now()));
-        let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced);
+        let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced | Outcome::Bypass(_));
         if let Some(age) = age.filter(|age| !own || age.as_secs() > 0) {
             response.headers_mut().insert(AGE, rfc9111::age_field(age));
         }
@@ -184,7 +184,11 @@ fn joined_body(parts: &request::Parts, meta: &Meta, reader: Reader) -> Body {
     }
     let length = match meta.extent() {
         Extent::Complete(length) => *length,
-        Extent::Partial { range, .. } => (range.end() - range.start()).checked_add(1),
+        // What its Content-Range says may be wrong; its framing is not.
+        Extent::Partial { .. } => {
+            let length = meta.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+            length.and_then(|length| length.parse().ok())
+        }
     };
     Body::joined(reader, length)
 }

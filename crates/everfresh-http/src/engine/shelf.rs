@@ -25,6 +25,8 @@ pub enum NotLanded {
     Gone,
     /// A response to a later request is stored already.
     Older,
+    /// Its body is not as long as its `Content-Range` says (RFC 9111 §3.3).
+    Misfit,
     /// It weighs more than the whole store may.
     TooHeavy,
 }
@@ -183,7 +185,7 @@ impl Shelf {
                 Source::New => new.body.slices(range.clone()),
             })
             .collect();
-        Arc::new(Stored::new(combined.meta, StoredBody::new(&pieces, None), new.tags.clone()))
+        Arc::new(Stored::new(new.target.clone(), combined.meta, StoredBody::new(&pieces, None), new.tags.clone()))
     }
 
     /// Takes one variant out, if it is still there.
@@ -204,7 +206,7 @@ impl Shelf {
         let variants = page.variants.iter().map(|own| match change(&own.meta) {
             Some(Some(meta)) => {
                 changed = true;
-                Arc::new(Stored::new(meta, own.body.clone(), own.tags.clone()))
+                Arc::new(Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone()))
             }
             Some(None) => {
                 own.expire(self.time.elapsed());
@@ -218,10 +220,11 @@ impl Shelf {
         }
     }
 
-    /// Purges a key with all its variants, and what is being fetched for it. Whether anything was stored.
-    pub(crate) fn purge(&self, key: &str, force: Force) -> bool {
+    /// Purges a key with all its variants, and what is being fetched for it but for the one flight whose answer
+    /// purges. Whether anything was stored.
+    pub(crate) fn purge(&self, key: &str, force: Force, but: Option<&Arc<Flight>>) -> bool {
         let _stripe = self.stripe(key);
-        self.flights.strike(force, None, |other| other == key);
+        self.flights.strike(force, None, |other| *other.key == *key && !is(other, but));
         let page = self.peek(key);
         self.forget_pass(key);
         match (&page, force) {
@@ -234,17 +237,17 @@ impl Shelf {
 
     pub(crate) fn purge_matching(&self, force: Force, matches: impl Fn(&str) -> bool) {
         let _alone = self.landing.write().unwrap_or_else(PoisonError::into_inner);
-        self.flights.strike(force, None, &matches);
+        self.flights.strike(force, None, |flight| matches(&flight.key));
         match force {
             Force::Remove => self.cache.invalidate_matching(|key, _| matches(key)),
             Force::Expire => self.expire_pages(|key, _| matches(key)),
         }
     }
 
-    pub(crate) fn purge_tag(&self, tag: &str, force: Force) {
+    pub(crate) fn purge_tag(&self, tag: &str, force: Force, but: Option<&Arc<Flight>>) {
         let _alone = self.landing.write().unwrap_or_else(PoisonError::into_inner);
         let tag: Arc<str> = tag.into();
-        self.flights.strike(force, Some(&tag), |_| true);
+        self.flights.strike(force, Some(&tag), |flight| !is(flight, but));
         match force {
             Force::Remove => self.cache.invalidate_tag(&tag),
             Force::Expire => {
@@ -293,6 +296,10 @@ impl Shelf {
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
     }
+}
+
+fn is(flight: &Flight, other: Option<&Arc<Flight>>) -> bool {
+    other.is_some_and(|other| std::ptr::eq(flight, &**other))
 }
 
 /// Why a body that came whole is none.

@@ -26,6 +26,14 @@ pub fn parse_date(value: &HeaderValue) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok()
 }
 
+/// Copies a value out of the buffer that it is a view into.
+pub(crate) fn detach(value: &mut HeaderValue) {
+    if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+        own.set_sensitive(value.is_sensitive());
+        *value = own;
+    }
+}
+
 /// The one date of a field; absent, malformed, or several that differ are told apart.
 pub(crate) enum DateField {
     Absent,

@@ -4,11 +4,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::header::ETAG;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::age;
 use super::control::ResponseControl;
-use super::fields::EntityTag;
+use super::fields::{EntityTag, detach};
 use super::freshness::Origin;
 use super::vary::Vary;
 
@@ -115,6 +116,15 @@ impl Meta {
         if age > self.0.initial_age {
             Arc::make_mut(&mut self.0).initial_age = age;
         }
+        self
+    }
+
+    /// With field values of its own: those of a client are views into its read buffer, which would live as long as they.
+    pub(crate) fn detached(mut self) -> Self {
+        let stored = Arc::make_mut(&mut self.0);
+        stored.headers.values_mut().for_each(detach);
+        stored.vary = std::mem::take(&mut stored.vary).detached();
+        stored.etag = stored.etag.as_ref().and_then(|_| EntityTag::parse(stored.headers.get(ETAG)?));
         self
     }
 

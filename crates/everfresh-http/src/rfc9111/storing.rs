@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{
     AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName,
-    HeaderValue, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRANSFER_ENCODING, UPGRADE,
+    HeaderValue, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{Method, StatusCode, request, response};
 
@@ -14,6 +15,7 @@ use super::control::{RequestControl, ResponseControl, may_be_left_out};
 use super::fields::{EntityTag, list, put, valid_date};
 use super::freshness::{is_heuristic_status, lifetime};
 use super::meta::{Extent, Meta, Stored};
+use super::reusing::Failure;
 use super::rules::{Choices, Rules};
 use super::vary::{Unselectable, Vary};
 use super::{age, groups, invalidation, range, stale, targeted};
@@ -110,21 +112,51 @@ impl Rules {
         if asked.no_store {
             return Err(WhyNot::RequestNoStore);
         }
-        let status = response.status;
-        let method = self.method(request, response)?;
-        let extent = extent(request, response)?;
-        let draft = Draft {
-            method,
-            status,
-            extent,
+        let draft = self.draft(request, response, request_time, response_time)?;
+        let (meta, verdict) = self.describe(draft);
+        verdict.map(|()| meta)
+    }
+
+    /// Whether a failure (500, 502, 503, 504) may also be given to those who wait for the same at this moment, and what
+    /// of it is remembered for that; it is not to be stored.
+    ///
+    /// For a response that may not be stored only because it names no lifetime, or none that is left. A failure that
+    /// forbids storing or sharing, or that sets a cookie in a shared cache, is for its one client.
+    pub fn may_share_failure(
+        &self,
+        request: &request::Parts,
+        response: &response::Parts,
+        request_time: SystemTime,
+        response_time: SystemTime,
+    ) -> Option<Meta> {
+        let cookie = self.is_shared() && response.headers.contains_key(SET_COOKIE);
+        let asked = RequestControl::parse(&request.headers);
+        if !Failure::Status(response.status).is_error() || asked.no_store || cookie {
+            return None;
+        }
+        let draft = self.draft(request, response, request_time, response_time).ok()?;
+        Vary::of(&response.headers, &request.headers, self.choices().max_vary_fields).ok()?;
+        let (meta, verdict) = self.describe(draft);
+        matches!(verdict, Ok(()) | Err(WhyNot::NotAllowed | WhyNot::Useless)).then_some(meta)
+    }
+
+    fn draft<'a>(
+        &self,
+        request: &'a request::Parts,
+        response: &response::Parts,
+        request_time: SystemTime,
+        response_time: SystemTime,
+    ) -> Result<Draft<'a>, WhyNot> {
+        Ok(Draft {
+            method: self.method(request, response)?,
+            status: response.status,
+            extent: extent(request, response)?,
             authorized: request.headers.contains_key(AUTHORIZATION),
             request: &request.headers,
             headers: response.headers.clone(),
             request_time,
             response_time,
-        };
-        let (meta, verdict) = self.describe(draft);
-        verdict.map(|()| meta)
+        })
     }
 
     /// §3: the method is understood. POST only with explicit freshness and a Content-Location that is its own target

@@ -6,7 +6,7 @@ use std::iter;
 use http::Method;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 
-use super::fields::{elements, list, trim};
+use super::fields::{detach, elements, list, trim};
 use super::meta::{Extent, Meta};
 
 /// The fields that `Vary` names, with the values that the stored response's request had (RFC 9111 §4.1).
@@ -67,6 +67,12 @@ impl Vary {
     /// The nominated fields of the stored response's request as they came, line by line (RFC 9111 §4.3.1).
     pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().flat_map(|nominated| nominated.lines.iter().map(|line| (&nominated.name, line)))
+    }
+
+    /// With values of its own, which keep no buffer of a connection alive.
+    pub(crate) fn detached(mut self) -> Self {
+        self.0.iter_mut().flat_map(|nominated| &mut nominated.lines).for_each(detach);
+        self
     }
 
     /// Whether these request fields select it: each nominated field says the same, or is absent on both sides.

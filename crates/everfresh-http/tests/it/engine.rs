@@ -1,7 +1,11 @@
 //! The engine over an origin in the same process, in time that stands still until it is moved.
 
 mod flights;
+mod hazards;
 mod kit;
+mod outage;
+mod parts;
+mod posts;
 mod purges;
 mod stale;
 mod stored;

@@ -1,9 +1,10 @@
 //! Hostile fields: never a panic, never more than linear work.
 
-use std::time::SystemTime;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use everfresh_http::rfc9111::{
-    RequestControl, ResponseControl, Rules, conditional, evaluate, groups, invalidated_by, invalidated_groups,
+    RequestControl, Rules, Served, WhyNot, conditional, evaluate, groups, invalidated_by, invalidated_groups,
     refreshing, validated,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -144,24 +145,99 @@ proptest! {
     }
 }
 
-#[test]
-fn ten_thousand_directives_cost_ten_thousand_directives() {
-    let directives =
-        ["max-age=60", "no-cache=\"x-a, x-b\"", "foo=\"bar, baz\"", "private=\"x-c\"", "\"", ",", "=", "max-age="];
-    for directive in directives {
-        let line = vec![directive; 10_000].join(",");
-        let mut came = response(200, &[("etag", "\"a\""), ("cache-control", &line)]);
-        ResponseControl::parse(&came.headers);
-        RequestControl::parse(&came.headers);
-        let _ = Rules::shared().may_store(&get(&[]), &came, start(), start());
-        came.headers.insert("vary", HeaderValue::try_from(vec!["foo"; 10_000].join(",")).expect("a value"));
-        came.headers.insert("cdn-cache-control", HeaderValue::try_from(line).expect("a value"));
-        let _ = Rules::shared().may_store(&get(&[]), &came, start(), start());
-    }
-    let tags = vec!["\"b\""; 10_000].join(",");
+/// Every reading of a field that could be long, of a value made of so many pieces.
+fn read_all(piece: &str, count: usize) {
+    let line = HeaderValue::try_from(vec![piece; count].join(",")).expect("a value");
     let meta = crate::world::stored(&Rules::shared(), &[("etag", "\"a\""), ("cache-control", "max-age=60")]);
-    evaluate(&get(&[("if-none-match", &tags)]), &meta, Some(10));
-    evaluate(&get(&[("range", &format!("bytes={}", vec!["0-1"; 10_000].join(",")))]), &meta, Some(10));
+    let fields = [
+        "age",
+        "cache-control",
+        "cache-group-invalidation",
+        "cache-groups",
+        "cdn-cache-control",
+        "connection",
+        "content-length",
+        "content-range",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "location",
+        "vary",
+    ];
+    for name in fields {
+        let mut came = response(200, &[("etag", "\"a\"")]);
+        came.headers.insert(name, line.clone());
+        let _ = Rules::shared().may_store(&get(&[]), &came, start(), start());
+        invalidated_by(&request("POST", "https://example.com/a", &[]), &came);
+        invalidated_groups(&request("POST", "https://example.com/a", &[]), &came);
+        validated(&[&meta], &came);
+    }
+    for name in ["accept", "cache-control", "if-modified-since", "if-none-match", "if-range", "pragma", "range"] {
+        let mut asked = get(&[]);
+        asked.headers.insert(name, line.clone());
+        Rules::shared().reuse(&asked, &meta, start());
+        evaluate(&asked, &meta, Some(10));
+    }
+    let mut asked = get(&[]);
+    asked.headers.insert("accept", line);
+    let varies = response(200, &[("cache-control", "max-age=60"), ("vary", "accept")]);
+    let meta = Rules::shared().may_store(&asked, &varies, start(), start()).expect("stored");
+    assert!(meta.matches(&asked.headers));
+}
+
+/// The time that this thread has worked, which a busy machine does not lengthen; where that is not told, the time.
+fn worked() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = told.split(' ').next().and_then(|nanos| nanos.parse().ok()).map(Duration::from_nanos);
+    nanos.unwrap_or_else(|| BEGAN.get_or_init(Instant::now).elapsed())
+}
+
+/// One field of sixteen times the length takes about as long as sixteen fields, where anything quadratic takes sixteen
+/// times as long.
+#[test]
+fn the_time_for_hostile_fields_grows_with_their_length_and_not_with_its_square() {
+    let best = |piece: &str, count: usize, times: usize| {
+        let round = || {
+            let began = worked();
+            (0..times).for_each(|_| read_all(piece, count));
+            worked().saturating_sub(began)
+        };
+        (0..3).map(|_| round()).min().expect("a round").max(Duration::from_millis(4))
+    };
+    for piece in
+        ["max-age=60", "no-cache=\"x-a, x-b\"", "foo=\"bar, baz\"", "\"", ",", "=", "\"b\"", "0-1", "a;q=1", "../a"]
+    {
+        let (few, many) = (best(piece, 1_000, 16), best(piece, 16_000, 1));
+        assert!(many < few * 6, "{piece}: {few:?} for sixteen, and {many:?} for one of their length");
+    }
+}
+
+#[test]
+fn a_value_of_a_mebibyte_and_ten_thousand_directives_are_read_to_their_end() {
+    let noise = |count| vec!["foo=\"bar, baz\""; count].join(",");
+    for count in [10_000, (1 << 20) / 15] {
+        let line = format!("{}, max-age=60, no-store", noise(count));
+        assert_eq!(
+            crate::world::why_not(&Rules::shared(), &[], 200, &[("cache-control", &line)]),
+            Some(WhyNot::NoStore)
+        );
+        let line = format!("{}, max-age=60", noise(count));
+        assert_eq!(crate::world::stored(&Rules::shared(), &[("cache-control", &line)]).lifetime().as_secs(), 60);
+        assert!(
+            RequestControl::parse(&crate::world::fields(&[("cache-control", &format!("{line}, no-cache"))])).no_cache
+        );
+    }
+    let meta = crate::world::stored(&Rules::shared(), &[("etag", "\"a\""), ("cache-control", "max-age=60")]);
+    let tags = format!("{}, \"a\"", vec!["\"b\""; 10_000].join(","));
+    assert!(matches!(evaluate(&get(&[("if-none-match", &tags)]), &meta, Some(10)), Served::NotModified(_)));
+    // Too many ranges are no ranges, and too wide a Vary is not stored.
+    let ranges = format!("bytes={}", vec!["0-1"; 10_000].join(","));
+    assert_eq!(evaluate(&get(&[("range", &ranges)]), &meta, Some(10)), Served::Full);
+    let wide = (0..10_000).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",");
+    let why = crate::world::why_not(&Rules::shared(), &[], 200, &[("cache-control", "max-age=60"), ("vary", &wide)]);
+    assert_eq!(why, Some(WhyNot::VaryTooWide));
 }
 
 #[test]

@@ -19,4 +19,5 @@ mod targeted;
 mod update;
 mod validation;
 mod vary;
+mod wire;
 mod world;

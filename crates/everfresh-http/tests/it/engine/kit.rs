@@ -53,6 +53,11 @@ impl Origin {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
+    /// As [`hold`](Self::hold), where some were let through and did not come.
+    pub(crate) fn hold_again(&self) {
+        self.gate.forget_permits(self.gate.available_permits());
+    }
+
     pub(crate) fn let_through(&self, count: usize) {
         self.gate.add_permits(count);
     }

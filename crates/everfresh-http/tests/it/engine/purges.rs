@@ -167,6 +167,35 @@ async fn revalidating_now_renews_each_variant() {
 }
 
 #[tokio::test]
+async fn revalidating_by_prefix_tag_and_group_renews_what_they_name_and_nothing_else() {
+    let origin = Origin::new(|count, asked| {
+        let mut with = TAGGED.to_vec();
+        if asked.uri.path() == "/plain" {
+            with.truncate(1);
+        }
+        Ok(text(200, &with, &count.to_string()))
+    });
+    let world = World::new(shared().tag_fields([http::HeaderName::from_static("surrogate-key")]), origin);
+    let (cache, fetch) = (&world.cache, || world.origin.fetch());
+    for path in ["/a", "/plain"] {
+        world.get(path).await;
+    }
+    let one = [everfresh_http::engine::RefreshEnding::Replaced];
+    assert_eq!(cache.revalidate_prefix("https://example.com/a", fetch()).await, one);
+    assert_eq!(world.get("/a").await.brief(), "hit 2");
+    assert_eq!(cache.revalidate_tag("blue", fetch()).await, one);
+    assert_eq!(world.get("/a").await.brief(), "hit 3");
+    assert_eq!(cache.revalidate_group(&uri("/"), "shop", fetch()).await, one);
+    assert_eq!(world.get("/a").await.brief(), "hit 4");
+    assert_eq!(world.origin.last().uri, uri("/a"));
+    assert!(cache.revalidate_tag("green", fetch()).await.is_empty());
+    assert!(
+        cache.revalidate_group(&"https://other.example/".parse().expect("a URI"), "shop", fetch()).await.is_empty()
+    );
+    assert_eq!(world.get("/plain").await.brief(), "hit 1");
+}
+
+#[tokio::test]
 async fn an_unsafe_request_purges_its_target_and_what_it_names_of_its_own_origin() {
     let origin = Origin::new(|_, asked| {
         if asked.method != "POST" {

@@ -1,11 +1,14 @@
 //! What is stored, and how it is served.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use everfresh_http::engine::Uncacheable;
 use everfresh_http::rfc9111::{Bypass, WhyNot};
 use everfresh_http::{HttpCache, Outcome};
-use http_body_util::BodyExt;
+use http::HeaderValue;
+use http_body_util::{BodyExt, Full};
 
 use super::kit::{Origin, Pipe, World, once, read, settle, shared, text, until, whole};
 
@@ -289,4 +292,42 @@ fn nonsense_is_refused_with_the_cure() {
     assert!(message(shared().max_variants(0)).contains("at least 1"));
     let second = std::time::Duration::from_secs(1);
     assert!(message(shared().backoff(2 * second, second)).contains("exchange"));
+}
+
+/// The fields of a client are views into its read buffer, which may be far larger.
+#[tokio::test]
+async fn what_is_stored_keeps_no_buffer_of_a_connection_alive() {
+    struct Buffer(Arc<AtomicUsize>, Vec<u8>);
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.1
+        }
+    }
+    impl Drop for Buffer {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let freed = Arc::new(AtomicUsize::new(0));
+    let own = Arc::clone(&freed);
+    let origin = Origin::new(move |count, _| {
+        let buffer = Bytes::from_owner(Buffer(Arc::clone(&own), b"\"1\"max-age=60x-whobody".to_vec()));
+        let view = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).expect("a value");
+        let body = Full::new(buffer.slice(19..)).map_err(|never| match never {}).boxed_unsync();
+        let mut response = whole(if count == 0 { 200 } else { 304 }, &[], body);
+        response.headers_mut().insert("etag", view(0..3));
+        response.headers_mut().insert("cache-control", view(3..13));
+        response.headers_mut().insert("vary", view(13..18));
+        Ok(response)
+    });
+    let world = World::new(shared(), origin);
+    for (round, outcome) in [(1, "miss"), (2, "revalidated")] {
+        let got = world.get_with("/a", &[("x-who", "me")]).await;
+        assert_eq!(got.outcome().name(), outcome);
+        drop(got);
+        until(|| world.cache.stats().in_flight == 0).await;
+        until(|| freed.load(Ordering::SeqCst) == round).await;
+        world.advance(70);
+    }
+    assert_eq!(world.cache.stats().pages, 1);
 }

@@ -1,0 +1,165 @@
+//! RFC 9111 §3.3, §3.4: parts in the store, and what is done to make them whole.
+
+use everfresh_http::Outcome;
+use http::request;
+
+use super::kit::{Origin, Pipe, Said, World, once, read, settle, shared, text, whole};
+
+const BODY: &str = "0123456789";
+
+/// Answers ranges of the form `first-` or `first-last` of a body under a tag, unless `If-Range` names another.
+fn ranges(asked: &request::Parts, tag: &str, body: &str) -> Said {
+    let field = |name: &str| asked.headers.get(name).map(|value| value.to_str().expect("text").to_owned());
+    let same = field("if-range").is_none_or(|wanted| wanted == tag);
+    let with = [("etag", tag), ("cache-control", "max-age=60")];
+    let Some(range) = field("range").filter(|_| same) else { return Ok(text(200, &with, body)) };
+    let (first, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).expect("a range");
+    let first: usize = first.parse().expect("a number");
+    let last = last.parse().unwrap_or(body.len() - 1);
+    let told = format!("bytes {first}-{last}/{}", body.len());
+    Ok(text(206, &[with[0], with[1], ("content-range", &told)], &body[first..=last]))
+}
+
+#[tokio::test]
+async fn of_a_stored_part_only_the_rest_is_asked_for_and_the_whole_is_served() {
+    for (part, rest) in [("bytes=0-3", "bytes=4-"), ("bytes=6-9", "bytes=0-5")] {
+        let world = World::new(shared(), Origin::new(|_, asked| ranges(asked, "\"1\"", BODY)));
+        world.get_with("/a", &[("range", part)]).await;
+        let got = world.get("/a").await;
+        assert_eq!((got.status, got.brief().as_str()), (200, "miss 0123456789"), "{part}");
+        assert_eq!(got.field("cache-status"), "everfresh; fwd=partial; fwd-status=200; stored; ttl=60");
+        assert_eq!((got.field("content-length"), got.field("content-range")), ("10", ""));
+        let sent = world.origin.last().headers;
+        assert!(sent["range"] == rest && sent["if-range"] == "\"1\"", "{sent:?}");
+        assert_eq!(world.get("/a").await.brief(), "hit 0123456789");
+        assert_eq!(world.get_with("/a", &[("range", "bytes=2-7")]).await.brief(), "hit 234567");
+        assert_eq!(world.origin.count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn has_it_changed_meanwhile_the_new_whole_comes() {
+    let world = World::new(
+        shared(),
+        Origin::new(
+            |count, asked| if count == 0 { ranges(asked, "\"1\"", BODY) } else { ranges(asked, "\"2\"", "new") },
+        ),
+    );
+    world.get_with("/a", &[("range", "bytes=0-3")]).await;
+    assert_eq!(world.get("/a").await.brief(), "miss new");
+    assert_eq!(world.get("/a").await.brief(), "hit new");
+    assert_eq!(world.origin.count(), 2);
+}
+
+#[tokio::test]
+async fn a_rest_of_another_representation_is_not_joined_but_asked_for_as_a_whole() {
+    // An origin that does not know If-Range.
+    let origin = Origin::new(|count, asked| {
+        let mut asked = asked.clone();
+        asked.headers.remove("if-range");
+        ranges(&asked, if count == 0 { "\"1\"" } else { "\"2\"" }, if count == 0 { BODY } else { "abcdefghij" })
+    });
+    let world = World::new(shared(), origin);
+    world.get_with("/a", &[("range", "bytes=0-3")]).await;
+    assert_eq!(world.get("/a").await.brief(), "miss abcdefghij");
+    assert!(!world.origin.last().headers.contains_key("range"));
+    assert_eq!(world.origin.count(), 3);
+}
+
+#[tokio::test]
+async fn without_a_strong_tag_or_for_another_variant_nothing_is_completed() {
+    for (with, ask) in [
+        (&[("etag", "W/\"1\""), ("vary", "x-who")][..], &[("x-who", "me")][..]),
+        (&[("vary", "x-who")], &[("x-who", "me")]),
+        (&[("etag", "\"1\""), ("vary", "x-who")], &[("x-who", "you")]),
+    ] {
+        let origin = Origin::new(move |_, asked| {
+            let mut all = vec![("cache-control", "max-age=60")];
+            all.extend(with);
+            if asked.headers.contains_key("range") {
+                all.push(("content-range", "bytes 0-3/10"));
+                return Ok(text(206, &all, "0123"));
+            }
+            Ok(text(200, &all, BODY))
+        });
+        let world = World::new(shared(), origin);
+        world.get_with("/a", &[("range", "bytes=0-3"), ("x-who", "me")]).await;
+        assert_eq!(world.get_with("/a", ask).await.body, BODY, "{with:?}");
+        assert!(!world.origin.last().headers.contains_key("range"), "{with:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_who_ask_while_a_part_is_completed_read_the_same_whole() {
+    let world = World::new(shared(), Origin::new(|_, asked| ranges(asked, "\"1\"", BODY)));
+    world.get_with("/a", &[("range", "bytes=6-9")]).await;
+    world.origin.hold();
+    let all: Vec<_> = (0..20).map(|_| world.spawn_get("/a", &[])).collect();
+    world.asked(2).await;
+    settle().await;
+    world.origin.let_through(1);
+    for got in all {
+        assert_eq!(got.await.expect("an answer").body, BODY);
+    }
+    assert_eq!(world.origin.count(), 2);
+}
+
+#[tokio::test]
+async fn a_rest_that_is_cut_short_makes_nothing_whole() {
+    for (part, told, rest) in [("bytes=0-3", "bytes 4-9/10", "45"), ("bytes=6-9", "bytes 0-5/10", "01")] {
+        let origin = Origin::new(move |count, asked| {
+            if count != 1 {
+                return ranges(asked, "\"1\"", BODY);
+            }
+            Ok(text(206, &[("etag", "\"1\""), ("cache-control", "max-age=60"), ("content-range", told)], rest))
+        });
+        let world = World::new(shared(), origin);
+        world.get_with("/a", &[("range", part)]).await;
+        let response = world.ask("GET", "/a", &[]).await.expect("a response");
+        let body = http_body_util::BodyExt::collect(response.into_body()).await;
+        assert!(body.is_err(), "it ends as what it is: broken");
+        // The part is still there, and what comes now is whole.
+        assert_eq!(world.get_with("/a", &[("range", part)]).await.outcome(), Outcome::Hit);
+        assert_eq!(world.get("/a").await.body, BODY);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_as_long_as_its_content_range_says_is_passed_on_and_not_stored() {
+    let origin = Origin::new(|_, _| {
+        Ok(text(206, &[("cache-control", "max-age=60"), ("content-range", "bytes 4-9/10")], "45678"))
+    });
+    let world = World::new(shared(), origin);
+    for count in 1..3 {
+        let response = world.ask("GET", "/a", &[("range", "bytes=-5")]).await.expect("a response");
+        let hint = http_body::Body::size_hint(response.body());
+        assert_eq!(hint.exact(), None, "a server that believes it would break the connection off");
+        let got = read(response).await;
+        assert_eq!((got.status, got.body.as_str(), world.origin.count()), (206, "45678", count));
+    }
+    assert_eq!(world.cache.stats().pages, 0);
+}
+
+#[tokio::test]
+async fn a_purge_while_a_part_is_completed_wins() {
+    let (pipe, body) = Pipe::new();
+    let give = once(body);
+    let with = [("etag", "\"1\""), ("cache-control", "max-age=60"), ("content-range", "bytes 4-9/10")];
+    let origin = Origin::new(move |count, asked| match count {
+        1 => Ok(whole(206, &with, give())),
+        _ => ranges(asked, "\"1\"", BODY),
+    });
+    let world = World::new(shared(), origin);
+    world.get_with("/a", &[("range", "bytes=0-3")]).await;
+    let reading = world.spawn_get("/a", &[]);
+    world.asked(2).await;
+    pipe.send("456");
+    settle().await;
+    world.cache.purge(&"https://example.com/a".parse().expect("a URI"));
+    pipe.send("789");
+    drop(pipe);
+    assert_eq!(reading.await.expect("an answer").body, BODY);
+    settle().await;
+    assert_eq!(world.get("/a").await.outcome(), Outcome::Miss);
+    assert!(!world.origin.last().headers.contains_key("range"));
+}

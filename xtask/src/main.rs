@@ -53,10 +53,10 @@ fn bench(arguments: &[String]) -> bool {
 
 fn bench_proxy(arguments: &[String]) -> bool {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from);
-    let everfresh = target.join("release/everfresh").display().to_string();
+    let everfresh = target.join("dist/everfresh").display().to_string();
     let mut stand = vec!["run", "--release", "--manifest-path", "bench/proxy/Cargo.toml", "--"];
     stand.extend(["--everfresh", everfresh.as_str()]);
     stand.extend(arguments.iter().map(String::as_str));
-    run::all(&[Step::cargo("the proxy", &["build", "--release", "--package", "everfresh-proxy"])])
+    run::all(&[Step::cargo("the proxy", &["build", "--profile", "dist", "--package", "everfresh-proxy"])])
         && run::all(&[Step::cargo("bench proxy", &stand)])
 }

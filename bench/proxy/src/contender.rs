@@ -38,7 +38,12 @@ pub struct Memory {
 /// Those that are installed; says which are not.
 pub fn found(everfresh: &Path, only: &[String]) -> Vec<Contender> {
     let known = [
-        ("everfresh", everfresh.to_owned(), "--version", "build it with `cargo build --release`"),
+        (
+            "everfresh",
+            everfresh.to_owned(),
+            "--version",
+            "build it with `cargo build --profile dist -p everfresh-proxy`",
+        ),
         ("nginx", "nginx".into(), "-v", "install it with `apt-get install nginx-light`"),
         ("varnish", "varnishd".into(), "-V", "install it with `apt-get install varnish`"),
     ];

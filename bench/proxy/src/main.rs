@@ -14,7 +14,7 @@ use clap::Parser;
 #[command(about = "Measures everfresh beside nginx and varnish, in one run", version)]
 struct Arguments {
     /// The binary of everfresh
-    #[arg(long, default_value = "../target/release/everfresh")]
+    #[arg(long, default_value = "target/dist/everfresh")]
     everfresh: PathBuf,
     /// Which of everfresh, nginx, varnish; all that are installed without
     #[arg(long, value_delimiter = ',')]

@@ -66,7 +66,8 @@ pub async fn hits(contenders: &[Contender], size: usize, keys: usize, how: &Argu
         let (least, most) =
             all.iter().fold((f64::MAX, 0.0), |(low, high): (f64, f64), it| (low.min(*it), high.max(*it)));
         println!(
-            "    {:<10} {:>7.0} a CPU second ({least:.0}..{most:.0})  {:>6.0}/s  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  errors {}",
+            "    {:<10} {:>7.0} a CPU second ({least:.0}..{most:.0})  {:>6.0}/s  \
+             p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  errors {}",
             it.name,
             of(at, each),
             of(at, |it| it.0.rate),
@@ -131,7 +132,8 @@ pub async fn expiry(contenders: &[Contender], seconds: u64) -> Result<(), String
         let seen = load::timetable(it.address, vec![key], RATE, 50, Duration::from_secs(seconds)).await;
         let waited = seen.waited(WAITED);
         println!(
-            "    {:<10} waited for the origin {waited}  p50 {:.2} ms  p99 {:.2} ms  longest {:.2} ms  errors {}  requests to the origin {}",
+            "    {:<10} waited for the origin {waited}  p50 {:.2} ms  p99 {:.2} ms  longest {:.2} ms  errors {}  \
+             requests to the origin {}",
             it.name,
             seen.wait(0.5),
             seen.wait(0.99),
@@ -151,7 +153,8 @@ pub async fn outage(contenders: &[Contender], seconds: u64) -> Result<(), String
     const RATE: u32 = 200;
     const KEYS: usize = 20;
     println!(
-        "outage · {KEYS} keys of 1 s with windows of 10 min, {RATE} readers a second; the origin is away for {seconds} s"
+        "outage · {KEYS} keys of 1 s with windows of 10 min, {RATE} readers a second; \
+         the origin is away for {seconds} s"
     );
     for contender in contenders {
         let mut origin = Origin::start().await?;
@@ -195,7 +198,8 @@ pub async fn memory(contenders: &[Contender], objects: usize) -> Result<(), Stri
         let full = it.memory();
         let more = (full.anonymous + full.mapped).saturating_sub(empty.anonymous + empty.mapped);
         println!(
-            "    {:<10} {:>5.0} MiB of its own and {:>4.0} MiB mapped, {} bytes an object; {:.0} + {:.0} MiB when empty",
+            "    {:<10} {:>5.0} MiB of its own and {:>4.0} MiB mapped, {} bytes an object; \
+             {:.0} + {:.0} MiB when empty",
             it.name,
             full.anonymous as f64 / MIB,
             full.mapped as f64 / MIB,
@@ -225,7 +229,8 @@ pub async fn bound(contenders: &[Contender]) -> Result<(), String> {
             tokio::time::sleep(Duration::from_secs(2)).await;
             let full = it.memory();
             println!(
-                "    {:<10} {:>3} KiB: {:>4.0} MiB of its own and {:>3.0} MiB mapped; {:.0} + {:.0} MiB when empty; {:.2} of the room",
+                "    {:<10} {:>3} KiB: {:>4.0} MiB of its own and {:>3.0} MiB mapped; {:.0} + {:.0} MiB when empty; \
+                 {:.2} of the room",
                 it.name,
                 size >> 10,
                 full.anonymous as f64 / MIB,

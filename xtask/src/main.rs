@@ -5,6 +5,7 @@ mod check;
 mod run;
 mod safety;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use run::Step;
@@ -18,6 +19,7 @@ cargo xtask <command>
   safety short the model checker and the model test in a few minutes, as CI runs them
   bench [..]   the measuring stand in bench/: speed, flight, resilient, memory, ratio, or all without a word;
                `bench ratio --traces FOLDER` reads recorded traces, `bench --help` names every choice
+  bench proxy  the proxy beside nginx and varnish, as far as they are installed; `bench proxy --help` for more
 ";
 
 fn main() -> ExitCode {
@@ -37,10 +39,25 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: &[String]) -> bool {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "proxy"
+    {
+        return bench_proxy(rest);
+    }
     let mut step = vec!["run", "--release", "--manifest-path", "bench/Cargo.toml", "--"];
     if arguments.is_empty() {
         step.push("all");
     }
     step.extend(arguments.iter().map(String::as_str));
     run::all(&[Step::cargo("bench", &step)])
+}
+
+fn bench_proxy(arguments: &[String]) -> bool {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from);
+    let everfresh = target.join("dist/everfresh").display().to_string();
+    let mut stand = vec!["run", "--release", "--manifest-path", "bench/proxy/Cargo.toml", "--"];
+    stand.extend(["--everfresh", everfresh.as_str()]);
+    stand.extend(arguments.iter().map(String::as_str));
+    run::all(&[Step::cargo("the proxy", &["build", "--profile", "dist", "--package", "everfresh-proxy"])])
+        && run::all(&[Step::cargo("bench proxy", &stand)])
 }

@@ -31,7 +31,8 @@ pub struct Watched<B, H> {
     inner: B,
     idle: Duration,
     until: Option<Instant>,
-    sleep: Pin<Box<Sleep>>,
+    /// Set up when there is something to wait for: a body from the store never has.
+    sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
     _held: H,
 }
@@ -39,7 +40,7 @@ pub struct Watched<B, H> {
 impl<B, H> Watched<B, H> {
     /// Watches `inner`: `idle` between two frames, `until` for the whole of it.
     pub fn new(inner: B, idle: Duration, until: Option<Instant>, held: H) -> Self {
-        Self { inner, idle, until, sleep: Box::pin(sleep(idle)), waiting: false, _held: held }
+        Self { inner, idle, until, sleep: None, waiting: false, _held: held }
     }
 }
 
@@ -58,12 +59,13 @@ where
             this.waiting = false;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep(this.idle)));
         if !this.waiting {
             this.waiting = true;
             let soonest = Instant::now() + this.idle;
-            this.sleep.as_mut().reset(this.until.map_or(soonest, |until| until.min(soonest)));
+            sleep.as_mut().reset(this.until.map_or(soonest, |until| until.min(soonest)));
         }
-        ready!(this.sleep.as_mut().poll(context));
+        ready!(sleep.as_mut().poll(context));
         Poll::Ready(Some(Err("the other side sent nothing for too long".into())))
     }
 

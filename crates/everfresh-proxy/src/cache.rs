@@ -286,10 +286,21 @@ impl Cache {
 
 /// The URL as the client named it, and the fields that the operator put into the key.
 fn key(parts: &http::request::Parts) -> String {
-    let mut key = parts.uri.to_string();
+    let mut key = key_of("", &parts.uri);
     if let Some(KeyParts(more)) = parts.extensions.get() {
         key.push_str(more);
     }
+    key
+}
+
+/// `before` and the text of a URL; as formatting both would give it, and several times as fast.
+pub(crate) fn key_of(before: &str, uri: &Uri) -> String {
+    let (Some(scheme), Some(authority), Some(path)) = (uri.scheme_str(), uri.authority(), uri.path_and_query()) else {
+        return format!("{before}{uri}");
+    };
+    let parts = [before, scheme, "://", authority.as_str(), path.as_str()];
+    let mut key = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| key.push_str(part));
     key
 }
 

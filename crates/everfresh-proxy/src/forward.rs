@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
     HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, request};
 
 /// Fields that mean something between two neighbours only (RFC 9110 §7.6.1).
@@ -117,7 +118,7 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
     }
     // RFC 9112 §3.2.2: in absolute form the target's own host counts, and Host is ignored.
     let Some(authority) = named.or(host) else { return refused(bad, "no host") };
-    if authority.as_str().contains('@') || authority.host().is_empty() {
+    if authority.as_str().contains('@') || authority.as_str().is_empty() || authority.as_str().starts_with(':') {
         return refused(bad, "a host with a user's name, or none");
     }
     if request.uri().scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
@@ -136,33 +137,74 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
     };
     let scheme = if peer.secure { Scheme::HTTPS } else { Scheme::HTTP };
     let usual = if peer.secure { ":443" } else { ":80" };
-    let lower = authority.as_str().to_ascii_lowercase();
-    let plain = lower.strip_suffix(usual).unwrap_or(&lower);
-    let built = Uri::builder().scheme(scheme).authority(plain).path_and_query(path).build();
-    built.map_err(|_| Refused { status: bad, why: "a target that is no URL" })
+    let none = Refused { status: bad, why: "a target that is no URL" };
+    let text = authority.as_str();
+    let authority = if text.ends_with(usual) || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let lower = text.to_ascii_lowercase();
+        lower.strip_suffix(usual).unwrap_or(&lower).parse().map_err(|_| none)?
+    } else {
+        authority
+    };
+    let mut whole = Parts::default();
+    (whole.scheme, whole.authority, whole.path_and_query) = (Some(scheme), Some(authority), Some(path));
+    Uri::from_parts(whole).map_err(|_| none)
 }
 
 /// Takes out what was meant for this hop, and what could say one thing to the key and another to the origin.
 pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     let headers = &mut parts.headers;
     strip_hop(headers);
-    headers.remove(CONTENT_LENGTH_ALIAS);
-    if parts.method == Method::GET || parts.method == Method::HEAD {
-        CONFUSING.iter().for_each(|name| drop(headers.remove(*name)));
-    }
+    let readable = parts.method == Method::GET || parts.method == Method::HEAD;
+    // One look at the few fields that came, rather than one for each that could have.
+    let is_confusing =
+        |name: &&HeaderName| name.as_str() == CONTENT_LENGTH_ALIAS || (readable && CONFUSING.contains(&name.as_str()));
+    let confusing: Vec<HeaderName> = headers.keys().filter(is_confusing).cloned().collect();
+    confusing.iter().for_each(|name| drop(headers.remove(name)));
     let proto = if peer.secure { "https" } else { "http" };
-    if !trust {
-        [FORWARDED, X_FOR, X_HOST, X_PROTO].iter().for_each(|name| drop(headers.remove(name)));
-    }
-    let address = peer.address;
-    let node = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
-    append(headers, FORWARDED, &format!("for={node};host=\"{host}\";proto={proto}"));
-    append(headers, X_FOR, &address.to_string());
-    for (name, value) in [(X_HOST, host), (X_PROTO, proto)] {
-        if !headers.contains_key(&name) {
-            append(headers, name, value);
+    let address = text_of(peer.address);
+    let (open, close) = if peer.address.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    let forwarded = ["for=", open, &address, close, ";host=\"", host, "\";proto=", proto].concat();
+    if trust {
+        append(headers, FORWARDED, &forwarded);
+        append(headers, X_FOR, &address);
+        for (name, value) in [(X_HOST, host), (X_PROTO, proto)] {
+            if !headers.contains_key(&name) {
+                append(headers, name, value);
+            }
         }
+        return;
     }
+    set(headers, FORWARDED, HeaderValue::try_from(forwarded));
+    set(headers, X_FOR, HeaderValue::try_from(address));
+    set(headers, X_HOST, HeaderValue::from_str(host));
+    headers.insert(X_PROTO, HeaderValue::from_static(proto));
+}
+
+/// The address as its own `Display` tells it, without what formatting costs: for each request.
+fn text_of(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        if octet >= 100 {
+            text.push(char::from(b'0' + octet / 100));
+        }
+        if octet >= 10 {
+            text.push(char::from(b'0' + octet / 10 % 10));
+        }
+        text.push(char::from(b'0' + octet % 10));
+    }
+    text
+}
+
+/// Puts one value in place of whatever there was; nothing, if it is none.
+fn set<E>(headers: &mut HeaderMap, name: HeaderName, value: Result<HeaderValue, E>) {
+    match value {
+        Ok(value) => headers.insert(name, value),
+        Err(_) => headers.remove(name),
+    };
 }
 
 /// Not a standard field; some servers take it for `Content-Length`.
@@ -219,7 +261,8 @@ pub fn strip_hop(headers: &mut HeaderMap) {
         .filter(|name| ![HOST, CACHE_CONTROL, AUTHORIZATION, COOKIE, CONTENT_LENGTH].contains(name))
         .filter(|name| !["set-cookie", "vary", "age", "date", "expires"].contains(&name.as_str()))
         .collect();
-    named.iter().chain(&HOP_BY_HOP).for_each(|name| drop(headers.remove(name)));
+    let own: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
+    named.iter().chain(&own).for_each(|name| drop(headers.remove(name)));
 }
 
 /// What of an answer passes on: not the fields of the connection; with `Via`.
@@ -227,6 +270,22 @@ pub fn clean_answer(headers: &mut HeaderMap, version: Version) {
     strip_hop(headers);
     headers.remove(PROXY_AUTHENTICATE);
     append(headers, VIA, if version == Version::HTTP_2 { "2 everfresh" } else { "1.1 everfresh" });
+    own_values(headers);
+}
+
+/// Copies the values out of the buffer that the answer was read into, 8 KiB and more, of which each is a slice: what is
+/// stored would keep all of it alive.
+fn own_values(headers: &mut HeaderMap) {
+    let mut all = Vec::with_capacity(headers.values().map(HeaderValue::len).sum());
+    headers.values().for_each(|value| all.extend_from_slice(value.as_bytes()));
+    let mut all = Bytes::from(all);
+    for value in headers.values_mut() {
+        let (own, sensitive) = (all.split_to(value.len()), value.is_sensitive());
+        if let Ok(own) = HeaderValue::from_maybe_shared(own) {
+            *value = own;
+            value.set_sensitive(sensitive);
+        }
+    }
 }
 
 /// A query without the parameters that the operator told to ignore; `utm_*` is all that begin so.
@@ -244,4 +303,36 @@ pub fn without_parameters(uri: &Uri, ignored: &[String]) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(path.parse().ok()?);
     Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Version};
+
+    #[test]
+    fn an_answer_keeps_nothing_of_what_it_was_read_into() {
+        let read = Bytes::from(vec![b'a'; 8192]);
+        let mut headers = HeaderMap::new();
+        for (name, part) in [("x-one", 0..10), ("x-two", 10..500), ("x-none", 500..500)] {
+            headers.append(name, HeaderValue::from_maybe_shared(read.slice(part)).expect("a value"));
+        }
+        assert!(!read.is_unique());
+        super::clean_answer(&mut headers, Version::HTTP_11);
+        assert!(read.is_unique());
+        assert_eq!(headers["x-one"], "a".repeat(10));
+        assert_eq!(headers["x-two"], "a".repeat(490));
+        assert_eq!(headers["x-none"], "");
+        assert_eq!(headers["via"], "1.1 everfresh");
+    }
+
+    #[test]
+    fn an_address_reads_as_it_displays() {
+        let fours = (0..=255).map(|octet| IpAddr::from(Ipv4Addr::new(octet, 255 - octet, octet / 2, octet % 10)));
+        for address in fours.chain([IpAddr::from(Ipv6Addr::LOCALHOST)]) {
+            assert_eq!(super::text_of(address), address.to_string());
+        }
+    }
 }

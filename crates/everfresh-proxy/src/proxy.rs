@@ -1,6 +1,6 @@
 //! The story of one request: checked, sent to its origin or answered by the cache, told.
 
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, LazyLock, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, SET_COOKIE, UPGRADE};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::copy_bidirectional;
 
 use crate::body::{Body, BoxError, Watched, empty, full};
-use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, url_of};
+use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, url_of};
 use crate::config::{Config, OriginSettings, RuleSettings, host_fits};
 use crate::forward::{self, Peer, Refused};
 use crate::origin::{Origins, Speak, Trouble};
@@ -189,20 +189,21 @@ impl Proxy {
         let Some(way) = Way::to(self, site, public) else {
             return (say(StatusCode::MISDIRECTED_REQUEST, "no origin is set up for this URL"), error, None);
         };
-        let (public, origin) = (way.public.clone(), Arc::clone(&way.origin));
-        let authority = public.authority().map_or("", |authority| authority.as_str()).to_owned();
+        let public = way.public.clone();
+        let authority = public.authority().map_or("", |authority| authority.as_str());
         if is_upgrade(&request) {
             let bypass = Told { outcome: "bypass", age: None };
-            return match way.tunnel(request, peer, &authority).await {
+            // Boxed, as all that few requests need: the future of a hit, which is moved for each of them, stays small.
+            return match Box::pin(way.tunnel(request, peer, authority)).await {
                 Ok(response) => (response, bypass, None),
                 Err(trouble) => (say_trouble(&trouble), error, None),
             };
         }
         let (mut parts, body) = request.into_parts();
         parts.uri = public.clone();
-        forward::clean(&mut parts, peer, &authority, origin.trust_forwarded);
+        forward::clean(&mut parts, peer, authority, way.origin().trust_forwarded);
         parts.extensions.insert(Foreground);
-        let rule = &way.rule;
+        let rule = way.rule();
         if !rule.key_headers.is_empty() {
             parts.extensions.insert(KeyParts(key_parts(rule, &parts.headers)));
         }
@@ -210,7 +211,7 @@ impl Proxy {
             parts.headers.remove(CACHE_CONTROL);
             parts.headers.remove(PRAGMA);
         }
-        let key = format!("{} {public}", if parts.method == Method::HEAD { "HEAD" } else { "GET" });
+        let key = key_of(if parts.method == Method::HEAD { "HEAD " } else { "GET " }, &public);
         let body = if body.is_end_stream() {
             empty()
         } else {
@@ -220,9 +221,10 @@ impl Proxy {
         let bypass = rule.bypass;
         let request = Request::from_parts(parts, body);
         let answered = if bypass {
-            way.fetch(request).await.map(|response| (response, Told { outcome: "bypass", age: None }))
+            let fetched = Box::pin(way.fetch(request)).await;
+            fetched.map(|response| (response, Told { outcome: "bypass", age: None }))
         } else {
-            self.cache.answer(request, move |request| way.fetch(request)).await
+            self.cache.answer(request, move |request| Box::pin(way.fetch(request))).await
         };
         match answered {
             Ok((response, told)) => (response, told, Some(key)),
@@ -239,33 +241,48 @@ impl Proxy {
 struct Way {
     proxy: Arc<Proxy>,
     site: Arc<Site>,
-    origin: Arc<OriginSettings>,
-    rule: Arc<RuleSettings>,
+    /// Which of the site's origins.
+    origin: usize,
+    /// Which of the site's rules, if one fits.
+    rule: Option<usize>,
     public: Uri,
 }
+
+/// What holds where no rule does.
+static NO_RULE: LazyLock<RuleSettings> = LazyLock::new(RuleSettings::default);
 
 impl Way {
     /// The way of this URL, if there is an origin for it.
     fn to(proxy: &Arc<Proxy>, site: &Arc<Site>, public: Uri) -> Option<Self> {
-        let host = public.host().unwrap_or_default();
+        let host_fits = |hosts: &[String]| hosts.is_empty() || host_fits(hosts, public.host().unwrap_or_default());
         let path = public.path();
-        let fits = |origin: &&OriginSettings| {
-            host_fits(&origin.hosts, host) && origin.path.as_ref().is_none_or(|own| own.holds(path))
+        let fits = |origin: &OriginSettings| {
+            host_fits(&origin.hosts) && origin.path.as_ref().is_none_or(|own| own.holds(path))
         };
-        let origin = site.config.origins.iter().find(fits)?.clone();
-        let fits =
-            |rule: &&RuleSettings| host_fits(&rule.hosts, host) && rule.path.as_ref().is_none_or(|own| own.holds(path));
-        let rule = site.config.rules.iter().find(fits).cloned().unwrap_or_default();
-        let public = forward::without_parameters(&public, &rule.ignore_query).unwrap_or(public);
+        let origin = site.config.origins.iter().position(fits)?;
+        let fits = |rule: &RuleSettings| host_fits(&rule.hosts) && rule.path.as_ref().is_none_or(|own| own.holds(path));
+        let rule = site.config.rules.iter().position(fits);
         let (proxy, site) = (Arc::clone(proxy), Arc::clone(site));
-        Some(Self { proxy, site, origin: Arc::new(origin), rule: Arc::new(rule), public })
+        let mut way = Self { proxy, site, origin, rule, public };
+        if let Some(shorter) = forward::without_parameters(&way.public, &way.rule().ignore_query) {
+            way.public = shorter;
+        }
+        Some(way)
+    }
+
+    fn origin(&self) -> &OriginSettings {
+        &self.site.config.origins[self.origin]
+    }
+
+    fn rule(&self) -> &RuleSettings {
+        self.rule.map_or_else(|| &*NO_RULE, |at| &self.site.config.rules[at])
     }
 
     async fn fetch(self, request: Request<Body>) -> Result<Response<Body>, Trouble> {
         let (mut parts, body) = request.into_parts();
         let kind = if parts.extensions.remove::<Foreground>().is_some() { "load" } else { "refresh" };
         let key = format!("{} {}", parts.method, self.public);
-        let origin = &*self.origin;
+        let origin = self.origin();
         let head = parts.method == Method::HEAD;
         forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
         let flight = self.proxy.stats.takes_off(&key, kind);
@@ -275,7 +292,7 @@ impl Way {
         let mut answer = answer?;
         let version = answer.version();
         forward::clean_answer(answer.headers_mut(), version);
-        adopt(&self.rule, &mut answer);
+        adopt(self.rule(), &mut answer);
         // Connections to the client and to the origin have each their own version.
         *answer.version_mut() = Version::HTTP_11;
         Ok(if head { answer.map(|_| empty()) } else { answer })
@@ -287,8 +304,9 @@ impl Way {
         let client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         parts.uri = self.public.clone();
-        forward::clean(&mut parts, peer, host, self.origin.trust_forwarded);
-        forward::address(&mut parts, self.origin.url.uri(), &self.public, self.origin.preserve_host);
+        let origin = self.origin();
+        forward::clean(&mut parts, peer, host, origin.trust_forwarded);
+        forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
         let upgrade = HeaderValue::from_static("upgrade");
         if let Some(protocol) = protocol {
             parts.headers.insert(UPGRADE, protocol);

@@ -176,8 +176,8 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.timeouts.head.get().max(bounds.timeouts.keep_alive.get()))
+        // Timed does this, without a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(head)
         .half_close(false);
     builder
@@ -194,15 +194,16 @@ where
     let stream = Timed {
         stream,
         patience,
-        read: Box::pin(sleep(write)),
-        write: Box::pin(sleep(write)),
-        stuck: None,
+        read: Box::pin(sleep(bounds.timeouts.head.get())),
+        write: None,
+        stuck: false,
         idle: write,
     };
     let answering = service_fn(move |request: Request<Incoming>| {
         let (service, busy) = (service.clone(), Busy::new(&watched));
         async move {
-            let response = service(peer, request).await;
+            // Boxed: hyper moves this future about, and what an exchange with an origin needs is large.
+            let response = Box::pin(service(peer, request)).await;
             Ok::<_, Infallible>(response.map(|body| {
                 if http_body::Body::is_end_stream(&body) {
                     body
@@ -270,23 +271,24 @@ struct Timed<T> {
     stream: T,
     patience: Arc<Patience>,
     read: Pin<Box<Sleep>>,
-    write: Pin<Box<Sleep>>,
-    stuck: Option<()>,
+    write: Option<Pin<Box<Sleep>>>,
+    stuck: bool,
     idle: Duration,
 }
 
 impl<T> Timed<T> {
     fn out_of_patience(&mut self, context: &mut Context<'_>) -> bool {
-        // While a request runs, this looks again later: nobody wakes it when the request ends.
-        let until = self.patience.until();
-        let now = Instant::now();
-        if until.is_some_and(|until| until <= now) {
-            return true;
+        // The timer may be early, as a request came since it was set: then it is set anew when it ends, and not by each of
+        // the requests that come one after the other.
+        if let Some(until) = self.patience.until()
+            && until < self.read.deadline()
+        {
+            self.read.as_mut().reset(until);
         }
-        self.read.as_mut().reset(until.unwrap_or(now + Duration::from_secs(1)));
         while self.read.as_mut().poll(context).is_ready() {
             match self.patience.until() {
                 Some(until) if until <= Instant::now() => return true,
+                // While a request runs, this looks again later: nobody wakes it when the request ends.
                 until => self.read.as_mut().reset(until.unwrap_or(Instant::now() + Duration::from_secs(1))),
             }
         }
@@ -295,15 +297,15 @@ impl<T> Timed<T> {
 
     fn written(&mut self, context: &mut Context<'_>, pending: bool) -> bool {
         if !pending {
-            self.stuck = None;
+            self.stuck = false;
             return false;
         }
-        if self.stuck.is_none() {
-            self.stuck = Some(());
-            let until = Instant::now() + self.idle;
-            self.write.as_mut().reset(until);
+        let write = self.write.get_or_insert_with(|| Box::pin(sleep(self.idle)));
+        if !self.stuck {
+            self.stuck = true;
+            write.as_mut().reset(Instant::now() + self.idle);
         }
-        self.write.as_mut().poll(context).is_ready()
+        write.as_mut().poll(context).is_ready()
     }
 }
 
@@ -317,11 +319,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let late = self.patience.until().is_some_and(|until| until <= Instant::now());
+        // What trickles makes this wait in between, and so be looked at.
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(read) if !late => Poll::Ready(read),
-            Poll::Pending if !self.out_of_patience(context) => Poll::Pending,
-            _ => timed_out("the client asked for nothing in time"),
+            Poll::Pending if self.out_of_patience(context) => timed_out("the client asked for nothing in time"),
+            read => read,
         }
     }
 }

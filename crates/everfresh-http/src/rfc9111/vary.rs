@@ -47,7 +47,13 @@ impl Vary {
         }
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         let nominated = names.into_iter().map(|name| {
-            let lines: Box<[_]> = request.get_all(&name).iter().cloned().collect();
+            // Copied: a slice of what the request was read into would keep all of that alive as long as this is stored.
+            let own = |line: &HeaderValue| {
+                let mut own = HeaderValue::from_bytes(line.as_bytes()).unwrap_or_else(|_| line.clone());
+                own.set_sensitive(line.is_sensitive());
+                own
+            };
+            let lines: Box<[_]> = request.get_all(&name).iter().map(own).collect();
             let normal = normal(&name, &mut lines.iter());
             Nominated { name, lines, normal }
         });

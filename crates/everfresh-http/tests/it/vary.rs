@@ -105,3 +105,15 @@ fn nothing_takes_the_place_of_what_could_serve_more() {
     ];
     assert_eq!(replaces, expected);
 }
+
+#[test]
+fn what_is_stored_of_a_request_keeps_nothing_of_what_it_was_read_into() {
+    let read = bytes::Bytes::from(vec![b'a'; 8192]);
+    let mut asked = get(&[]);
+    asked.headers.insert("foo", http::HeaderValue::from_maybe_shared(read.slice(..10)).expect("a value"));
+    let came = response(200, &[("cache-control", "max-age=9"), ("vary", "Foo")]);
+    let stored = store(&Rules::shared(), &asked, &came).expect("stored");
+    drop(asked);
+    assert!(read.is_unique());
+    assert_eq!(stored.vary().fields().map(|(_, value)| value.as_bytes()).collect::<Vec<_>>(), [b"aaaaaaaaaa"]);
+}

@@ -133,6 +133,16 @@ fn note(seen: &mut Seen, due: Instant, good: bool) {
     let _ = seen.waits.record(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
 }
 
+async fn gathered(mut tasks: JoinSet<Seen>) -> Seen {
+    let mut all = Seen::new();
+    while let Some(seen) = tasks.join_next().await {
+        if let Ok(seen) = seen {
+            all.add(&seen);
+        }
+    }
+    all
+}
+
 /// Asks for `paths` in turn, `rate` times a second over so many connections, for so long.
 pub async fn timetable(to: SocketAddr, paths: Vec<String>, rate: u32, readers: u32, time: Duration) -> Seen {
     let begin = Instant::now() + Duration::from_millis(200);
@@ -157,13 +167,7 @@ pub async fn timetable(to: SocketAddr, paths: Vec<String>, rate: u32, readers: u
             }
         });
     }
-    let mut all = Seen::new();
-    while let Some(seen) = tasks.join_next().await {
-        if let Ok(seen) = seen {
-            all.add(&seen);
-        }
-    }
-    all
+    gathered(tasks).await
 }
 
 /// `clients` connections ask for one path at the same moment.
@@ -183,13 +187,7 @@ pub async fn stampede(to: SocketAddr, path: &str, clients: usize) -> Seen {
         });
     }
     let _ = go.send(Some(Instant::now()));
-    let mut all = Seen::new();
-    while let Some(seen) = tasks.join_next().await {
-        if let Ok(seen) = seen {
-            all.add(&seen);
-        }
-    }
-    all
+    gathered(tasks).await
 }
 
 /// Asks once for each of `count` paths that begin with `prefix`, over eight connections; how many came well.

@@ -121,7 +121,7 @@ impl Frequency {
             self.uses = 0;
             self.sketch.halve();
             for count in self.counts.iter_mut().flatten() {
-                *count = (*count & !MOST) | ((*count & MOST) + u8::from(*count & MAIN != 0)) / 2;
+                *count = (*count & !MOST) | (((*count & MOST) + u8::from(*count & MAIN != 0)) / 2);
             }
         }
     }

@@ -910,7 +910,7 @@ pub(crate) fn owned_type(argument: &Argument) -> Type {
 }
 
 /// Whether `Self` stands anywhere, which it can only in an `impl`.
-fn mentions_self(item: &syn::ItemFn) -> bool {
+pub(crate) fn mentions_self(item: &syn::ItemFn) -> bool {
     fn within(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {
             proc_macro2::TokenTree::Ident(ident) => ident == "Self",

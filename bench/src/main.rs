@@ -8,6 +8,7 @@ mod memory;
 mod peer;
 mod ratio;
 mod resilient;
+mod resilient_paths;
 mod speed;
 
 use std::path::PathBuf;
@@ -140,6 +141,7 @@ fn measure_resilient(rounds: usize, each: usize) -> Result<(), String> {
         return Err("--rounds and --each have to be at least 1".into());
     }
     resilient::print(&resilient::run(rounds, each));
+    resilient_paths::run(each as u64 / 2);
     Ok(())
 }
 

@@ -52,6 +52,12 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// cache `cache()`, and `uncached(..)`, the function as it was written. The order of the layers is fixed, whatever the
 /// order of the arguments; they are explained in the crate `everfresh-resilience`. Wrong ones are refused at compile
 /// time or at the first call, with the cure in the message.
+///
+/// In an `impl` the companions are functions named after the method: `name_policy()`, `name_cache()`, `name_uncached(..)`;
+/// a function without `self` that does not name `Self` says `associated` there. All instances share one policy and one
+/// cache; `self` is part of the key only with `include(self)`, and then kept by the cache. An `async` method without a
+/// cache borrows `self`; otherwise `Self` has to be `Clone`, or the receiver an `Arc`. A generic function, whose types
+/// have to be `'static`, has a policy of its own for each of them: `name::policy::<T>()`.
 #[proc_macro_attribute]
 pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let untouched = proc_macro2::TokenStream::from(item.clone());

@@ -3,10 +3,10 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Expr, Path, Result, Token, Type, parenthesized, parse_quote};
+use syn::{Error, Expr, FnArg, Pat, Path, Result, Token, Type, parenthesized, parse_quote};
 
-use crate::expand::owned_type;
-use crate::signature::{Argument, Function};
+use crate::expand::{mentions_self, owned_type};
+use crate::signature::{self, Argument, Function};
 use crate::time::Time;
 
 /// What stands in the brackets: the layers as calls of the builder, and what is not a layer.
@@ -15,6 +15,8 @@ pub(crate) struct Layers {
     policy: Vec<TokenStream>,
     cache: Option<Vec<TokenStream>>,
     skip: Vec<Ident>,
+    include_self: Option<Span>,
+    associated: bool,
     clock: Option<Expr>,
     name: Option<Expr>,
     registry: Option<Expr>,
@@ -33,8 +35,8 @@ enum Given {
 }
 
 const ARGUMENTS: &str = "cache(..), circuit_breaker(..), rate_limit(..), bulkhead(..), retry(..), timeout, hedge(..), \
-                         fallback, retry_if, failure_if, delay_hint, retry_budget, preset, listener, skip(..), clock, \
-                         name, registry, crate";
+                         fallback, fallback_async, retry_if, failure_if, delay_hint, retry_budget, preset, listener, \
+                         skip(..), include(self), associated, clock, name, registry, crate";
 
 impl Parse for Layers {
     fn parse(input: ParseStream<'_>) -> Result<Layers> {
@@ -125,7 +127,7 @@ impl Layers {
                 };
                 self.policy.insert(0, quote!(.preset(#preset)));
             }
-            "fallback" | "retry_if" | "failure_if" | "delay_hint" | "listener" => {
+            "fallback" | "fallback_async" | "retry_if" | "failure_if" | "delay_hint" | "listener" => {
                 let function: Expr = value(input)?;
                 self.policy.push(quote!(.#name(#function)));
             }
@@ -139,6 +141,13 @@ impl Layers {
                 let names = inside.parse_terminated(Ident::parse, Token![,])?;
                 self.skip = names.into_iter().collect();
             }
+            "include" => {
+                let inside;
+                parenthesized!(inside in input);
+                inside.parse::<Token![self]>()?;
+                self.include_self = Some(name.span());
+            }
+            "associated" => self.associated = true,
             "clock" => self.clock = Some(value(input)?),
             "name" => self.name = Some(value(input)?),
             "registry" => self.registry = Some(value(input)?),
@@ -285,13 +294,14 @@ fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
 pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> {
     check(&layers, &function)?;
     let Function { item, arguments, returns } = &function;
-    let (vis, name, attributes) = (&item.vis, &item.sig.ident, &item.attrs);
+    let (vis, name) = (&item.vis, &item.sig.ident);
+    let associated = is_associated(&layers, &function);
     let everfresh = layers.everfresh.as_ref().map_or_else(|| quote!(::everfresh), |path| quote!(#path));
     let (value, error): (Type, Type) = (
         parse_quote!(<#returns as #everfresh::__private::Fallible>::Ok),
         parse_quote!(<#returns as #everfresh::__private::Fallible>::Error),
     );
-    let key: Vec<&Argument> = arguments.iter().filter(|it| in_key(&layers, it)).collect();
+    let key: Vec<&Argument> = arguments.iter().filter(|it| in_key(&layers, &function, it)).collect();
     let owned_key: Vec<Type> = key.iter().map(|argument| owned_type(argument)).collect();
     let key_type: Type = match &owned_key[..] {
         [one] => one.clone(),
@@ -315,8 +325,18 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         }
     }
     signature.output = parse_quote!(-> ::core::result::Result<#value, #failure>);
+    let span = name.span().resolved_at(Span::call_site());
+    let member = |what: &str| match associated {
+        true => format_ident!("{name}_{what}", span = span),
+        false => Ident::new(what, span),
+    };
+    let (the_policy, the_cache, uncached) = (member("policy"), member("cache"), member("uncached"));
+    let owner = if associated { quote!(Self) } else { quote!(#name) };
+    let parameters = signature::turbofish(item);
+    let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
+    let (generics, bounds) = (&item.sig.generics, &item.sig.generics.where_clause);
     let mut bare = item.sig.clone();
-    bare.ident = format_ident!("uncached", span = Span::call_site());
+    bare.ident = uncached.clone();
 
     let parts: Vec<TokenStream> = key
         .iter()
@@ -331,29 +351,36 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         (true, [one]) => Some(quote!(#one,)),
         (true, many) => Some(quote!(&#everfresh::__private::Parts((#(#many),*)),)),
     };
-    // A load may outlive the call, and every attempt needs its own: owned once, cloned for each.
-    let idents: Vec<&Ident> = arguments.iter().map(|argument| &argument.ident).collect();
-    let owned: Vec<Ident> =
-        idents.iter().map(|ident| format_ident!("owned_{ident}", span = Span::mixed_site())).collect();
-    let own =
-        arguments.iter().zip(&owned).map(|(Argument { ident, behind_reference, .. }, owned)| match behind_reference {
-            Some(plain) => quote!(let #owned = #everfresh::__private::take_along::<#plain>(#ident);),
-            None => quote!(let #owned = ::core::clone::Clone::clone(&#ident);),
-        });
-    let again: Vec<TokenStream> =
-        owned.iter().map(|owned| quote!(let #owned = ::core::clone::Clone::clone(&#owned);)).collect();
-    let passed =
-        arguments.iter().zip(&owned).map(|(Argument { behind_reference, .. }, owned)| match behind_reference {
-            Some(plain) => quote!(::core::borrow::Borrow::<#plain>::borrow(&#owned)),
-            None => quote!(#owned),
-        });
+    // A load may outlive the call, and every attempt needs its own: owned once, cloned for each. A task without a cache
+    // is the caller's own, and may borrow.
+    let lends = may_borrow(&layers, &function);
+    let (mut own, mut again, mut passed) = (vec![], vec![], vec![]);
+    for argument in arguments {
+        let Argument { ident, behind_reference, .. } = argument;
+        let owned = format_ident!("owned_{ident}", span = Span::mixed_site());
+        match behind_reference {
+            Some(_) if lends || is_static(argument) => {
+                passed.push(quote!(#ident));
+                continue;
+            }
+            Some(plain) => {
+                own.push(quote!(let #owned = #everfresh::__private::take_along::<#plain>(#ident);));
+                passed.push(quote!(::core::borrow::Borrow::<#plain>::borrow(&#owned)));
+            }
+            None => {
+                own.push(match cached && key.iter().any(|it| it.ident == *ident) {
+                    true => quote!(let #owned = ::core::clone::Clone::clone(&#ident);),
+                    false => quote!(let #owned = #ident;),
+                });
+                passed.push(quote!(#owned));
+            }
+        }
+        again.push(quote!(let #owned = ::core::clone::Clone::clone(&#owned);));
+    }
+    let run = quote!(#owner::#uncached #turbofish (#(#passed),*));
     let (call, wait, attempt) = match item.sig.asyncness {
-        Some(_) => (
-            quote!(call),
-            Some(quote!(.await)),
-            quote!(move || { #(#again)* async move { #name::uncached(#(#passed),*).await } }),
-        ),
-        None => (quote!(call_blocking), None, quote!(move || { #(#again)* #name::uncached(#(#passed),*) })),
+        Some(_) => (quote!(call), Some(quote!(.await)), quote!(move || { #(#again)* async move { #run.await } })),
+        None => (quote!(call_blocking), None, quote!(move || { #(#again)* #run })),
     };
 
     let body = &item.block;
@@ -362,34 +389,57 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         quote! {
             /// The cache in front: to invalidate, and to ask for its statistics.
             #[allow(dead_code)]
-            #vis fn cache() -> &'static #everfresh::Cache<#key_type, #value> {
-                Self::policy().cache()
+            #vis fn #the_cache #generics () -> &'static #everfresh::Cache<#key_type, #value> #bounds {
+                Self::#the_policy #turbofish ().cache()
             }
         }
     });
+    // A `static` is shared by all types of a generic function or `impl`, and each of them has a policy of its own.
+    let made = match associated || !parameters.is_empty() {
+        true => quote! {
+            static POLICIES: #everfresh::__private::Instances = #everfresh::__private::Instances::new();
+            POLICIES.get(&Self::#uncached #turbofish, || -> #policy { #build })
+        },
+        false => quote! {
+            static POLICY: ::std::sync::LazyLock<#policy> = ::std::sync::LazyLock::new(|| { #build });
+            &POLICY
+        },
+    };
+    let is_lint = |it: &&syn::Attribute| {
+        ["allow", "expect", "warn", "deny", "forbid", "cfg"].iter().any(|lint| it.path().is_ident(lint))
+    };
+    let lints = item.attrs.iter().filter(is_lint);
+    let members = quote! {
+        /// The policy of the function, made at its first call.
+        #[allow(dead_code)]
+        #vis fn #the_policy #generics () -> &'static #policy #bounds { #made }
+
+        #cache
+
+        /// The function as it was written: no layer, no cache.
+        #(#lints)*
+        #[allow(dead_code)]
+        #vis #bare #body
+    };
+    let members = match associated {
+        true => members,
+        false => quote! {
+            #[doc = #about]
+            #[allow(non_camel_case_types, dead_code)]
+            #vis struct #name { _companions: () }
+
+            #[allow(dead_code)]
+            impl #name { #members }
+        },
+    };
+    let attributes = item.attrs.iter().filter(|it| !it.path().is_ident("expect"));
     Ok(quote! {
         #(#attributes)*
         #vis #signature {
-            #name::policy().#call(#look_up { #(#own)* #attempt }) #wait
+            #owner::#the_policy #turbofish ().#call(#look_up { #(#own)* #attempt }) #wait
         }
 
-        #[doc = #about]
-        #[allow(non_camel_case_types, dead_code)]
-        #vis struct #name { _companions: () }
-
-        #[allow(dead_code)]
-        impl #name {
-            /// The policy of the function, made at its first call.
-            #vis fn policy() -> &'static #policy {
-                static POLICY: ::std::sync::LazyLock<#policy> = ::std::sync::LazyLock::new(|| { #build });
-                &POLICY
-            }
-
-            #cache
-
-            /// The function as it was written: no layer, no cache.
-            #vis #bare #body
-        }
+        #members
     })
 }
 
@@ -435,20 +485,38 @@ fn about(name: &Ident) -> String {
     format!("Companions of the resilient function [`{name}`](fn@{name}).")
 }
 
-fn in_key(layers: &Layers, argument: &Argument) -> bool {
-    !layers.skip.contains(&argument.ident) && !argument.ident.to_string().starts_with('_')
+/// `self` only if told: it would be kept alive by the cache.
+fn in_key(layers: &Layers, function: &Function, argument: &Argument) -> bool {
+    if argument.is_self {
+        return layers.include_self.is_some();
+    }
+    let unnamed = |input: &FnArg| matches!(input, FnArg::Typed(typed) if matches!(*typed.pat, Pat::Wild(_)));
+    let at = function.arguments.iter().position(|it| it.ident == argument.ident);
+    let hidden = at.and_then(|at| function.item.sig.inputs.get(at)).is_some_and(unnamed);
+    !hidden && !layers.skip.contains(&argument.ident) && !argument.ident.to_string().starts_with('_')
+}
+
+fn is_associated(layers: &Layers, function: &Function) -> bool {
+    layers.associated || function.arguments.iter().any(|it| it.is_self) || mentions_self(&function.item)
+}
+
+fn is_static(argument: &Argument) -> bool {
+    matches!(&argument.ty, Type::Reference(reference) if reference.lifetime.as_ref().is_some_and(|it| it.ident == "static"))
+}
+
+fn may_borrow(layers: &Layers, function: &Function) -> bool {
+    layers.cache.is_none() && function.item.sig.asyncness.is_some()
 }
 
 fn check(layers: &Layers, function: &Function) -> Result<()> {
     let refuse = |span: Span, cure: &str| Err(Error::new(span, cure));
-    let name = &function.item.sig.ident;
-    if let Some(argument) = function.arguments.iter().find(|argument| argument.is_self) {
-        let cure = "`#[resilient]` stands above free functions; in a method call a `Policy` that the struct holds";
-        return refuse(argument.ident.span(), cure);
-    }
-    if !function.item.sig.generics.params.is_empty() {
-        let cure = "a generic function has one policy for each of its types; hold a `Policy` where the types are known";
-        return refuse(name.span(), cure);
+    if let Some(span) = layers.include_self {
+        if !function.arguments.iter().any(|argument| argument.is_self) {
+            return refuse(span, "there is no `self` to include in the key; leave out `include(self)`");
+        }
+        if layers.cache.is_none() {
+            return refuse(span, "without a cache there is no key; leave out `include(self)`, or add `cache(..)`");
+        }
     }
     if let Some(skipped) = layers.skip.iter().find(|it| !function.arguments.iter().any(|known| known.ident == **it)) {
         return refuse(skipped.span(), "there is no such argument to skip");
@@ -460,7 +528,9 @@ fn check(layers: &Layers, function: &Function) -> Result<()> {
         );
     }
     for argument in &function.arguments {
-        if let Some(span) = argument.borrows_inside() {
+        if let Some(span) = argument.borrows_inside()
+            && !may_borrow(layers, function)
+        {
             let cure = "this argument borrows inside of its type, so it cannot be kept for another attempt; take an \
                         owned type or a plain `&str`, `&[T]`, `&T`";
             return refuse(span, cure);
@@ -478,7 +548,11 @@ mod tests {
             Ok(layers) => layers,
             Err(error) => return error.to_string(),
         };
-        let function = signature(function);
+        let parsed = function.parse().map(crate::signature::parse);
+        let function = match parsed.unwrap_or_else(|error| panic!("{error}")) {
+            Ok(function) => function,
+            Err(error) => return error.to_string(),
+        };
         match expand(layers, function) {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
@@ -529,17 +603,20 @@ mod tests {
             ("cache(capacity = 1, capacity = 2)", "given twice"),
             ("cache(), skip(nobody)", "no such argument"),
             ("skip(id)", "add `cache(..)`"),
+            ("cache(), include(self)", "no `self` to include"),
         ] {
             let told = refused(arguments, PLAIN);
             assert!(told.contains(cure), "{arguments}: {told}");
         }
         for (function, cure) in [
-            ("fn f(&self) -> Result<u32, E> { Ok(1) }", "a `Policy` that the struct holds"),
-            ("fn f<T>(it: T) -> Result<u32, E> { Ok(1) }", "where the types are known"),
+            ("fn f(&mut self) -> Result<u32, E> { Ok(1) }", "take `&self`"),
+            ("fn f(it: impl Clone) -> Result<u32, E> { Ok(1) }", "fn function<T: Trait>(x: T)"),
             ("fn f(it: Option<&str>) -> Result<u32, E> { Ok(1) }", "an owned type"),
         ] {
             let told = refused("timeout = \"1s\"", function);
             assert!(told.contains(cure), "{function}: {told}");
         }
+        let told = refused("include(self)", "fn f(&self) -> Result<u32, E> { Ok(1) }");
+        assert!(told.contains("add `cache(..)`"), "{told}");
     }
 }

@@ -1,6 +1,7 @@
 //! Every choice of a policy, its default, its check.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::preset::Preset;
 use crate::rate::RateLimit;
 use crate::registry::{Parts, Registry};
 use crate::retry::{Retry, RetryBudget};
-use crate::stack::{Judge, Stack};
+use crate::stack::{Fallback, Judge, Stack};
 use crate::timeout::{Hedge, Timeout};
 
 /// Builds a [`Policy`]. Every layer is left out unless told; the order of the calls does not matter.
@@ -132,7 +133,20 @@ impl<V, E, F> Builder<V, E, F> {
     /// A value in place of an error, refusals included; `None` lets the error through. It is given to the caller and to
     /// nobody else: never stored, never told to the circuit, never used by a refresh.
     pub fn fallback(mut self, fallback: impl Fn(&Error<E>) -> Option<V> + Send + Sync + 'static) -> Self {
-        self.judge.fallback = Some(Box::new(fallback));
+        self.judge.fallback = Some(Fallback::AtOnce(Box::new(fallback)));
+        self
+    }
+
+    /// As [`fallback`](Builder::fallback), with a value that takes its time, such as one from another backend. It takes
+    /// the place of a fallback given before.
+    ///
+    /// No layer bounds it: give it a timeout of its own. It is counted among the calls under way, and a blocking call
+    /// waits for it on its thread. What it needs of the error it takes along before it is first polled.
+    pub fn fallback_async<Fut>(mut self, fallback: impl Fn(&Error<E>) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Option<V>> + Send + 'static,
+    {
+        self.judge.fallback = Some(Fallback::InTime(Box::new(move |error| Box::pin(fallback(error)))));
         self
     }
 
@@ -156,6 +170,7 @@ impl<V, E, F> Builder<V, E, F> {
     /// If a choice cannot work, or the registry has other settings under this name.
     pub fn build(self) -> Result<Policy<V, E, F>, ConfigError> {
         self.preset.check()?;
+        self.budget.as_ref().map_or(Ok(()), RetryBudget::check)?;
         ConfigError::refuse(
             self.budget.is_some() && self.preset.retry.is_none() && self.preset.hedge.is_none(),
             "a retry budget bounds retries and hedges; add retry(..) or hedge(..), or leave it out",

@@ -14,12 +14,12 @@ pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
 
     /// A value that can be served, or what `load` makes; once for everybody who asks meanwhile.
     ///
-    /// When `refuses` says so, `load` would fail at once: a value that may be served stale is, and no refresh is
-    /// started.
+    /// `refuses` says whether `load` would fail at once. It is asked when a stale value is served and its refresh is
+    /// about to start; if it holds, none is.
     fn serve<L, Fut, X>(
         &self,
         key: &Q,
-        refuses: impl FnOnce() -> bool + Send,
+        refuses: impl Fn() -> bool + Send,
         load: L,
     ) -> impl Future<Output = Result<Served<V>, Missed<X>>> + Send
     where
@@ -31,7 +31,7 @@ pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`serve`](Front::serve).
-    fn serve_blocking<L, X>(&self, key: &Q, refuses: impl FnOnce() -> bool, load: L) -> Result<Served<V>, Missed<X>>
+    fn serve_blocking<L, X>(&self, key: &Q, refuses: impl Fn() -> bool, load: L) -> Result<Served<V>, Missed<X>>
     where
         L: FnOnce() -> Result<V, X> + Send + 'static,
         X: Send + Sync + 'static;

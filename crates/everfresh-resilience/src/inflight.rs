@@ -25,6 +25,12 @@ impl InFlight {
         (before & CLOSED == 0).then_some(under)
     }
 
+    /// Counts what still belongs to a call that was let in, or was refused.
+    pub(crate) fn enter_anyway(&self) -> Under<'_> {
+        self.word.fetch_add(ONE, Ordering::AcqRel);
+        Under(self)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.word.load(Ordering::Acquire) / ONE
     }

@@ -163,7 +163,7 @@ where
         let stack = Arc::clone(&self.stack);
         Box::pin(async move {
             let result = stack.run(Requests { ready, service: other, request }).await;
-            stack.answer(result)
+            stack.answer(result).await
         })
     }
 }
@@ -190,7 +190,7 @@ where
         let stack = Arc::clone(&self.stack);
         Box::pin(async move {
             let result = stack.run(Request(Some((ready, request)))).await;
-            stack.answer(result)
+            stack.answer(result).await
         })
     }
 }

@@ -72,7 +72,7 @@ impl<V, E> Policy<V, E> {
         Fut: Future<Output = Result<V, E>>,
     {
         let result = self.stack.run(Task(function)).await;
-        self.stack.answer(result)
+        self.stack.answer(result).await
     }
 
     /// As [`call`](Policy::call) on a thread: the same circuit, limits and places.
@@ -93,7 +93,7 @@ impl<V, E> Policy<V, E> {
         W: Fn() -> Result<V, E> + Send + Sync + 'static,
     {
         let result = run_blocking(&self.stack, function);
-        self.stack.answer(result)
+        drive(self.stack.answer(result))
     }
 }
 
@@ -198,7 +198,7 @@ where
             Loading(Box::pin(async move { stack.run(Task(function)).await.map_err(Shared::from) }))
         };
         let served = self.front.0.serve(key, || telling.refuses(&self.stack), load).await;
-        self.conclude(served, &telling)
+        self.conclude(served, &telling).await
     }
 
     /// As [`call`](Policy::call) on a thread; see the limits of timeouts at
@@ -226,7 +226,7 @@ where
             run_blocking(&stack, function).map_err(Shared::from)
         };
         let served = self.front.0.serve_blocking(key, || telling.refuses(&self.stack), load);
-        self.conclude(served, &telling)
+        drive(self.conclude(served, &telling))
     }
 
     /// The cache in front, to invalidate, and to ask for its statistics.
@@ -234,7 +234,11 @@ where
         &self.front.0
     }
 
-    fn conclude(&self, served: Result<Served<V>, Missed<Shared<V, E>>>, telling: &Telling) -> Result<V, Arc<Error<E>>> {
+    async fn conclude(
+        &self,
+        served: Result<Served<V>, Missed<Shared<V, E>>>,
+        telling: &Telling,
+    ) -> Result<V, Arc<Error<E>>> {
         let tell = |event| self.stack.teller.tell(event);
         match &served {
             Ok(Served { how: How::Fresh, .. }) => tell(Event::CacheHit),
@@ -258,7 +262,7 @@ where
             },
             Err(Missed::Front(error)) => Arc::new(Error::Front(error)),
         };
-        self.stack.fall_back(&error).ok_or(error)
+        self.stack.fall_back(&error).value().await.ok_or(error)
     }
 }
 
@@ -274,7 +278,7 @@ struct Telling {
 impl Telling {
     fn refuses<V, E>(&self, stack: &Stack<V, E>) -> bool {
         let refuses = stack.refuses();
-        self.refused.store(refuses, Ordering::Relaxed);
+        self.refused.fetch_or(refuses, Ordering::Relaxed);
         refuses
     }
 }

@@ -87,6 +87,8 @@ pub struct RetryBudget {
     max: f64,
     per_second: f64,
     per_call: f64,
+    /// A rate was given that is none.
+    is_wrong: bool,
 }
 
 #[derive(Debug)]
@@ -98,18 +100,23 @@ struct Purse {
 impl RetryBudget {
     /// A budget of `max` retries, full, to which time adds `per_second`.
     ///
-    /// A negative or infinite rate counts as zero.
+    /// Zero retries, and a rate that is negative or infinite, are refused when a policy is built with it.
     pub fn new(max: u32, per_second: f64) -> RetryBudget {
         let max = f64::from(max);
         let shared = Arc::new(Mutex::new(Purse { left: max, counted_at: Duration::ZERO }));
-        RetryBudget { shared, max, per_second: sane(per_second), per_call: 0.0 }
+        RetryBudget { shared, max, per_second, per_call: 0.0, is_wrong: max == 0.0 || !is_rate(per_second) }
     }
 
     /// What each call adds, say 0.1 for one retry in ten calls; none unless told.
     ///
-    /// A negative or infinite fraction counts as zero.
+    /// A fraction that is negative or infinite is refused when a policy is built with it.
     pub fn per_call(self, fraction: f64) -> RetryBudget {
-        RetryBudget { per_call: sane(fraction), ..self }
+        RetryBudget { per_call: fraction, is_wrong: self.is_wrong || !is_rate(fraction), ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let cure = "a retry budget has at least one retry, and what refills it is a finite number, 0.0 for nothing";
+        ConfigError::refuse(self.is_wrong, cure)
     }
 
     /// How many retries are left, as of the last time that somebody asked for one.
@@ -140,6 +147,6 @@ impl RetryBudget {
     }
 }
 
-fn sane(rate: f64) -> f64 {
-    if rate.is_finite() && rate > 0.0 { rate } else { 0.0 }
+fn is_rate(rate: f64) -> bool {
+    rate.is_finite() && rate >= 0.0
 }

@@ -11,7 +11,7 @@ use crate::circuit::{Change, Circuit, Permit};
 use crate::clock::Timepiece;
 use crate::error::Error;
 use crate::event::{Event, Exhausted, Teller};
-use crate::inflight::InFlight;
+use crate::inflight::{InFlight, Under};
 use crate::rate::Limiter;
 use crate::retry::{Retry, RetryBudget};
 use crate::timeout::{Hedge, Timeout};
@@ -20,7 +20,13 @@ use crate::work::Work;
 /// What a user's predicate looks at: how an attempt went.
 type Predicate<V, E> = Box<dyn Fn(&Result<V, E>) -> bool + Send + Sync>;
 type Hint<V, E> = Box<dyn Fn(&Result<V, E>) -> Option<Duration> + Send + Sync>;
-type Fallback<V, E> = Box<dyn Fn(&Error<E>) -> Option<V> + Send + Sync>;
+pub(crate) type Later<V> = Pin<Box<dyn Future<Output = Option<V>> + Send>>;
+
+/// What answers in place of an error: at once, or in time.
+pub(crate) enum Fallback<V, E> {
+    AtOnce(Box<dyn Fn(&Error<E>) -> Option<V> + Send + Sync>),
+    InTime(Box<dyn Fn(&Error<E>) -> Later<V> + Send + Sync>),
+}
 
 /// What the user says of values and errors.
 pub(crate) struct Judge<V, E> {
@@ -66,6 +72,25 @@ impl<V, E> From<Error<E>> for Undone<V, E> {
     }
 }
 
+/// A fallback that was asked.
+pub(crate) struct FallingBack<'a, V> {
+    made: Option<V>,
+    later: Option<(Later<V>, Under<'a>)>,
+    teller: &'a Teller,
+}
+
+impl<V> FallingBack<'_, V> {
+    /// Its value, if it has one for this error.
+    pub(crate) async fn value(self) -> Option<V> {
+        let value = match self.later {
+            None => self.made,
+            Some((later, _under)) => later.await,
+        }?;
+        self.teller.tell(Event::FallbackUsed);
+        Some(value)
+    }
+}
+
 /// How one attempt went.
 enum Attempt<V, E> {
     Ended(Result<V, E>),
@@ -97,17 +122,21 @@ impl<V, E> Stack<V, E> {
     }
 
     /// What the caller gets: also a value that was rejected, or the fallback's.
-    pub(crate) fn answer(&self, result: Result<V, Undone<V, E>>) -> Result<V, Error<E>> {
+    pub(crate) async fn answer(&self, result: Result<V, Undone<V, E>>) -> Result<V, Error<E>> {
         match result {
             Ok(value) | Err(Undone::Rejected(value)) => Ok(value),
-            Err(Undone::Error(error)) => self.fall_back(&error).ok_or(error),
+            Err(Undone::Error(error)) => self.fall_back(&error).value().await.ok_or(error),
         }
     }
 
-    pub(crate) fn fall_back(&self, error: &Error<E>) -> Option<V> {
-        let value = self.judge.fallback.as_ref()?(error)?;
-        self.teller.tell(Event::FallbackUsed);
-        Some(value)
+    /// Asks the fallback. What is returned does not borrow the error, so that nobody holds that while waiting.
+    pub(crate) fn fall_back(&self, error: &Error<E>) -> FallingBack<'_, V> {
+        let (made, later) = match &self.judge.fallback {
+            None => (None, None),
+            Some(Fallback::AtOnce(fallback)) => (fallback(error), None),
+            Some(Fallback::InTime(fallback)) => (None, Some((fallback(error), self.in_flight.enter_anyway()))),
+        };
+        FallingBack { made, later, teller: &self.teller }
     }
 
     /// Whether a call would be refused before anything is done for it.

@@ -83,6 +83,8 @@ pub enum RefreshStatus {
     Unavailable,
     /// Nobody said how to load this key.
     NoLoader,
+    /// The policy behind the cache would refuse the load: its circuit is open, or it is closed.
+    Refused,
     /// The value is fresh: there was nothing to do.
     NotNeeded,
 }
@@ -97,6 +99,7 @@ impl RefreshStatus {
             RefreshStatus::Saturated => "saturated",
             RefreshStatus::Unavailable => "unavailable",
             RefreshStatus::NoLoader => "no_loader",
+            RefreshStatus::Refused => "refused",
             RefreshStatus::NotNeeded => "not_needed",
         }
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::error::Failure;
+use crate::event::RefreshStatus;
 use crate::load::{IntoLoad, Load, Previous};
 
 /// The error of a cache-wide loader, whose own type the cache does not carry.
@@ -32,8 +33,8 @@ pub(crate) trait Loader<K, V>: Sized {
     /// Whether [`detach`](Loader::detach) has something to give.
     fn can_detach(&self) -> bool;
 
-    /// The same, able to run behind the caller's back.
-    fn detach(self) -> Option<Detached<K, V>>;
+    /// The same, able to run behind the caller's back; or why it cannot.
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus>;
 }
 
 /// A loader that owns all it needs (contract R5).
@@ -72,9 +73,9 @@ where
         true
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
         let work = move |_key: &K, previous| (self.0)(previous).into_load().map_err(Failure::new);
-        Some(Detached { wants_previous: PREVIOUS, work: Work::Blocking(Box::new(work)) })
+        Ok(Detached { wants_previous: PREVIOUS, work: Work::Blocking(Box::new(work)) })
     }
 }
 
@@ -100,8 +101,8 @@ where
         false
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
-        None
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
+        Err(RefreshStatus::NoLoader)
     }
 }
 
@@ -128,11 +129,11 @@ where
         true
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
         let work = move |_key: &K, previous| -> MadeLater<V, Failure> {
             Box::pin(async move { (self.0)(previous).await.into_load().map_err(Failure::new) })
         };
-        Some(Detached { wants_previous: PREVIOUS, work: Work::Async(Box::new(work)) })
+        Ok(Detached { wants_previous: PREVIOUS, work: Work::Async(Box::new(work)) })
     }
 }
 
@@ -206,7 +207,7 @@ impl<K: 'static, V: Send + 'static> Loader<K, V> for WideLoader<K, V> {
         true
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
         let work = match self.work {
             WideWork::Blocking(load) => {
                 Work::Blocking(Box::new(move |key: &K, previous| load(key, previous).map_err(Failure::new)))
@@ -216,6 +217,6 @@ impl<K: 'static, V: Send + 'static> Loader<K, V> for WideLoader<K, V> {
                 Box::pin(async move { later.await.map_err(Failure::new) })
             })),
         };
-        Some(Detached { wants_previous: self.wants_previous, work })
+        Ok(Detached { wants_previous: self.wants_previous, work })
     }
 }

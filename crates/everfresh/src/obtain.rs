@@ -160,12 +160,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     let began = leader.flight().began;
                     let wait = leader.wait();
                     match taken.detach().map(|detached| self.run_behind(leader, detached, None)) {
-                        Some(Ok(())) => (wait, began.tag_point, true),
-                        Some(Err(error)) => {
+                        Ok(Ok(())) => (wait, began.tag_point, true),
+                        Ok(Err(error)) => {
                             self.note_unavailable(now, &error);
                             return self.fall_back(hash, key, old, Error::UNAVAILABLE.into());
                         }
-                        None => return self.fall_back(hash, key, old, Error::NO_LOADER.into()),
+                        Err(_) => return self.fall_back(hash, key, old, Error::NO_LOADER.into()),
                     }
                 }
             };
@@ -220,7 +220,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             Served::Now(Answer { value: found.value.clone(), outcome, age, refresh })
         };
-        let mut refresh = || self.refresh(hash, &found, now, None, || loader.take().and_then(Loader::detach));
+        let mut refresh = || {
+            self.refresh(hash, &found, now, None, || loader.take().map_or(Err(RefreshStatus::NoLoader), Loader::detach))
+        };
         match stage.freshness {
             Freshness::Fresh if self.wants_early_refresh(&found, stage, now) => {
                 let status = refresh();

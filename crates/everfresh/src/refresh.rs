@@ -52,7 +52,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         entry: &Entry<K, V>,
         now: Moment,
         watch: Option<&mut Option<Wait<K, V>>>,
-        loader: impl FnOnce() -> Option<Detached<K, V>>,
+        loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let status = self.try_refresh(hash, entry, now, watch, loader);
         self.counters.refresh_status(status);
@@ -68,7 +68,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         entry: &Entry<K, V>,
         now: Moment,
         watch: Option<&mut Option<Wait<K, V>>>,
-        loader: impl FnOnce() -> Option<Detached<K, V>>,
+        loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
         let before = match self.claim(hash, entry, now, deadline) {
@@ -121,13 +121,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         entry: &Entry<K, V>,
         (now, deadline): (Moment, Moment),
         watch: Option<&mut Option<Wait<K, V>>>,
-        loader: impl FnOnce() -> Option<Detached<K, V>>,
+        loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let Some(permit) = self.pool.acquire(&self.clock, deadline) else {
             return RefreshStatus::Saturated;
         };
-        let Some(loader) = loader() else {
-            return RefreshStatus::NoLoader;
+        let loader = match loader() {
+            Ok(loader) => loader,
+            Err(why_not) => return why_not,
         };
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
             Joined::Lead(leader) => {
@@ -145,16 +146,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         key: &Q,
         now: Moment,
         watch: &mut Option<Wait<K, V>>,
-        loader: impl FnOnce() -> Option<Detached<K, V>>,
+        loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
         let status = match self.may_start(now) {
             false => RefreshStatus::Unavailable,
             true => match self.begin(hash, key, Purpose::Load, now, deadline) {
                 Joined::Lead(leader) => match (self.pool.acquire(&self.clock, deadline), loader()) {
-                    (Some(permit), Some(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
+                    (Some(permit), Ok(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
                     (None, _) => RefreshStatus::Saturated,
-                    (_, None) => RefreshStatus::NoLoader,
+                    (_, Err(why_not)) => why_not,
                 },
                 _ => RefreshStatus::AlreadyRunning,
             },

@@ -13,7 +13,7 @@ use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
 use crate::error::LoadError;
-use crate::event::Outcome;
+use crate::event::{Outcome, RefreshStatus};
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Load, Loaded, Previous};
 use crate::loader::{Async, Blocking, Detached, Loader, Made};
@@ -28,7 +28,7 @@ impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for C
     async fn serve<L, Fut, X>(
         &self,
         key: &Q,
-        refuses: impl FnOnce() -> bool + Send,
+        refuses: impl Fn() -> bool + Send,
         load: L,
     ) -> Result<Served<V>, Missed<X>>
     where
@@ -37,17 +37,17 @@ impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for C
         X: Send + Sync + 'static,
     {
         let loader = Async::<_, false>(move |_| async move { Whole(load().await) });
-        let loader = Perhaps { loader, detaches: !refuses() };
+        let loader = Perhaps { loader, refuses };
         served(self.engine.obtain(self.hash(key), key, self.bounds(), loader).await)
     }
 
-    fn serve_blocking<L, X>(&self, key: &Q, refuses: impl FnOnce() -> bool, load: L) -> Result<Served<V>, Missed<X>>
+    fn serve_blocking<L, X>(&self, key: &Q, refuses: impl Fn() -> bool, load: L) -> Result<Served<V>, Missed<X>>
     where
         L: FnOnce() -> Result<V, X> + Send + 'static,
         X: Send + Sync + 'static,
     {
         let loader = Blocking::<_, false>(move |_| Whole(load()));
-        let loader = Perhaps { loader, detaches: !refuses() };
+        let loader = Perhaps { loader, refuses };
         served(drive(self.engine.obtain(self.hash(key), key, self.bounds(), loader)))
     }
 }
@@ -65,12 +65,12 @@ impl<V, X: Send + Sync + 'static> IntoLoad<V> for Whole<V, X> {
 
 /// A loader that runs behind its caller only if that makes sense: a refresh that the layers would refuse is not
 /// started.
-struct Perhaps<L> {
+struct Perhaps<L, R> {
     loader: L,
-    detaches: bool,
+    refuses: R,
 }
 
-impl<K, V, L: Loader<K, V>> Loader<K, V> for Perhaps<L> {
+impl<K, V, L: Loader<K, V>, R: Fn() -> bool> Loader<K, V> for Perhaps<L, R> {
     type Error = L::Error;
 
     fn wants_previous(&self) -> bool {
@@ -82,11 +82,14 @@ impl<K, V, L: Loader<K, V>> Loader<K, V> for Perhaps<L> {
     }
 
     fn can_detach(&self) -> bool {
-        self.detaches
+        !(self.refuses)() && self.loader.can_detach()
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
-        self.detaches.then(|| self.loader.detach()).flatten()
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
+        match (self.refuses)() {
+            true => Err(RefreshStatus::Refused),
+            false => self.loader.detach(),
+        }
     }
 }
 

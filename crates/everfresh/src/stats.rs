@@ -8,7 +8,7 @@ use crate::thread::current_thread;
 
 const OUTCOMES: usize = Outcome::ALL.len();
 const CAUSES: usize = Cause::ALL.len();
-const STATUSES: usize = 7;
+const STATUSES: usize = RefreshStatus::NotNeeded as usize + 1;
 const HOT: usize = OUTCOMES + CAUSES + STATUSES;
 
 /// What many threads count at once, a line for each of them.
@@ -159,6 +159,7 @@ impl Counters {
                 saturated: status(RefreshStatus::Saturated),
                 unavailable: status(RefreshStatus::Unavailable),
                 no_loader: status(RefreshStatus::NoLoader),
+                refused: status(RefreshStatus::Refused),
             },
             left: Left {
                 evicted: cause(Cause::Evicted),
@@ -323,6 +324,8 @@ pub struct Skipped {
     pub unavailable: u64,
     /// Nobody had said how to load the key.
     pub no_loader: u64,
+    /// The policy behind the cache would have refused the load.
+    pub refused: u64,
 }
 
 /// Why entries left.

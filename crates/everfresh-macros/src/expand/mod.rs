@@ -18,7 +18,7 @@ mod companions;
 mod load;
 mod plan;
 
-pub(crate) use plan::owned_type;
+pub(crate) use plan::{mentions_self, owned_type};
 
 use plan::Plan;
 

@@ -277,7 +277,7 @@ pub(crate) fn owned_type(argument: &Argument) -> Type {
 }
 
 /// Whether `Self` stands anywhere, which it can only in an `impl`.
-fn mentions_self(item: &syn::ItemFn) -> bool {
+pub(crate) fn mentions_self(item: &syn::ItemFn) -> bool {
     pub(super) fn within(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {
             TokenTree::Ident(ident) => ident == "Self",

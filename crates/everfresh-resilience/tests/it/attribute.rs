@@ -1,7 +1,8 @@
 //! `#[resilient(..)]`: all of it as one line above a function.
 
-use std::sync::LazyLock;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use everfresh::ManualClock;
 use everfresh::resilience::{CircuitState, Error, Registry};
@@ -124,4 +125,111 @@ fn what_is_skipped_is_not_part_of_the_key() {
     assert_eq!(load("abc", 1).unwrap(), 4);
     assert_eq!(load("abcdef", 1).unwrap(), 4);
     assert_eq!(load::cache().get(&1), Some(4));
+}
+
+/// Neither `Clone` nor `Hash`: a call without a cache borrows it.
+struct Backend {
+    calls: AtomicU32,
+}
+
+impl Backend {
+    #[resilient(retry(max_attempts = 3, base = std::time::Duration::ZERO, jitter = false))]
+    async fn ask(&self, what: Option<&str>, list: &[u32]) -> Result<String, Broken> {
+        match self.calls.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => Err(Broken(1)),
+            _ => Ok(format!("{} {}", what.unwrap_or_default(), list.len())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_method_without_a_cache_borrows_what_it_needs() {
+    let backend = Backend { calls: AtomicU32::new(0) };
+    let text = String::from("ab");
+    assert_eq!(backend.ask(Some(&text), &[1, 2]).await.unwrap(), "ab 2");
+    assert_eq!(backend.calls.load(Ordering::SeqCst), 3);
+    assert!(Backend::ask_policy().name().ends_with("::ask"));
+    assert_eq!(backend.ask_uncached(None, &[]).await.unwrap(), " 0");
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Shop(&'static str);
+
+impl Shop {
+    #[resilient(cache(capacity = 8), timeout = "10s", clock = STILL.clone())]
+    async fn price(&self, item: u32, _currency: &str) -> Result<String, Broken> {
+        Ok(format!("{item} at {}", self.0))
+    }
+
+    #[resilient(cache(capacity = 8), include(self))]
+    fn own_price(&self, item: u32) -> Result<String, Broken> {
+        Ok(format!("{item} at {}", self.0))
+    }
+
+    #[resilient(cache(capacity = 8))]
+    fn open(name: &'static str) -> Result<Self, Broken> {
+        Ok(Shop(name))
+    }
+
+    #[resilient(bulkhead(max_concurrent = 1))]
+    fn shared(self: &Arc<Self>) -> Result<usize, Broken> {
+        Ok(Arc::strong_count(self))
+    }
+
+    #[resilient(cache(), associated)]
+    fn fixed(item: u32) -> Result<u32, Broken> {
+        Ok(item)
+    }
+}
+
+#[tokio::test]
+async fn a_methods_self_is_part_of_the_key_only_if_told() {
+    assert_eq!(Shop("a").price(1, "eur").await.unwrap(), "1 at a");
+    assert_eq!(Shop("b").price(1, "usd").await.unwrap(), "1 at a", "one cache for all shops, by the item alone");
+    assert_eq!(Shop::price_cache().get(&1).as_deref(), Some("1 at a"));
+    assert_eq!(Shop("a").own_price(1).unwrap(), "1 at a");
+    assert_eq!(Shop("b").own_price(1).unwrap(), "1 at b");
+    assert_eq!(Shop::own_price_cache().get(&(Shop("b"), 1)).as_deref(), Some("1 at b"));
+    assert!(Shop::open("c").unwrap() == Shop("c") && Shop::open_cache().len() == 1);
+    assert_eq!((Shop::fixed(3).unwrap(), Shop::fixed_cache().len()), (3, 1));
+    let shop = Arc::new(Shop("d"));
+    assert!(shop.shared().unwrap() >= 1);
+    assert_eq!(Arc::strong_count(&shop), 1, "nothing of it is kept");
+}
+
+#[resilient(cache(capacity = 8), circuit_breaker(failure_threshold = 1))]
+async fn doubled<T>(it: T, fails: bool) -> Result<T, Broken>
+where
+    T: std::ops::Add<Output = T> + Copy + Eq + Hash + Send + Sync + 'static,
+{
+    if fails { Err(Broken(1)) } else { Ok(it + it) }
+}
+
+#[resilient(retry(max_attempts = 2, base = std::time::Duration::ZERO))]
+async fn lengths<'a, T: AsRef<str> + 'static, const N: usize>(these: &'a [T; N]) -> Result<usize, Broken> {
+    Ok(these.iter().map(|it| it.as_ref().len()).sum())
+}
+
+#[tokio::test]
+async fn a_generic_function_has_a_policy_and_a_cache_for_each_of_its_types() {
+    assert_eq!((doubled(1_u32, false).await.unwrap(), doubled(1_i64, false).await.unwrap()), (2, 2));
+    assert!(doubled(2_u32, true).await.is_err());
+    assert_eq!(doubled::policy::<u32>().health().circuit.unwrap().state, CircuitState::Open);
+    assert_eq!(doubled::policy::<i64>().health().circuit.unwrap().state, CircuitState::Closed);
+    assert_eq!(doubled::cache::<u32>().len() + doubled::cache::<i64>().len(), 2);
+    assert_eq!(doubled::uncached(3_u8, false).await.unwrap(), 6);
+    assert_eq!(lengths(&["a".to_owned(), "bc".to_owned()]).await.unwrap(), 3);
+}
+
+#[resilient(fallback_async = |error| {
+    let closed = error.is_refusal();
+    async move { (!closed).then_some(7) }
+})]
+async fn with_another_backend(_number: u32) -> Result<u32, Broken> {
+    Err(Broken(1))
+}
+
+#[tokio::test]
+async fn a_fallback_may_take_its_time() {
+    assert_eq!(with_another_backend(1).await.unwrap(), 7);
 }

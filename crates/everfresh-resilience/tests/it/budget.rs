@@ -57,6 +57,20 @@ fn a_budget_without_retries_is_refused() {
     assert!(Plain::builder().retry_budget(&RetryBudget::new(1, 1.0)).build().is_err());
 }
 
+#[test]
+fn a_budget_that_cannot_work_is_refused_with_the_cure() {
+    let wrong = [
+        RetryBudget::new(0, 1.0),
+        RetryBudget::new(1, -1.0),
+        RetryBudget::new(1, f64::NAN),
+        RetryBudget::new(1, 1.0).per_call(f64::INFINITY),
+    ];
+    for budget in wrong {
+        let told = Plain::builder().retry(AT_ONCE).retry_budget(&budget).build().unwrap_err().to_string();
+        assert!(told.contains("0.0 for nothing"), "{told}");
+    }
+}
+
 proptest! {
     #[test]
     fn it_is_a_bucket_of_whole_thousandths(

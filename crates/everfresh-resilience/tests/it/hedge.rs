@@ -77,3 +77,26 @@ async fn an_attempts_time_bounds_its_hedges_too_and_each_attempt_has_its_own() {
     assert!(matches!(result, Err(Error::TimedOut { .. })));
     assert_eq!((calls.count(), took), (4, 7 * SECOND));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_and_its_hedges_are_one_attempt_in_one_place() {
+    let calls = Calls::default();
+    let policy = builder()
+        .circuit_breaker(everfresh_resilience::CircuitBreaker::consecutive(2))
+        .rate_limit(everfresh_resilience::RateLimit::new(1, MINUTE))
+        .bulkhead(everfresh_resilience::Bulkhead::new(1))
+        .hedge(Hedge::after(SECOND).up_to(2))
+        .build()
+        .unwrap();
+    let failing = || {
+        calls.one_more();
+        async {
+            tokio::time::sleep(10 * SECOND).await;
+            Err(Broken(1))
+        }
+    };
+    assert!(policy.call(failing).await.is_err());
+    assert_eq!(calls.count(), 3);
+    let circuit = policy.health().circuit.unwrap();
+    assert_eq!(circuit.state, everfresh_resilience::CircuitState::Closed, "three failures, one attempt");
+}

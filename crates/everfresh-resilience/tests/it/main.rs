@@ -8,6 +8,7 @@ mod bulkhead;
 mod cached;
 mod circuit;
 mod closing;
+mod fallback;
 mod hedge;
 mod order;
 mod rate;

@@ -60,6 +60,9 @@ async fn with_an_open_circuit_no_refresh_is_started_and_the_stale_value_stays() 
     assert_eq!(ear.names(), [["cache_stale", "refresh_refused"]; 20].concat());
     let after = policy.cache().stats();
     assert_eq!(after.refreshes_started, before.refreshes_started);
+    let (skipped, skipped_before) = (after.refreshes_skipped, before.refreshes_skipped);
+    assert_eq!(skipped.refused, skipped_before.refused + 20, "counted by its name");
+    assert_eq!(skipped.no_loader, skipped_before.no_loader);
     assert_eq!(after.refreshes.failed, before.refreshes.failed, "nothing failed, so nothing backs off");
 
     // When the circuit is due, the next stale hit brings the probe that closes it.
@@ -112,4 +115,20 @@ async fn a_missing_key_under_an_open_circuit_fails_at_once_and_leaves_nothing_be
         assert!(refused.is_refusal() && refused.retry_after().is_some());
     }
     assert_eq!(policy.health().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_refresh_that_was_about_to_start_is_told_as_refused() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let breaker = CircuitBreaker::consecutive(1).open_for(5 * MINUTE);
+    let policy = builder().circuit_breaker(breaker).listener(ear.listener()).cache(cache()).build().unwrap();
+    policy.call(&key(), calls.numbered()).await.unwrap();
+    tokio::time::advance(MINUTE).await;
+    policy.call(&key(), calls.slow(MINUTE)).await.unwrap();
+    tokio::time::sleep(ms(1)).await;
+    policy.call(&"b".to_owned(), calls.failing()).await.unwrap_err();
+    ear.take();
+    policy.call(&key(), calls.numbered()).await.unwrap();
+    assert_eq!(ear.names(), ["cache_stale"], "its refresh is under way, open circuit or not");
+    assert_eq!(policy.cache().stats().refreshes_skipped.already_running, 1);
 }

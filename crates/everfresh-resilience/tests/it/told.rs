@@ -34,6 +34,51 @@ async fn durations_are_those_of_the_whole_call_with_and_without_retries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_calls_duration_holds_its_waits_and_a_slow_calls_only_the_function() {
+    let ear = Ear::default();
+    let breaker = CircuitBreaker::rate(0.5, 10).minimum_calls(10).slow_calls(ms(400), 1.0);
+    let policy = builder()
+        .circuit_breaker(breaker)
+        .rate_limit(RateLimit::new(1, SECOND).max_wait(MINUTE))
+        .bulkhead(Bulkhead::new(1).max_wait(MINUTE))
+        .listener(ear.listener())
+        .build()
+        .unwrap();
+    let calls = Calls::default();
+    // The second waits a second at the limit, and then two and a half for the place of the first.
+    let (first, second) = tokio::join!(policy.call(calls.slow(ms(3500))), policy.call(calls.slow(ms(500))));
+    assert_eq!((first.unwrap(), second.unwrap()), (1, 2));
+    let expected = [
+        Event::SlowCall { took: ms(3500) },
+        Event::Success { took: ms(3500), attempts: 1 },
+        Event::SlowCall { took: ms(500) },
+        Event::Success { took: ms(4000), attempts: 1 },
+    ];
+    assert_eq!(ear.take(), expected);
+    // One that gave up waiting for a place.
+    let policy = builder().bulkhead(Bulkhead::new(1).max_wait(ms(200))).listener(ear.listener()).build().unwrap();
+    let (_, refused) = tokio::join!(policy.call(calls.slow(SECOND)), policy.call(calls.slow(SECOND)));
+    assert!(matches!(refused, Err(Error::BulkheadFull)));
+    assert_eq!(ear.take()[..2], [Event::BulkheadRejected, Event::Failure { took: ms(200), attempts: 0 }]);
+    // A timeout, of an attempt or of the whole, ends the call when it says so.
+    let timeout = everfresh_resilience::Timeout::per_attempt(SECOND).and_whole(ms(1500));
+    let policy = builder()
+        .retry(Retry::attempts(3).base(ms(1)).without_jitter())
+        .timeout(timeout)
+        .listener(ear.listener())
+        .build()
+        .unwrap();
+    policy.call(calls.slow(MINUTE)).await.unwrap_err();
+    let expected = [
+        Event::Timeout { after: SECOND },
+        Event::Retry { attempt: 1, pause: ms(1) },
+        Event::Timeout { after: ms(1500) },
+        Event::Failure { took: ms(1500), attempts: 2 },
+    ];
+    assert_eq!(ear.take(), expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_refusal_is_told_once_and_ends_the_call() {
     let ear = Ear::default();
     let policy = builder()

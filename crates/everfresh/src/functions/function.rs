@@ -281,7 +281,7 @@ where
         false
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
-        None
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
+        Err(RefreshStatus::NoLoader)
     }
 }

@@ -135,7 +135,8 @@ impl Inner {
         let age = known.map(|(meta, _)| meta.age(told.now.unwrap_or_else(|| self.time.now())));
         let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced);
         if let Some(age) = age.filter(|age| !own || age.as_secs() > 0) {
-            response.headers_mut().insert(AGE, rfc9111::age_field(age));
+            // A map of fields that is full goes without.
+            drop(response.headers_mut().try_insert(AGE, rfc9111::age_field(age)));
         }
         let ttl = known.zip(age).map(|((meta, expired), age)| self.ttl(meta, age, expired));
         match (told.outcome, told.forwarded, ttl) {

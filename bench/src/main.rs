@@ -3,6 +3,7 @@
 mod bars;
 mod flight;
 mod functions;
+mod http;
 mod keys;
 mod memory;
 mod peer;
@@ -37,6 +38,13 @@ enum What {
         #[arg(long, default_value_t = 21)]
         rounds: usize,
         #[arg(long, default_value_t = 200_000)]
+        each: usize,
+    },
+    /// A hit of the HTTP cache against http-cache's and against the bare service
+    Http {
+        #[arg(long, default_value_t = 41)]
+        rounds: usize,
+        #[arg(long, default_value_t = 5_000)]
         each: usize,
     },
     /// Hit ratios on traces
@@ -85,6 +93,7 @@ fn main() -> ExitCode {
         What::Speed(speed) => measure_speed(&speed),
         What::Flight { waves } => measure_flight(waves),
         What::Resilient { rounds, each } => measure_resilient(rounds, each),
+        What::Http { rounds, each } => measure_http(rounds, each),
         What::Ratio(ratio) => measure_ratio(&ratio),
         What::Memory => measure_memory(),
         What::MemoryChild { peer } => {
@@ -96,6 +105,7 @@ fn main() -> ExitCode {
             measure_speed(&speed)
                 .and_then(|()| measure_flight(2000))
                 .and_then(|()| measure_resilient(21, 200_000))
+                .and_then(|()| measure_http(41, 5_000))
                 .and_then(|()| measure_memory())
                 .and_then(|()| measure_ratio(&Ratio { lru: true, traces: ratio.traces.clone(), percent: vec![] }))
                 .and_then(|()| measure_ratio(&ratio))
@@ -142,6 +152,14 @@ fn measure_resilient(rounds: usize, each: usize) -> Result<(), String> {
     }
     resilient::print(&resilient::run(rounds, each));
     resilient_paths::run(each as u64 / 2);
+    Ok(())
+}
+
+fn measure_http(rounds: usize, each: usize) -> Result<(), String> {
+    if rounds == 0 || each == 0 {
+        return Err("--rounds and --each have to be at least 1".into());
+    }
+    http::run(rounds, each).iter().for_each(http::Row::print);
     Ok(())
 }
 

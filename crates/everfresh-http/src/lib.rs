@@ -19,6 +19,6 @@ pub use engine::{
     Body, CacheAnswer, HttpCache, HttpCacheBuilder, HttpEvent, HttpStats, Outcome, RefreshAction, StaleContext,
 };
 #[cfg(feature = "tower")]
-pub use layer::{HttpCacheError, HttpCacheLayer, HttpCacheService};
+pub use layer::{HttpCacheError, HttpCacheFuture, HttpCacheLayer, HttpCacheService};
 #[cfg(feature = "reqwest-middleware")]
 pub use middleware::HttpCacheMiddleware;

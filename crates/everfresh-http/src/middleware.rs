@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{Extensions, Request, Response, request};
-use http_body_util::BodyExt;
+use reqwest::ResponseBuilderExt;
 use reqwest_middleware::{Error, Middleware, Next};
 
 use crate::engine::{
-    Body, BoxError, BuildError, FetchError, Fetching, HttpCache, HttpCacheBuilder, Origin, Passing, boxed, erase,
+    Body, BuildError, FetchError, Fetching, HttpCache, HttpCacheBuilder, Incoming, Origin, Passing, boxed, erase,
 };
 
 /// Puts an HTTP cache into a `reqwest_middleware::ClientBuilder`.
@@ -86,16 +86,20 @@ impl Middleware for HttpCacheMiddleware {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> reqwest_middleware::Result<reqwest::Response> {
+        let url = request.url().clone();
         let request: Request<reqwest::Body> = request.try_into().map_err(Error::Reqwest)?;
         let inner = &self.cache.inner;
         let (parts, body) = request.into_parts();
+        if let Some(response) = inner.fresh(&parts, &body) {
+            return Ok(answered(response, url));
+        }
         if let Some(why) = inner.bypass(&parts, &body) {
             let passing = Passing::new(inner, &parts, why);
             let request = Request::from_parts(parts, body);
             let request = reqwest::Request::try_from(request).map_err(Error::Reqwest)?;
             let response = next.run(request, extensions).await?;
-            let passed = passing.ended(Ok(boxed(Response::from(response))));
-            return passed.map(answered).map_err(Error::middleware);
+            let passed = passing.ended(Ok(incoming(response)));
+            return passed.map(|response| answered(response, url)).map_err(Error::middleware);
         }
         let chain = (next, extensions.clone());
         let fetch = move |parts: request::Parts| -> Fetching<'_> {
@@ -104,12 +108,12 @@ impl Middleware for HttpCacheMiddleware {
                 let request = reqwest::Request::try_from(Request::from_parts(parts, reqwest::Body::default()));
                 let request = request.map_err(|error| FetchError::new(Whole(Error::Reqwest(error))))?;
                 let response = next.run(request, &mut extensions).await;
-                response.map(|response| boxed(Response::from(response))).map_err(|error| FetchError::new(Whole(error)))
+                response.map(incoming).map_err(|error| FetchError::new(Whole(error)))
             })
         };
         let behind = self.refresh_by.clone().map(behind);
         let result = self.cache.respond_here(parts, Box::new(fetch), behind).await;
-        result.map(answered).map_err(|error| match error.downcast::<Whole>() {
+        result.map(|response| answered(response, url)).map_err(|error| match error.downcast::<Whole>() {
             Ok(own) => Arc::try_unwrap(own).map_or_else(|shared| Error::middleware(Shared(shared)), |own| own.0),
             Err(other) => Error::middleware(other),
         })
@@ -123,8 +127,27 @@ fn behind(client: reqwest::Client) -> Box<dyn Origin> {
     })
 }
 
-fn answered(response: Response<Body>) -> reqwest::Response {
-    response.map(|body| reqwest::Body::wrap(body.map_err(|error: BoxError| error))).into()
+/// Where a response came from, after redirects; an `http::Response` has no place of its own for it.
+#[derive(Clone)]
+struct Final(reqwest::Url);
+
+fn incoming(response: reqwest::Response) -> Incoming {
+    let url = Final(response.url().clone());
+    let mut response = boxed(Response::from(response));
+    response.extensions_mut().insert(url);
+    response
+}
+
+/// With the URL that it came from, or was asked for if it was stored.
+fn answered(response: Response<Body>, asked: reqwest::Url) -> reqwest::Response {
+    let (mut parts, body) = response.into_parts();
+    let url = parts.extensions.remove::<Final>().map_or(asked, |own| own.0);
+    let mut response = Response::builder().url(url).body(reqwest::Body::wrap(body)).unwrap_or_default();
+    *response.status_mut() = parts.status;
+    *response.version_mut() = parts.version;
+    *response.headers_mut() = parts.headers;
+    response.extensions_mut().extend(parts.extensions);
+    response.into()
 }
 
 /// An error with all that is beneath it in its text, as those who waited get only that.

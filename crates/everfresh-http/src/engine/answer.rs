@@ -53,7 +53,17 @@ impl Outcome {
         ["hit", "stale", "revalidated", "replaced", "miss", "coalesced", "fallback", "uncacheable", "bypass"];
 
     pub(crate) fn index(self) -> usize {
-        Self::NAMES.iter().position(|name| *name == self.name()).unwrap_or_default()
+        match self {
+            Self::Hit => 0,
+            Self::Stale => 1,
+            Self::Revalidated => 2,
+            Self::Replaced => 3,
+            Self::Miss => 4,
+            Self::Coalesced => 5,
+            Self::Fallback => 6,
+            Self::Uncacheable(_) => 7,
+            Self::Bypass(_) => 8,
+        }
     }
 }
 
@@ -160,4 +170,26 @@ pub struct StaleContext<'a> {
     pub stale_for: Duration,
     /// How much was left of the window then.
     pub remaining: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_is_counted_under_its_name() {
+        let all = [
+            Outcome::Hit,
+            Outcome::Stale,
+            Outcome::Revalidated,
+            Outcome::Replaced,
+            Outcome::Miss,
+            Outcome::Coalesced,
+            Outcome::Fallback,
+            Outcome::Uncacheable(Uncacheable::TooLarge),
+            Outcome::Bypass(Bypass::Method),
+        ];
+        assert_eq!(all.map(|outcome| Outcome::NAMES[outcome.index()]), all.map(Outcome::name));
+        assert_eq!(all.map(Outcome::name), Outcome::NAMES);
+    }
 }

@@ -16,7 +16,7 @@ use super::event::{HttpEvent, Listener, Teller};
 use super::inner::{Inner, Settings};
 use super::shelf::Shelf;
 use super::time::Time;
-use crate::rfc9111::Rules;
+use crate::rfc9111::{HitStatus, Rules};
 
 /// Why a cache could not be built; its message names the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,6 +293,7 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
         let inner = Inner {
             shelf: shelf.map_err(|error| BuildError(error.to_string()))?,
             rules,
+            hit_status: HitStatus::new(&self.settings.name),
             settings: self.settings,
             time: self.time,
             teller: Teller::new(self.listeners),

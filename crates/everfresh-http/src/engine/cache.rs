@@ -2,6 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::{Request, Response, StatusCode, request};
 use tokio::sync::{oneshot, watch};
@@ -31,6 +32,7 @@ pub struct HttpCache {
 struct Found {
     stored: Arc<Stored>,
     reuse: Reuse,
+    now: SystemTime,
 }
 
 impl HttpCache {
@@ -51,15 +53,25 @@ impl HttpCache {
         F: Fetch<B>,
     {
         let (parts, body) = request.into_parts();
+        match self.inner.fresh(&parts, &body) {
+            Some(response) => Ok(response),
+            None => self.respond_slowly(Request::from_parts(parts, body), fetch).await,
+        }
+    }
+
+    /// As [`respond`](Self::respond), where nothing fresh is stored.
+    pub(crate) async fn respond_slowly<B, F>(&self, request: Request<B>, fetch: F) -> Result<Response<Body>, FetchError>
+    where
+        B: http_body::Body + Default + Send + 'static,
+        F: Fetch<B>,
+    {
+        let (parts, body) = request.into_parts();
         if let Some(why) = self.inner.bypass(&parts, &body) {
             let passing = Passing::new(&self.inner, &parts, why);
             let result = sending(fetch, Request::from_parts(parts, body)).await;
             return passing.ended(result);
         }
         let ask = Ask { key: self.inner.key(&parts), parts };
-        if let Some(response) = self.inner.at_once(&ask, || Some(erase(fetch.clone()))) {
-            return Ok(response);
-        }
         Arc::clone(&self.inner).obtain(ask, Way::Owned(erase(fetch))).await
     }
 
@@ -74,10 +86,6 @@ impl HttpCache {
         behind: Option<Box<dyn Origin>>,
     ) -> Result<Response<Body>, FetchError> {
         let ask = Ask { key: self.inner.key(&parts), parts };
-        let again = || behind.as_ref().map(|origin| origin.again());
-        if let Some(response) = self.inner.at_once(&ask, again) {
-            return Ok(response);
-        }
         Arc::clone(&self.inner).obtain(ask, Way::Borrowed { fetch, behind }).await
     }
 }
@@ -93,15 +101,16 @@ impl Inner {
         let Some(page) = page.filter(|page| !page.variants.is_empty()) else { return Err(Forwarded::UriMiss) };
         let mut missed = Forwarded::VaryMiss;
         let mut found: Option<Found> = None;
+        let (asked, now) = (self.rules.asked(&parts.headers), self.time.now());
         for stored in &page.variants {
-            match self.judge(parts, stored) {
+            match self.judge_as(parts, &asked, stored, now) {
                 Reuse::Unusable(Unusable::Part) => missed = Forwarded::Partial,
                 Reuse::Unusable(Unusable::Vary) => {}
                 Reuse::Unusable(_) => missed = Forwarded::Miss,
                 reuse => {
                     let date = |stored: &Stored| (stored.meta.date(), stored.meta.response_time());
                     if found.as_ref().is_none_or(|best| date(&best.stored) <= date(stored)) {
-                        found = Some(Found { stored: Arc::clone(stored), reuse });
+                        found = Some(Found { stored: Arc::clone(stored), reuse, now });
                     }
                 }
             }
@@ -109,15 +118,22 @@ impl Inner {
         found.ok_or(missed)
     }
 
-    /// The answer that needs nobody else: fresh, or stale within a window.
-    pub(crate) fn at_once(
-        self: &Arc<Self>,
-        ask: &Ask,
-        behind: impl FnOnce() -> Option<Box<dyn Origin>>,
-    ) -> Option<Response<Body>> {
-        let page = self.shelf.page(&ask.key)?;
-        let found = self.look(Some(&page), &ask.parts).ok()?;
-        self.serve_found(ask, &found, behind)
+    /// The answer that is stored and fresh: it needs no task, no fetch and no runtime.
+    pub(crate) fn fresh<B: http_body::Body>(&self, parts: &request::Parts, body: &B) -> Option<Response<Body>> {
+        if self.bypass(parts, body).is_some() {
+            return None;
+        }
+        self.with_key(parts, |key| {
+            let page = self.shelf.page(key)?;
+            let found = self.look(Some(&page), parts).ok()?;
+            matches!(found.reuse, Reuse::Fresh { .. }).then(|| self.serve_fresh(key, parts, &found)).flatten()
+        })
+    }
+
+    fn serve_fresh(&self, key: &str, parts: &request::Parts, found: &Found) -> Option<Response<Body>> {
+        let mut told = Told::new(Outcome::Hit);
+        told.now = Some(found.now);
+        self.serve(key, parts, &found.stored, told)
     }
 
     fn serve_found(
@@ -128,7 +144,7 @@ impl Inner {
     ) -> Option<Response<Body>> {
         let stored = &found.stored;
         match found.reuse {
-            Reuse::Fresh { .. } => self.serve(&ask.key, &ask.parts, stored, Told::new(Outcome::Hit)),
+            Reuse::Fresh { .. } => self.serve_fresh(&ask.key, &ask.parts, found),
             Reuse::Stale { age, stale_for, refresh, remaining, .. } => {
                 let mut told = Told::new(Outcome::Stale);
                 if refresh {
@@ -504,7 +520,7 @@ struct Plan {
 impl Plan {
     fn new(found: Option<Found>, missed: Forwarded) -> Self {
         match found {
-            Some(Found { stored, reuse: Reuse::Revalidate { why, fallback, .. } }) => {
+            Some(Found { stored, reuse: Reuse::Revalidate { why, fallback, .. }, .. }) => {
                 use rfc9111::WhyRevalidate as By;
                 let forwarded = match why {
                     By::RequestNoCache | By::RequestMaxAge | By::RequestMinFresh => Forwarded::Request,
@@ -513,7 +529,7 @@ impl Plan {
                 Self { old: Some(stored), in_window: false, fallback, forwarded, why: Some(Why::Revalidate(why)) }
             }
             // Within its window, but nobody is there to refresh it behind: asked for first.
-            Some(Found { stored, reuse: Reuse::Stale { .. } }) => {
+            Some(Found { stored, reuse: Reuse::Stale { .. }, .. }) => {
                 Self { old: Some(stored), in_window: true, fallback: true, forwarded: Forwarded::Stale, why: None }
             }
             Some(_) | None => Self {

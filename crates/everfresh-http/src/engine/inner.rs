@@ -1,9 +1,10 @@
 //! What an HTTP cache is made of, and the small steps that its story is told in.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use everfresh::Spawn;
 use http::header::{HOST, HeaderMap, HeaderName};
@@ -14,7 +15,7 @@ use super::event::Teller;
 use super::page::Stored;
 use super::shelf::Shelf;
 use super::time::Time;
-use crate::rfc9111::{self, Failure, Meta, Reuse, Rules, StaleBy, WhyRevalidate};
+use crate::rfc9111::{self, Failure, HitStatus, Meta, RequestControl, Reuse, Rules, StaleBy, WhyRevalidate};
 
 pub(crate) type OnStale = Arc<dyn Fn(&StaleContext<'_>) -> RefreshAction + Send + Sync>;
 pub(crate) type KeyOf = Arc<dyn Fn(&request::Parts) -> String + Send + Sync>;
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
 pub(crate) struct Inner {
     pub(crate) rules: Rules,
     pub(crate) settings: Settings,
+    pub(crate) hit_status: HitStatus,
     pub(crate) shelf: Shelf,
     pub(crate) time: Time,
     pub(crate) teller: Teller,
@@ -81,11 +83,27 @@ impl Inner {
         match &self.settings.key {
             Some(key) => key(parts),
             None => {
-                let mut key = origin(&parts.uri, &parts.headers);
-                key.push_str(parts.uri.path_and_query().map_or("/", |path| path.as_str()));
+                let mut key = String::new();
+                write_key(&mut key, parts);
                 key
             }
         }
+    }
+
+    /// Lends the key of a request, written where the last one on this thread was: a hit makes no string of its own.
+    pub(crate) fn with_key<R>(&self, parts: &request::Parts, then: impl FnOnce(&str) -> R) -> R {
+        thread_local!(static ROOM: Cell<String> = const { Cell::new(String::new()) });
+        if let Some(key) = &self.settings.key {
+            return then(&key(parts));
+        }
+        let mut key = ROOM.take();
+        key.clear();
+        write_key(&mut key, parts);
+        let result = then(&key);
+        if key.capacity() <= LONGEST_ROOM {
+            ROOM.set(key);
+        }
+        result
     }
 
     /// The key of a GET of that URI.
@@ -104,7 +122,18 @@ impl Inner {
 
     /// What is to be done with a stored response; one that was expired by hand counts as stale from then on.
     pub(crate) fn judge(&self, parts: &request::Parts, stored: &Stored) -> Reuse {
-        let reuse = self.rules.reuse(parts, &stored.meta, self.time.now());
+        self.judge_as(parts, &self.rules.asked(&parts.headers), stored, self.time.now())
+    }
+
+    /// The same, with what the request asks and the time read before: once for all variants.
+    pub(crate) fn judge_as(
+        &self,
+        parts: &request::Parts,
+        asked: &RequestControl,
+        stored: &Stored,
+        now: SystemTime,
+    ) -> Reuse {
+        let reuse = self.rules.reuse_as(parts, asked, &stored.meta, now);
         let Some(since) = stored.expired_for(|| self.time.elapsed()) else { return reuse };
         let (age, stale_for) = match reuse {
             Reuse::Fresh { age, .. } => (age, since),
@@ -123,9 +152,9 @@ impl Inner {
     }
 
     /// The seconds that it stays fresh; negative for what is stale.
-    pub(crate) fn ttl(&self, meta: &Meta, expired_for: Option<Duration>) -> i64 {
+    pub(crate) fn ttl(&self, meta: &Meta, age: Duration, expired_for: Option<Duration>) -> i64 {
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
-        let (age, lifetime) = (meta.age(self.time.now()), meta.lifetime());
+        let lifetime = meta.lifetime();
         match expired_for {
             Some(since) => -seconds(since.max(age.saturating_sub(lifetime))),
             None => seconds(lifetime).saturating_sub(seconds(age)),
@@ -210,6 +239,22 @@ impl Inner {
 
 /// Scheme and authority in their one form (RFC 9110 §4.2.3); for a request in origin form its `Host`.
 pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
+    let mut text = String::new();
+    write_origin(&mut text, uri, headers, 0);
+    text
+}
+
+/// Longer keys do not keep their room for the next one.
+const LONGEST_ROOM: usize = 4096;
+
+fn write_key(text: &mut String, parts: &request::Parts) {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    write_origin(text, &parts.uri, &parts.headers, path.len());
+    text.push_str(path);
+}
+
+/// Writes the origin into an empty string, with room for so much more.
+fn write_origin(text: &mut String, uri: &Uri, headers: &HeaderMap, more: usize) {
     let scheme = uri.scheme_str();
     let authority = uri
         .authority()
@@ -222,8 +267,7 @@ pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
         _ => ":80",
     };
     let authority = authority.strip_suffix(usual).unwrap_or(authority);
-    let path = uri.path_and_query().map_or(1, |path| path.as_str().len());
-    let mut text = String::with_capacity(scheme.map_or(0, str::len) + 3 + authority.len() + path);
+    text.reserve(scheme.map_or(0, str::len) + 3 + authority.len() + more);
     if let Some(scheme) = scheme {
         text.push_str(scheme);
         text.push(':');
@@ -233,7 +277,6 @@ pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
         text.push_str(authority);
         text.make_ascii_lowercase();
     }
-    text
 }
 
 pub(crate) fn group_tag(origin: &str, group: &str) -> Arc<str> {

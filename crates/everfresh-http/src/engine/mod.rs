@@ -38,6 +38,6 @@ pub use purge::KeyReport;
 pub use shelf::NotLanded;
 
 #[cfg(feature = "reqwest-middleware")]
-pub(crate) use fetch::{Fetching, Origin, boxed, erase};
+pub(crate) use fetch::{Fetching, Incoming, Origin, boxed, erase};
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) use passing::Passing;

@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_small_response_weighs_what_its_structures_take() {
         let body = StoredBody::new(&[Bytes::from_static(b"abc")], None);
-        let stored = Stored::new(meta(), body, Box::default());
+        let stored = Stored::new(Target::default(), meta(), body, Box::default());
         // The map keeps a hash, two links and an index of each field.
         let field = size_of::<(http::HeaderName, http::HeaderValue)>() + 4 * size_of::<usize>();
         let fields = stored.meta.headers().len() * field;
@@ -266,13 +266,12 @@ mod tests {
             size_of::<Stored>() + size_of::<Whole>() + size_of::<Page>() + size_of::<http::HeaderMap>() + fields;
         assert!(stored.weight() >= (least + 3) as u64, "{} is less than {least}", stored.weight());
         let longer = StoredBody::new(&[Bytes::from(vec![0; 1003])], None);
-        assert_eq!(Stored::new(meta(), longer, Box::default()).weight() - stored.weight(), 1000);
+        assert_eq!(Stored::new(Target::default(), meta(), longer, Box::default()).weight() - stored.weight(), 1000);
     }
 
     #[test]
     fn the_right_to_refresh_goes_to_one() {
-        let stored =
-            Stored::new(Target::default(), crate::engine::page::tests::meta(), StoredBody::default(), Box::default());
+        let stored = Stored::new(Target::default(), meta(), StoredBody::default(), Box::default());
         let second = Duration::from_secs(1);
         assert!(stored.claim(second, 3 * second));
         assert!(!stored.claim(2 * second, 4 * second));

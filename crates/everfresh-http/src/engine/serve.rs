@@ -1,7 +1,7 @@
 //! From what is stored, or on its way there, to an answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use everfresh::RefreshStatus;
@@ -24,11 +24,13 @@ pub(crate) struct Told {
     pub(crate) forwarded: Option<Forwarded>,
     pub(crate) status: Option<StatusCode>,
     pub(crate) stored: bool,
+    /// When it was judged; without it the clock is read.
+    pub(crate) now: Option<SystemTime>,
 }
 
 impl Told {
     pub(crate) fn new(outcome: Outcome) -> Self {
-        Self { outcome, why: None, refresh: None, forwarded: None, status: None, stored: false }
+        Self { outcome, why: None, refresh: None, forwarded: None, status: None, stored: false, now: None }
     }
 }
 
@@ -130,11 +132,27 @@ impl Inner {
         known: Option<(&Meta, Option<Duration>)>,
         told: Told,
     ) {
-        let age = known.map(|(meta, _)| meta.age(self.time.now()));
+        let age = known.map(|(meta, _)| meta.age(told.now.unwrap_or_else(|| self.time.now())));
         let own = matches!(told.outcome, Outcome::Miss | Outcome::Replaced | Outcome::Bypass(_));
         if let Some(age) = age.filter(|age| !own || age.as_secs() > 0) {
-            response.headers_mut().insert(AGE, rfc9111::age_field(age));
+            // A map of fields that is full goes without.
+            drop(response.headers_mut().try_insert(AGE, rfc9111::age_field(age)));
         }
+        let ttl = known.zip(age).map(|((meta, expired), age)| self.ttl(meta, age, expired));
+        match (told.outcome, told.forwarded, ttl) {
+            // Nothing else is told of these.
+            (Outcome::Hit | Outcome::Stale, None, Some(ttl)) => {
+                self.hit_status.append_to(response.headers_mut(), ttl);
+            }
+            _ => self.status(&told, ttl).append_to(response.headers_mut()),
+        }
+        let answer = CacheAnswer { outcome: told.outcome, age, why: told.why, refresh: told.refresh };
+        self.teller.tell(&HttpEvent::Answered { key, status: response.status(), answer: &answer });
+        response.extensions_mut().insert(answer);
+    }
+
+    /// What `Cache-Status` says of it.
+    fn status(&self, told: &Told, ttl: Option<i64>) -> CacheStatus {
         let mut status = match told.forwarded {
             Some(why) => CacheStatus::forwarded(&self.settings.name, why),
             None => CacheStatus::hit(&self.settings.name),
@@ -145,8 +163,8 @@ impl Inner {
         if told.stored {
             status = status.stored();
         }
-        if let Some((meta, expired)) = known {
-            status = status.ttl(self.ttl(meta, expired));
+        if let Some(ttl) = ttl {
+            status = status.ttl(ttl);
         }
         let detail: Option<String> = match (told.outcome, told.why) {
             (Outcome::Coalesced, _) => {
@@ -161,10 +179,7 @@ impl Inner {
         if let Some(detail) = detail {
             status = status.detail(&detail);
         }
-        status.append_to(response.headers_mut());
-        let answer = CacheAnswer { outcome: told.outcome, age, why: told.why, refresh: told.refresh };
-        self.teller.tell(&HttpEvent::Answered { key, status: response.status(), answer: &answer });
-        response.extensions_mut().insert(answer);
+        status
     }
 
     /// 504: the client wants only what is stored (RFC 9111 §5.2.1.7).

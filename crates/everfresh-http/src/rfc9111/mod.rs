@@ -77,6 +77,7 @@ pub use partial::{Combined, Source, combine, completion};
 pub use precondition::{Multipart, Part, Served, evaluate};
 pub use reusing::{Bypass, Failure, Reuse, StaleBy, Unusable, WhyRevalidate};
 pub use rules::Rules;
+pub(crate) use status::HitStatus;
 pub use status::{CacheStatus, Forwarded};
 pub use storing::WhyNot;
 pub use update::{Freshened, HeadUpdate, validated};

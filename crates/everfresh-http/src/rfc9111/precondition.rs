@@ -13,6 +13,7 @@ use http::{Method, StatusCode, request};
 use super::fields::{DateField, EntityTag, date_field, put};
 use super::meta::{Extent, Meta};
 use super::range::{self, Ranges};
+use super::reusing;
 
 /// What a stored response becomes for a request (RFC 9110 §13.2.2).
 ///
@@ -69,6 +70,9 @@ pub struct Part {
 /// stored body, if it is known; without it, ranges of a whole response are ignored and the whole is served.
 pub fn evaluate(request: &request::Parts, meta: &Meta, body_length: Option<u64>) -> Served {
     let asked = &request.headers;
+    if reusing::is_plain(asked) && matches!(meta.extent(), Extent::Complete(_)) {
+        return Served::Full;
+    }
     let read = request.method == Method::GET || request.method == Method::HEAD;
     // RFC 9110 §13.2.1: preconditions count only where the answer without them would be 2xx.
     if read && meta.status().is_success() {

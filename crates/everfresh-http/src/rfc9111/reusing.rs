@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_LENGTH, HeaderMap, IF_MATCH, IF_UNMODIFIED_SINCE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, IF_MATCH, IF_UNMODIFIED_SINCE, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode, request};
 
 use super::control::RequestControl;
@@ -167,6 +167,30 @@ impl Failure {
     }
 }
 
+/// Whether no field of a request asks anything of a cache: no directive, condition, range, content or other protocol.
+///
+/// The rules about a request look at these fields alone, so one pass over the few fields that it has stands for a dozen
+/// lookups.
+pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
+    let heeded = |name: &HeaderName| {
+        matches!(
+            name.as_str(),
+            "cache-control"
+                | "pragma"
+                | "range"
+                | "if-range"
+                | "if-none-match"
+                | "if-modified-since"
+                | "if-match"
+                | "if-unmodified-since"
+                | "content-length"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    };
+    !headers.keys().any(heeded)
+}
+
 impl Rules {
     /// Why this request is never answered from the cache, if so.
     ///
@@ -176,6 +200,9 @@ impl Rules {
             return Some(Bypass::Method);
         }
         let headers = &request.headers;
+        if is_plain(headers) {
+            return None;
+        }
         let has = |name| headers.contains_key(name);
         if RequestControl::parse(headers).no_store {
             return Some(Bypass::NoStore);
@@ -207,13 +234,23 @@ impl Rules {
     /// usable, [`Rules::only_if_cached`] says whether to fetch at all. Whether the answer is
     /// then the whole response, a part or a 304 says [`evaluate`](super::evaluate).
     pub fn reuse(&self, request: &request::Parts, meta: &Meta, now: SystemTime) -> Reuse {
+        self.reuse_as(request, &self.asked(&request.headers), meta, now)
+    }
+
+    /// As [`reuse`](Self::reuse), with what the request asks read before: once for all variants.
+    pub(crate) fn reuse_as(
+        &self,
+        request: &request::Parts,
+        asked: &RequestControl,
+        meta: &Meta,
+        now: SystemTime,
+    ) -> Reuse {
         if let Err(why) = self.usable(request, meta) {
             return Reuse::Unusable(why);
         }
-        let asked = self.asked(&request.headers);
         let stored = &*meta.0;
         let age = meta.age(now);
-        let why = match self.unless_asked(&asked, meta, age) {
+        let why = match self.unless_asked(asked, meta, age) {
             Ok(reuse) => return reuse,
             Err(why) => why,
         };
@@ -221,7 +258,7 @@ impl Rules {
             return Reuse::GatewayTimeout;
         }
         let stale_for = age.saturating_sub(stored.lifetime);
-        Reuse::Revalidate { age, why, fallback: self.fallback(&asked, meta, stale_for, Failure::Unreachable) }
+        Reuse::Revalidate { age, why, fallback: self.fallback(asked, meta, stale_for, Failure::Unreachable) }
     }
 
     fn unless_asked(&self, asked: &RequestControl, meta: &Meta, age: Duration) -> Result<Reuse, WhyRevalidate> {
@@ -286,7 +323,8 @@ impl Rules {
         stale_for < stored.sie.max(client).max(apart) || asked.max_stale.is_some_and(|most| stale_for < most)
     }
 
-    fn asked(&self, headers: &HeaderMap) -> RequestControl {
+    /// What the request asks, as far as the operator lets it.
+    pub(crate) fn asked(&self, headers: &HeaderMap) -> RequestControl {
         let mut asked = RequestControl::parse(headers);
         if self.choices().ignore_request_no_cache {
             asked.no_cache = false;

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
@@ -10,6 +11,9 @@ use super::reusing::{Reuse, Unusable, WhyRevalidate};
 
 /// The field's name, `Cache-Status`.
 const NAME: HeaderName = HeaderName::from_static("cache-status");
+
+/// RFC 9651 §3.3.1: an Integer has at most 15 digits.
+const MOST_INTEGER: i64 = 999_999_999_999_999;
 
 /// Why a request was forwarded to the origin (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +168,27 @@ impl CacheStatus {
     }
 }
 
+/// The members of one cache that say `hit`, but for their `ttl` written once.
+#[derive(Debug)]
+pub(crate) struct HitStatus(String);
+
+impl HitStatus {
+    pub(crate) fn new(cache: &str) -> Self {
+        Self(format!("{}; ttl=", CacheStatus::hit(cache)))
+    }
+
+    /// As [`CacheStatus::hit`] with [`ttl`](CacheStatus::ttl), in one allocation.
+    pub(crate) fn append_to(&self, headers: &mut HeaderMap, seconds: i64) {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(seconds.clamp(-MOST_INTEGER, MOST_INTEGER));
+        let mut text = Vec::with_capacity(self.0.len() + digits.len());
+        text.extend_from_slice(self.0.as_bytes());
+        text.extend_from_slice(digits.as_bytes());
+        let value = HeaderValue::from_maybe_shared(Bytes::from(text));
+        drop(headers.try_append(NAME, value.unwrap_or(HeaderValue::from_static("unknown"))));
+    }
+}
+
 impl fmt::Display for CacheStatus {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         token_or_string(out, &self.cache)?;
@@ -186,8 +211,7 @@ impl fmt::Display for CacheStatus {
             }
         }
         if let Some(seconds) = self.ttl {
-            // RFC 9651 §3.3.1: an Integer has at most 15 digits.
-            write!(out, "; ttl={}", seconds.clamp(-999_999_999_999_999, 999_999_999_999_999))?;
+            write!(out, "; ttl={}", seconds.clamp(-MOST_INTEGER, MOST_INTEGER))?;
         }
         if let Some(key) = &self.key {
             out.write_str("; key=")?;
@@ -221,4 +245,21 @@ fn string(out: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
         }
     }
     out.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hit_is_told_in_the_same_words_whichever_way_it_is_written() {
+        for cache in ["everfresh", "my cache", "quo\"te", "ümlaut"] {
+            for ttl in [0, 1, -1, 59, 1 << 31, i64::MAX, i64::MIN] {
+                let (mut short, mut long) = (HeaderMap::new(), HeaderMap::new());
+                HitStatus::new(cache).append_to(&mut short, ttl);
+                CacheStatus::hit(cache).ttl(ttl).append_to(&mut long);
+                assert_eq!(short, long);
+            }
+        }
+    }
 }

@@ -163,6 +163,7 @@ mod reqwest_client {
 
     async fn ask(client: &ClientWithMiddleware, url: &str) -> (Outcome, String) {
         let response = client.get(url).send().await.expect("a response");
+        assert_eq!(response.url().as_str(), url);
         let outcome = response.extensions().get::<CacheAnswer>().expect("told").outcome;
         (outcome, response.text().await.expect("a body"))
     }

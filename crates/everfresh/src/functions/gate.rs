@@ -1,5 +1,6 @@
 //! A loader with a gate before it: what the cache holds is served only if it is still good.
 
+use crate::event::RefreshStatus;
 use crate::load::Previous;
 use crate::loader::{Detached, Loader, Made};
 
@@ -31,7 +32,7 @@ impl<K, V, L: Loader<K, V>> Loader<K, V> for Gated<L, V> {
         self.loader.can_detach()
     }
 
-    fn detach(self) -> Option<Detached<K, V>> {
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
         self.loader.detach()
     }
 }

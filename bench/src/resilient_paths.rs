@@ -152,6 +152,7 @@ pub fn run(calls: u64) {
     for Path { name, p50, p99 } in runtime.block_on(paths(calls)) {
         println!("| {name} | {p50} | {p99} |");
     }
+    let _inside = runtime.enter();
     println!("\nhits of many threads, M/s\n| threads | through the policy | `Cache::get` |\n|---|---|---|");
     for Crowd { threads, policy, cache } in crowds(10 * calls) {
         println!("| {threads} | {policy:.1} | {cache:.1} |");

@@ -501,7 +501,8 @@ fn is_associated(layers: &Layers, function: &Function) -> bool {
 }
 
 fn is_static(argument: &Argument) -> bool {
-    matches!(&argument.ty, Type::Reference(reference) if reference.lifetime.as_ref().is_some_and(|it| it.ident == "static"))
+    let Type::Reference(reference) = &argument.ty else { return false };
+    reference.lifetime.as_ref().is_some_and(|it| it.ident == "static")
 }
 
 fn may_borrow(layers: &Layers, function: &Function) -> bool {

@@ -20,12 +20,13 @@ use crate::work::Work;
 /// What a user's predicate looks at: how an attempt went.
 type Predicate<V, E> = Box<dyn Fn(&Result<V, E>) -> bool + Send + Sync>;
 type Hint<V, E> = Box<dyn Fn(&Result<V, E>) -> Option<Duration> + Send + Sync>;
+type Answers<E, A> = Box<dyn Fn(&Error<E>) -> A + Send + Sync>;
 pub(crate) type Later<V> = Pin<Box<dyn Future<Output = Option<V>> + Send>>;
 
 /// What answers in place of an error: at once, or in time.
 pub(crate) enum Fallback<V, E> {
-    AtOnce(Box<dyn Fn(&Error<E>) -> Option<V> + Send + Sync>),
-    InTime(Box<dyn Fn(&Error<E>) -> Later<V> + Send + Sync>),
+    AtOnce(Answers<E, Option<V>>),
+    InTime(Answers<E, Later<V>>),
 }
 
 /// What the user says of values and errors.

@@ -151,7 +151,8 @@ pub fn run(rounds: usize, each: usize) -> Vec<Row> {
     for length in [1 << 10, 100 << 10] {
         let (headers, body) = (told(length), Bytes::from(vec![b'x'; length]));
         let (fields, bytes) = (headers.clone(), body.clone());
-        let bare = tower::service_fn(move |_: Request<Empty<Bytes>>| ready(Ok::<_, Infallible>(answer(&fields, &bytes))));
+        let bare =
+            tower::service_fn(move |_: Request<Empty<Bytes>>| ready(Ok::<_, Infallible>(answer(&fields, &bytes))));
         let ours = HttpCacheLayer::builder().shared().build().unwrap_or_else(|error| panic!("{error}"));
         let moka = http_cache_tower::HttpCacheLayer::new(MokaManager::default());
         let quick = http_cache_tower::HttpCacheLayer::new(QuickManager::default());
@@ -210,7 +211,10 @@ impl Row {
         for (name, rounds) in &self.contestants {
             let over = self.of(rounds, 0, |own, bare| own - bare);
             let times = self.of(rounds, 1, |own, ours| own / ours);
-            println!("    {name:<18} {:>7.0}   over bare {over:>7.0}   {times:>6.2}× everfresh", median(&mut rounds.clone()));
+            println!(
+                "    {name:<18} {:>7.0}   over bare {over:>7.0}   {times:>6.2}× everfresh",
+                median(&mut rounds.clone())
+            );
         }
         let word = |held: bool| if held { "reached" } else { "MISSED" };
         if let Some(most) = self.over_at_most {

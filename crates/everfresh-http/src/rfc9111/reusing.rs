@@ -325,6 +325,9 @@ impl Rules {
 
     /// What the request asks, as far as the operator lets it.
     pub(crate) fn asked(&self, headers: &HeaderMap) -> RequestControl {
+        if is_plain(headers) {
+            return RequestControl::default();
+        }
         let mut asked = RequestControl::parse(headers);
         if self.choices().ignore_request_no_cache {
             asked.no_cache = false;

@@ -159,7 +159,8 @@ impl Inner {
             _ => None,
         };
         if let Some(detail) = detail {
-            status = status.detail(&detail);
+            // A field is ASCII; the sign of a section would be a question mark.
+            status = status.detail(&detail.replace('§', "section "));
         }
         status.append_to(response.headers_mut());
         let answer = CacheAnswer { outcome: told.outcome, age, why: told.why, refresh: told.refresh };

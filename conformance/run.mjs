@@ -33,7 +33,12 @@ process.on('exit', end)
 let suite = given('--suite') && resolve(given('--suite'))
 if (suite === undefined) {
   const install = ['install', '--silent', '--no-audit', '--no-fund', '--prefix', scratch, `http-cache-tests@${VERSION}`]
-  execFileSync('npm', install, { stdio: 'inherit' })
+  try {
+    execFileSync('npm', install, { stdio: 'inherit' })
+  } catch {
+    fail(`npm could not install http-cache-tests ${VERSION}: is its registry reachable? A copy that is there already ` +
+      'is taken with --suite FOLDER')
+  }
   suite = join(scratch, 'node_modules', 'http-cache-tests')
 }
 const load = (path) => import(pathToFileURL(join(suite, path)).href)

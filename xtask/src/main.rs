@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
 mod check;
+mod node;
 mod run;
 mod safety;
 
@@ -17,6 +18,8 @@ cargo xtask <command>
   test         all tests and doc tests of the workspace
   safety       the heavy proofs: address and thread sanitizer, model checkers, miri, fuzzing, millions of model cases
   safety short the model checker and the model test in a few minutes, as CI runs them
+  conformance  the public suite of HTTP caches against everfresh serve, compared with conformance/expected.json; needs node
+  page         the proxy's live page in a headless Chromium; left out where there is none
   bench [..]   the measuring stand in bench/: speed, flight, resilient, memory, ratio, or all without a word;
                `bench ratio --traces FOLDER` reads recorded traces, `bench --help` names every choice
   bench proxy  the proxy beside nginx and varnish, as far as they are installed; `bench proxy --help` for more
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
         Some("check") => check::all(),
         Some("test") => run::all(&[Step::cargo("tests", &["test", "--workspace", "--all-features"])]),
         Some("safety") => safety::all(rest.first().is_some_and(|word| word == "short")),
+        Some("conformance") => node::conformance(rest),
+        Some("page") => node::page(),
         Some("bench") => bench(rest),
         _ => {
             print!("{HELP}");

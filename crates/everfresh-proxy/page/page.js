@@ -490,16 +490,28 @@ function showHead() {
   const origins = [latest.origin ?? []].flat().map(plain);
   say('origins', origins.length ? `in front of ${origins.join(', ')}` : '');
   say('uptime', `up ${duration(latest.uptime_s)}`);
-  // What a demo has to say is its own affair: a sentence, or names and values.
-  const demo = latest.demo;
-  const words =
-    demo && typeof demo === 'object'
-      ? Object.entries(demo)
-          .map(([name, value]) => `${name.replaceAll('_', ' ')}: ${String(value)}`)
-          .join(' · ')
-      : demo;
-  byId('demo').hidden = !words;
-  say('demo', words ? `Demo. ${plain(words)}` : '');
+  showDemo(latest.demo);
+}
+
+// What a demo has to say is its own affair: a sentence, names and values, or what two crowds of readers saw.
+function showDemo(demo) {
+  byId('demo').hidden = !demo;
+  const { with: cached, without: plainly, ...others } = demo && typeof demo === 'object' ? demo : { words: demo };
+  const words = Object.entries(others).filter(([, value]) => value !== null && value !== undefined);
+  const told = words.map(([name, value]) => (name === 'words' ? value : `${name.replaceAll('_', ' ')}: ${value}`));
+  say('demo-words', told.length ? `Demo. ${plain(told.join(' · '))}` : '');
+  byId('crowds').hidden = !cached || !plainly;
+  if (!cached || !plainly) return;
+  const row = (name, crowd) =>
+    element(
+      'tr',
+      { class: name === 'with everfresh' ? 'with' : 'without' },
+      element('th', { scope: 'row' }, name),
+      ...[crowd.p50_ms, crowd.p99_ms, crowd.max_ms].map((wait) => element('td', {}, milliseconds(number(wait)))),
+      element('td', {}, percent(number(crowd.errors), number(crowd.requests))),
+      element('td', {}, whole.format(number(crowd.requests))),
+    );
+  byId('crowds-rows').replaceChildren(row('straight to the origin', plainly), row('with everfresh', cached));
 }
 
 function showHeadline() {
@@ -754,6 +766,7 @@ async function purge() {
     return answer('bad', cure(response.status, told?.error), field);
   }
   const count = told?.purged;
+  const asked = number(told?.revalidated);
   if (!Number.isFinite(count))
     return answer('bad', 'Done, it seems, but the answer could not be read. Is a proxy in between?');
   if (count === 0)
@@ -761,7 +774,11 @@ async function purge() {
   return answer(
     'good',
     `${whole.format(count)} ${count === 1 ? 'entry' : 'entries'} ${
-      { hard: 'removed', soft: 'made stale', revalidate: 'to be confirmed by the origin' }[form.elements.mode.value]
+      {
+        hard: 'removed',
+        soft: 'made stale',
+        revalidate: `made stale; the origin was asked about ${asked === count ? 'all' : whole.format(asked)}`,
+      }[form.elements.mode.value]
     }.`,
   );
 }

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use crate::body::{Body, full};
 use crate::cache::{Purge, PurgeMode};
 use crate::forward::Peer;
-use crate::proxy::{Proxy, say};
-use crate::server::{self, Bounds};
+use crate::log::shown;
+use crate::proxy::{Proxy, Purged, say};
+use crate::server::{self, Bounds, Ended};
 
 const PAGE: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/page.css");
@@ -26,8 +27,13 @@ const SCRIPT: &str = include_str!("../page/page.js");
 /// The most bytes of a purge request.
 const MOST: usize = 64 << 10;
 
-/// Serves the admin address until `stop` turns true.
-pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiver<bool>) -> usize {
+/// Serves the admin address until `end` turns true; once `stop` does, it says that it is not ready any more.
+pub async fn serve(
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    stop: watch::Receiver<bool>,
+    end: watch::Receiver<bool>,
+) -> Ended {
     let mut bounds = Bounds::of(&proxy.site().config);
     bounds.limits.connections = 256;
     bounds.timeouts.drain = crate::config::Span::secs(0);
@@ -36,7 +42,7 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, stop: watch::Receiv
         let (proxy, stopping) = (Arc::clone(&proxy), stopping.clone());
         async move { answer(&proxy, request, stopping).await }
     };
-    server::serve(listener, None, bounds, Arc::new(|_| ()), service, stop).await
+    server::serve(listener, None, bounds, Arc::new(|_| ()), service, end).await
 }
 
 async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Response<Body> {
@@ -48,7 +54,7 @@ async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Rec
     match request.uri().path() {
         "/purge" if request.method() == Method::POST => purge(proxy, request).await,
         "/purge" => {
-            let mut wrong = say(StatusCode::METHOD_NOT_ALLOWED, "purge with POST");
+            let mut wrong = refuse(StatusCode::METHOD_NOT_ALLOWED, "purge with POST");
             wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             wrong
         }
@@ -141,37 +147,54 @@ struct Wanted {
     mode: PurgeMode,
 }
 
+/// A refusal as the page and scripts read it.
+fn refuse(status: StatusCode, why: &str) -> Response<Body> {
+    let mut response = typed("application/json", json!({ "error": why }).to_string());
+    *response.status_mut() = status;
+    response
+}
+
 async fn purge(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Body> {
     let site = proxy.site();
     let Some(token) = &site.config.admin.token else {
-        return say(StatusCode::FORBIDDEN, "nothing can be purged: set admin.token, or EVERFRESH_TOKEN");
+        return refuse(StatusCode::FORBIDDEN, "nothing can be purged: set admin.token, or EVERFRESH_TOKEN");
     };
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     if !given.is_some_and(|(_, given)| token.is(given.trim())) {
-        let mut wrong = say(StatusCode::UNAUTHORIZED, "a purge needs Authorization: Bearer with the token");
+        let mut wrong = refuse(StatusCode::UNAUTHORIZED, "a purge needs Authorization: Bearer with the token");
         wrong.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return wrong;
     }
     let body = match Limited::new(request.into_body(), MOST).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(_) => return say(StatusCode::PAYLOAD_TOO_LARGE, "a purge is a short JSON object"),
+        Err(_) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a purge is a short JSON object"),
     };
     let wanted: Wanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
-        Err(error) => return say(StatusCode::BAD_REQUEST, &format!("that is no purge: {error}")),
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &format!("that is no purge: {error}")),
     };
     let what = match (wanted.url, wanted.prefix, wanted.group) {
         (Some(url), None, None) => Purge::Url(url),
         (None, Some(prefix), None) => Purge::Prefix(prefix),
         (None, None, Some(group)) => Purge::Group(group),
-        _ => return say(StatusCode::BAD_REQUEST, "name one of url, prefix and group"),
+        _ => return refuse(StatusCode::BAD_REQUEST, "name one of url, prefix and group"),
     };
     match proxy.purge(&what, wanted.mode).await {
         Ok(purged) => {
-            tracing::info!(target: "everfresh::purge", ?what, mode = ?wanted.mode, purged);
-            typed("application/json", json!({ "purged": purged }).to_string())
+            let (kind, named) = match &what {
+                Purge::Url(url) => ("url", url),
+                Purge::Prefix(prefix) => ("prefix", prefix),
+                Purge::Group(group) => ("group", group),
+            };
+            let (named, Purged { concerned, asked }) = (shown(named), purged);
+            tracing::info!(target: "everfresh::purge", kind, named, mode = wanted.mode.name(), purged = concerned, asked);
+            let done = match wanted.mode {
+                PurgeMode::Revalidate => json!({ "purged": concerned, "revalidated": asked }),
+                _ => json!({ "purged": concerned }),
+            };
+            typed("application/json", done.to_string())
         }
-        Err(why) => say(StatusCode::BAD_REQUEST, &why),
+        Err(why) => refuse(StatusCode::BAD_REQUEST, &why),
     }
 }

@@ -16,11 +16,16 @@ use serde_json::{Value, json};
 
 use crate::body::{Body, BoxError};
 use crate::config::CacheSettings;
+use crate::log::shown;
 use crate::origin::Trouble;
 
 /// What the key of a request has beside its URL.
 #[derive(Clone)]
 pub(crate) struct KeyParts(pub(crate) String);
+
+/// Why a refresh that was wanted did not start.
+const NOT_STARTED: [RefreshStatus; 4] =
+    [RefreshStatus::AlreadyRunning, RefreshStatus::BackingOff, RefreshStatus::Saturated, RefreshStatus::Unavailable];
 
 /// The most keys remembered as backing off.
 const MOST_BACKING_OFF: usize = 10_000;
@@ -47,6 +52,17 @@ pub enum PurgeMode {
     Revalidate,
 }
 
+impl PurgeMode {
+    /// As requests and logs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+            Self::Revalidate => "revalidate",
+        }
+    }
+}
+
 /// What is purged.
 #[derive(Clone, Debug)]
 pub enum Purge {
@@ -69,6 +85,7 @@ pub struct Cache {
 struct Refreshes {
     started: AtomicU64,
     running: AtomicUsize,
+    not_started: [AtomicU64; NOT_STARTED.len()],
     backing_off: Mutex<HashSet<Box<str>>>,
 }
 
@@ -78,6 +95,11 @@ impl Refreshes {
             HttpEvent::Refresh { key: _, status: RefreshStatus::Started, .. } => {
                 self.started.fetch_add(1, Ordering::Relaxed);
                 self.running.fetch_add(1, Ordering::Relaxed);
+            }
+            HttpEvent::Refresh { status, .. } => {
+                if let Some(at) = NOT_STARTED.iter().position(|known| known == status) {
+                    self.not_started[at].fetch_add(1, Ordering::Relaxed);
+                }
             }
             HttpEvent::Refreshed { key, ending, .. } => {
                 // One that was asked for by hand was never told as started.
@@ -89,11 +111,11 @@ impl Refreshes {
                         if backing_off.len() < MOST_BACKING_OFF {
                             backing_off.insert((*key).into());
                         }
-                        tracing::info!(target: "everfresh::refresh", key, ending = ending.name());
+                        tracing::info!(target: "everfresh::refresh", key = shown(key), ending = ending.name());
                     }
                     _ => {
                         backing_off.remove(*key);
-                        tracing::debug!(target: "everfresh::refresh", key, ending = ending.name());
+                        tracing::debug!(target: "everfresh::refresh", key = shown(key), ending = ending.name());
                     }
                 }
             }
@@ -163,7 +185,7 @@ impl Cache {
         Ok((response.map(BodyExt::boxed_unsync), told))
     }
 
-    /// Forgets, or makes stale; how many keys that concerned, where that can be told: at least one for a group.
+    /// Forgets, or makes stale; how many keys that concerned.
     ///
     /// # Errors
     /// What is named is no URL.
@@ -190,6 +212,7 @@ impl Cache {
                 concerned
             }
             Purge::Group(group) => {
+                let concerned = cache.keys_in_group(group).len();
                 if hard {
                     cache.purge_tag(group)
                 } else {
@@ -198,12 +221,12 @@ impl Cache {
                 for origin in self.origins() {
                     if hard { cache.purge_group(&origin, group) } else { cache.expire_group(&origin, group) }
                 }
-                1
+                concerned
             }
         })
     }
 
-    /// Renews what is stored under the keys that a purge concerns, up to so many.
+    /// Renews what is stored for a URL; how many variants were asked about.
     pub async fn revalidate<F, R>(&self, uri: &Uri, fetch: F) -> usize
     where
         F: FnOnce(Request<Body>) -> R + Clone + Send + 'static,
@@ -212,11 +235,25 @@ impl Cache {
         self.http.revalidate(uri, fetch).await.len()
     }
 
-    /// The stored URLs that begin so, up to so many.
-    pub fn urls(&self, prefix: &str, most: usize) -> Vec<Uri> {
-        let reports = self.http.hottest(usize::MAX).into_iter();
-        let keys = reports.map(|report| report.key).filter(|key| key.starts_with(prefix));
-        keys.filter_map(|key| key.parse().ok()).take(most).collect()
+    /// The stored URLs that a purge concerns, those most asked for first; not those that have more than a URL in their
+    /// key, for what else is in it is the client's to say.
+    ///
+    /// # Errors
+    /// What is named is no URL.
+    pub fn urls(&self, what: &Purge) -> Result<Vec<Uri>, String> {
+        Ok(match what {
+            Purge::Url(url) => vec![url_of(url)?],
+            Purge::Prefix(prefix) => {
+                let keys = self.http.hottest(usize::MAX).into_iter().map(|report| report.key);
+                keys.filter(|key| key.starts_with(prefix)).filter_map(|key| key.parse().ok()).collect()
+            }
+            Purge::Group(group) => self.http.keys_in_group(group).iter().filter_map(|key| key.parse().ok()).collect(),
+        })
+    }
+
+    /// Refreshes under way.
+    pub fn refreshing(&self) -> usize {
+        self.refreshes.running.load(Ordering::Relaxed)
     }
 
     fn count(&self, prefix: &str) -> usize {
@@ -229,7 +266,13 @@ impl Cache {
             let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
             format!("{scheme}://{authority}/").parse::<Uri>().ok()
         };
-        self.urls("", usize::MAX).iter().filter_map(beginning).collect()
+        let reports = self.http.hottest(usize::MAX).into_iter();
+        let urls = reports.filter_map(|report| report.key.split(' ').next()?.parse::<Uri>().ok());
+        urls.filter_map(|url| beginning(&url)).collect()
+    }
+
+    fn backing_off(&self) -> usize {
+        self.refreshes.backing_off.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The part of `GET /stats` that the cache knows.
@@ -238,6 +281,10 @@ impl Cache {
         let ended = |name: &str| -> u64 {
             let at = RefreshEnding::NAMES.iter().position(|known| *known == name);
             at.map_or(0, |at| told.refreshes[at])
+        };
+        let not_started = |status: RefreshStatus| {
+            let at = NOT_STARTED.iter().position(|known| *known == status);
+            at.map_or(0, |at| self.refreshes.not_started[at].load(Ordering::Relaxed))
         };
         json!({
             "entries": told.pages,
@@ -249,8 +296,8 @@ impl Cache {
                 "renewed": ended("renewed"),
                 "replaced": ended("replaced"),
                 "failed": ended("failed") + ended("timed_out"),
-                "skipped": told.refreshes_not_started + ended("dropped") + ended("discarded"),
-                "backing_off": self.refreshes.backing_off.lock().unwrap_or_else(PoisonError::into_inner).len(),
+                "skipped": not_started(RefreshStatus::Saturated) + not_started(RefreshStatus::Unavailable),
+                "backing_off": self.backing_off(),
             },
         })
     }
@@ -269,9 +316,16 @@ impl Cache {
                 self.refreshes.running.load(Ordering::Relaxed) as u64,
             ),
             ("refreshes_started_total", "counter", "Refreshes begun.", self.refreshes.started.load(Ordering::Relaxed)),
-            ("refreshes_not_started_total", "counter", "Refreshes wanted and not begun.", told.refreshes_not_started),
             ("waited_total", "counter", "Requests that waited for another's fetch.", told.waited),
             ("served_bytes_total", "counter", "Body bytes served from the store.", told.bytes_from_store),
+            ("fetched_bytes_total", "counter", "Body bytes that origins sent for the store.", told.bytes_from_origin),
+            (
+                "backing_off",
+                "gauge",
+                "Stored URLs whose origin is left alone for a while after it failed.",
+                self.backing_off() as u64,
+            ),
+            ("log_lines_lost_total", "counter", "Log lines that could not be written.", crate::log::lost()),
         ] {
             let _ = writeln!(out, "# HELP everfresh_{name} {help}\n# TYPE everfresh_{name} {kind}");
             let _ = writeln!(out, "everfresh_{name} {value}");
@@ -280,6 +334,13 @@ impl Cache {
         let _ = writeln!(out, "# TYPE everfresh_refreshes_total counter");
         for (name, count) in RefreshEnding::NAMES.iter().zip(told.refreshes) {
             let _ = writeln!(out, "everfresh_refreshes_total{{ending=\"{name}\"}} {count}");
+        }
+        let _ =
+            writeln!(out, "# HELP everfresh_refreshes_not_started_total Refreshes wanted and not begun, by reason.");
+        let _ = writeln!(out, "# TYPE everfresh_refreshes_not_started_total counter");
+        for (reason, count) in NOT_STARTED.iter().zip(&self.refreshes.not_started) {
+            let (reason, count) = (reason.name(), count.load(Ordering::Relaxed));
+            let _ = writeln!(out, "everfresh_refreshes_not_started_total{{reason=\"{reason}\"}} {count}");
         }
     }
 }

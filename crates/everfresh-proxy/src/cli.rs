@@ -2,23 +2,19 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin;
 use crate::body::BoxError;
-use crate::config::{Config, LogFormat, OriginUrl, Secret, Size, Span};
+use crate::bound::{Bound, CutOff, Reload};
+use crate::config::{self, Config, LogFormat, OriginUrl, Secret, Size, Span};
 use crate::demo;
-use crate::log;
-use crate::proxy::Proxy;
-use crate::server::{self, Bounds};
+use crate::log::{self, tell};
+use crate::tls::Certificate;
 
 /// Puts a cache in front of any HTTP server. Readers get the old answer at once while it fetches the new one.
 #[derive(Debug, Parser)]
@@ -49,7 +45,9 @@ enum Command {
         /// The TOML file
         file: PathBuf,
     },
-    /// Print completions for a shell, e.g. `everfresh completions bash > /etc/bash_completion.d/everfresh`
+    /// Print completions for a shell
+    ///
+    /// For bash: everfresh completions bash > /etc/bash_completion.d/everfresh
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -65,10 +63,10 @@ struct Serve {
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where clients connect [default: 127.0.0.1:8080]
-    #[arg(long, short, value_name = "ADDR")]
+    #[arg(long, short, value_name = "ADDR", value_parser = config::address)]
     listen: Option<SocketAddr>,
     /// Metrics, purges and the live page [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = config::address)]
     admin: Option<SocketAddr>,
     /// No admin address
     #[arg(long, conflicts_with = "admin")]
@@ -93,7 +91,7 @@ struct Demo {
     #[arg(long = "for", value_name = "TIME")]
     time: Option<Span>,
     /// Where the live page is
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = config::address)]
     admin: SocketAddr,
 }
 
@@ -116,21 +114,27 @@ impl Serve {
         if config.admin.token.is_none() {
             config.admin.token = std::env::var("EVERFRESH_TOKEN").ok().filter(|it| !it.is_empty()).map(Secret::new);
         }
+        config.check()?;
         Ok(config)
     }
+}
+
+/// Whether a file says what can be served: its values, and the files that it names.
+fn check(file: &Path) -> Result<(), BoxError> {
+    let config = Config::read(file)?;
+    config.tls.as_ref().map(Certificate::read).transpose()?;
+    Ok(tell(&format!("{}: right", file.display()))?)
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Check { file } => match Config::read(&file) {
-            Ok(_) => tell(&format!("{}: right", file.display())),
-            Err(wrong) => Err(wrong.into()),
-        },
+        Command::Check { file } => check(&file),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "everfresh", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "everfresh", &mut script);
+            std::io::stdout().write_all(&script).map_err(Into::into)
         }
         Command::Serve(serve) => in_runtime(self::serve(*serve)),
         Command::Demo(demo) => in_runtime(demo::run(demo.time.map(Span::get), demo.admin)),
@@ -144,92 +148,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints a line to standard output.
-pub(crate) fn tell(line: &str) -> Result<(), BoxError> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
-}
-
 fn in_runtime(work: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
-}
-
-/// A proxy whose addresses are taken already.
-pub struct Bound {
-    proxy: Arc<Proxy>,
-    public: TcpListener,
-    admin: Option<TcpListener>,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-}
-
-impl Bound {
-    /// Takes the addresses that the configuration names.
-    ///
-    /// # Errors
-    /// One of them cannot be had, or TLS cannot be set up.
-    pub async fn new(config: Config) -> Result<Self, BoxError> {
-        let tls = config.tls.as_ref().map(server::acceptor).transpose()?;
-        let public = server::bind(config.listen).await?;
-        let admin = match config.admin.listen {
-            Some(address) => Some(server::bind(address).await?),
-            None => None,
-        };
-        Ok(Self { proxy: Arc::new(Proxy::new(config)?), public, admin, tls })
-    }
-
-    /// The proxy.
-    pub fn proxy(&self) -> &Arc<Proxy> {
-        &self.proxy
-    }
-
-    /// Where clients connect.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.public.local_addr()
-    }
-
-    /// Where the admin address is.
-    pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|admin| admin.local_addr().ok())
-    }
-
-    /// Serves until `stop` turns true, then drains. Returns how many connections were cut off.
-    pub async fn serve(self, stop: watch::Receiver<bool>) -> usize {
-        let site = self.proxy.site();
-        let ticking = tokio::spawn(tick(Arc::clone(&self.proxy)));
-        let admin = self.admin.map(|listener| {
-            let proxy = Arc::clone(&self.proxy);
-            tokio::spawn(admin::serve(listener, proxy, stop.clone()))
-        });
-        let proxy = Arc::clone(&self.proxy);
-        let service = move |peer, request| Arc::clone(&proxy).serve(peer, request);
-        let counted = Arc::clone(&self.proxy);
-        let count = move |by: isize| {
-            let connections = &counted.stats.connections;
-            match by {
-                1 => connections.fetch_add(1, Ordering::Relaxed),
-                _ => connections.fetch_sub(1, Ordering::Relaxed),
-            };
-        };
-        let left = server::serve(self.public, self.tls, Bounds::of(&site.config), Arc::new(count), service, stop).await;
-        if let Some(admin) = admin {
-            admin.abort();
-        }
-        ticking.abort();
-        left
-    }
-}
-
-async fn tick(proxy: Arc<Proxy>) {
-    let mut each = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        each.tick().await;
-        proxy.stats.tick();
-    }
 }
 
 async fn serve(arguments: Serve) -> Result<(), BoxError> {
@@ -238,22 +161,23 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
     // Before anybody can know that this process is there: a signal that comes too early would end it.
     let signals = Signals::new()?;
     let bound = Bound::new(config).await?;
-    let proxy = Arc::clone(bound.proxy());
-    for origin in &proxy.site().config.origins {
+    for origin in &bound.proxy().site().config.origins {
         tracing::info!("origin {}", origin.url);
     }
-    tracing::info!("serving on http://{}", bound.address()?);
+    let scheme = if bound.is_secure() { "https" } else { "http" };
+    tracing::info!("serving on {scheme}://{}", bound.address()?);
     if let Some(admin) = bound.admin() {
         tracing::info!("live page on http://{admin}/");
     }
     let (stop, stopped) = watch::channel(false);
+    let reload = bound.reload();
     let serving = tokio::spawn(bound.serve(stopped));
-    signals.until_the_end(&proxy, &arguments).await;
+    signals.until_the_end(&reload, &arguments).await;
     tracing::info!("no more connections; what runs may end");
     let _ = stop.send(true);
-    let left = serving.await?;
-    if left > 0 {
-        tracing::warn!("cut off {left} connections that did not end in time");
+    let CutOff { connections, refreshes } = serving.await??;
+    if connections + refreshes > 0 {
+        tracing::warn!("cut off what did not end in time: {connections} connections, {refreshes} refreshes");
     }
     Ok(())
 }
@@ -276,13 +200,20 @@ impl Signals {
         })
     }
 
-    async fn until_the_end(mut self, proxy: &Proxy, arguments: &Serve) {
+    async fn until_the_end(mut self, reload: &Reload, arguments: &Serve) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.again.recv() => match arguments.config().and_then(|config| proxy.reload(config)) {
-                    Ok(()) => tracing::info!("configuration read again; the cache is as it was"),
+                _ = self.again.recv() => match arguments.config().and_then(|config| reload.take_on(config)) {
+                    Ok(later) if later.is_empty() => {
+                        tracing::info!("configuration read again; the cache is as it was");
+                    }
+                    Ok(later) => tracing::warn!(
+                        "configuration read again; the cache is as it was. What changed in {} counts from the next \
+                         start on",
+                        later.join(", "),
+                    ),
                     Err(error) => tracing::error!("the old configuration holds on: {error}"),
                 },
             }
@@ -299,7 +230,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn until_the_end(self, _proxy: &Proxy, _arguments: &Serve) {
+    async fn until_the_end(self, _reload: &Reload, _arguments: &Serve) {
         let _ = tokio::signal::ctrl_c().await;
     }
 }

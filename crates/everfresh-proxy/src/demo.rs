@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::body::{Body, BoxError, empty, full};
-use crate::cli::{Bound, tell};
-use crate::config::{Config, Span};
+use crate::bound::Bound;
+use crate::config::{Config, Secret, Span};
 use crate::forward::Peer;
+use crate::log::tell;
 use crate::server::{self, Bounds};
 
 /// How long the origin takes, and how often it fails.
@@ -27,6 +28,10 @@ const SLOW: Duration = Duration::from_millis(300);
 const FAILS_ONE_IN: u32 = 10;
 const READERS: usize = 20;
 const PAGES: u32 = 40;
+/// Whoever reaches the demonstration's loopback address may purge it.
+const TOKEN: &str = "demo";
+/// How often the terminal is told how it goes.
+const EACH: Duration = Duration::from_secs(5);
 
 type Reader = Client<HttpConnector, Body>;
 
@@ -75,6 +80,7 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
     let mut config = Config::of(origin.parse()?);
     config.listen.set_port(0);
     config.admin.listen = Some(admin);
+    config.admin.token = Some(Secret::new(TOKEN));
     config.log.access = false;
     config.timeouts.drain = Span::millis(500);
     let asked = Arc::new(AtomicU64::new(0));
@@ -88,7 +94,7 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
     tell(&format!("origin   {origin}  takes {} ms, fails one time in {FAILS_ONE_IN}", SLOW.as_millis()))?;
     tell(&format!("proxy    {cached}  in front of it"))?;
     if let Some(admin) = bound.admin() {
-        tell(&format!("live     http://{admin}/  watch it here"))?;
+        tell(&format!("live     http://{admin}/  watch it here; the token to purge with is {TOKEN}"))?;
     }
     tell(&match time {
         Some(time) => format!("{READERS} readers of {PAGES} pages each side, for {} s …", time.as_secs_f32()),
@@ -112,10 +118,13 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
             None => drop(tokio::signal::ctrl_c().await),
         }
     };
-    ended.await;
+    tokio::select! {
+        () = ended => {}
+        told = tell_each(&with, &without) => told?,
+    }
     readers.shutdown().await;
     let _ = stop.send(true);
-    serving.await?;
+    serving.await??;
 
     tell("\n                    requests   errors   wait p50     p99      max")?;
     for (name, seen) in [("without the cache", &without), ("with the cache", &with)] {
@@ -124,7 +133,21 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
     }
     let (stale, hit) = (proxy.stats.outcome("stale"), proxy.stats.outcome("hit"));
     let behind = proxy.stats.origin_requests();
-    tell(&format!("{hit} fresh and {stale} stale answers at once; {behind} requests to the origin behind them"))
+    Ok(tell(&format!("{hit} fresh and {stale} stale answers at once; {behind} requests to the origin behind them"))?)
+}
+
+/// Tells now and then how both crowds fare, until it is dropped.
+async fn tell_each(with: &Seen, without: &Seen) -> Result<(), BoxError> {
+    let began = Instant::now();
+    loop {
+        sleep(EACH).await;
+        let crowd = |seen: &Seen| {
+            let (_, errors, _, p99, _) = seen.summary();
+            format!("p99 {p99:>5.1} ms, {errors:>4} errors")
+        };
+        let (seconds, with, without) = (began.elapsed().as_secs(), crowd(with), crowd(without));
+        tell(&format!("{seconds:>5} s   without the cache {without}   with it {with}"))?;
+    }
 }
 
 /// A page that takes its time, and sometimes does not come.

@@ -288,6 +288,14 @@ fn own_values(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a path is the same to whoever resolves dots and decodes what is encoded, and to who does not.
+pub fn is_one_path_to_all(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let plain = lower.replace("%2e", ".");
+    !["%2f", "%5c", "\\", "%00", "%25", "//", ";"].iter().any(|odd| lower.contains(odd))
+        && !plain.split('/').any(|segment| segment == "." || segment == "..")
+}
+
 /// A query without the parameters that the operator told to ignore; `utm_*` is all that begin so.
 pub fn without_parameters(uri: &Uri, ignored: &[String]) -> Option<Uri> {
     let query = uri.query().filter(|_| !ignored.is_empty())?;

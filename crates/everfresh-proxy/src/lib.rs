@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod bound;
 pub mod cache;
 pub mod cli;
 pub mod config;
@@ -14,3 +15,4 @@ pub mod origin;
 pub mod proxy;
 pub mod server;
 pub mod stats;
+pub mod tls;

@@ -1,5 +1,6 @@
 //! The story of one request: checked, sent to its origin or answered by the cache, told.
 
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,13 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::copy_bidirectional;
+use tokio::task::JoinSet;
 
 use crate::body::{Body, BoxError, Watched, empty, full};
-use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, url_of};
-use crate::config::{Config, OriginSettings, RuleSettings, host_fits};
+use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of};
+use crate::config::{Config, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer, Refused};
+use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
 use crate::stats::{Counted, Stats};
 
@@ -36,8 +39,18 @@ pub struct Proxy {
     demo: OnceLock<Box<dyn Fn() -> Value + Send + Sync>>,
 }
 
-/// The most URLs that a purge asks the origin about at once.
+/// The most URLs that one purge asks the origin about, and how many of them at a time.
 const MOST_REVALIDATED: usize = 256;
+const REVALIDATED_AT_ONCE: usize = 16;
+
+/// What a purge did.
+#[derive(Clone, Copy, Debug)]
+pub struct Purged {
+    /// The stored URLs that it concerned; one for each value of the fields in the key, where a rule puts some there.
+    pub concerned: usize,
+    /// About how many of them the origin was asked.
+    pub asked: usize,
+}
 
 /// A request comes for a reader, and not behind one's back.
 #[derive(Clone, Copy)]
@@ -78,35 +91,37 @@ impl Proxy {
         let _ = self.demo.set(Box::new(tell));
     }
 
-    /// Purges; how many keys that concerned.
+    /// Purges. In the mode `revalidate`, what is concerned is stale at once, and the origin has been asked about the
+    /// URLs most asked for, up to a bound, when this returns.
     ///
     /// # Errors
     /// What is named is no URL.
-    pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<usize, String> {
-        let asked = match what {
-            _ if mode != PurgeMode::Revalidate => Vec::new(),
-            Purge::Url(url) => vec![url_of(url)?],
-            Purge::Prefix(prefix) => self.cache.urls(prefix, MOST_REVALIDATED),
-            // Which URLs a group has is the engine's own knowledge: they are stale, and renewed as they are asked for.
-            Purge::Group(_) => Vec::new(),
-        };
+    pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<Purged, String> {
+        let urls = self.cache.urls(what)?;
         let concerned = self.cache.purge(what, mode)?;
-        let site = self.site();
-        for uri in asked {
-            let Some(way) = Way::to(self, &site, uri.clone()) else { continue };
-            self.cache.revalidate(&uri, move |request| way.fetch(request)).await;
-        }
         if mode == PurgeMode::Hard {
-            self.stats.forget_keys(|key| {
-                let url = key.split_once(' ').map_or(key, |(_, url)| url);
-                match what {
-                    Purge::Url(gone) => url == gone,
-                    Purge::Prefix(gone) => url.starts_with(gone.as_str()),
-                    Purge::Group(_) => false,
-                }
-            });
+            let gone: HashSet<String> = urls.iter().map(ToString::to_string).collect();
+            self.stats.forget_keys(|key| gone.contains(key.split_once(' ').map_or(key, |(_, url)| url)));
         }
-        Ok(concerned)
+        let asked = if mode == PurgeMode::Revalidate { self.ask_about(urls).await } else { 0 };
+        Ok(Purged { concerned, asked })
+    }
+
+    /// Asks the origins whether what is stored for these URLs still holds, some at a time; about how many it asked.
+    async fn ask_about(self: &Arc<Self>, urls: Vec<Uri>) -> usize {
+        let (site, mut asking, mut asked) = (self.site(), JoinSet::new(), 0);
+        for uri in urls.into_iter().take(MOST_REVALIDATED) {
+            let Some(way) = Way::to(self, &site, uri.clone()) else { continue };
+            if asking.len() >= REVALIDATED_AT_ONCE {
+                asked += usize::from(matches!(asking.join_next().await, Some(Ok(true))));
+            }
+            let proxy = Arc::clone(self);
+            asking.spawn(async move { proxy.cache.revalidate(&uri, move |request| way.fetch(request)).await > 0 });
+        }
+        while let Some(done) = asking.join_next().await {
+            asked += usize::from(matches!(done, Ok(true)));
+        }
+        asked
     }
 
     /// The configuration that holds now.
@@ -133,7 +148,7 @@ impl Proxy {
         let site = self.site();
         self.stats.running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let running = Running(Arc::clone(&self));
-        let line = site.config.log.access.then(|| (request.method().clone(), told_target(request.uri())));
+        let line = site.config.log.access.then(|| Line::of(&request));
         let (chunked, version) = (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
         let (mut response, told, key) = self.answer(&site, peer, request).await;
         let wait = began.elapsed();
@@ -144,16 +159,19 @@ impl Proxy {
         if version < Version::HTTP_2 && (chunked || refused) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some((method, target)) = line {
+        if let Some(Line { method, host, target }) = line {
             tracing::info!(
                 target: "everfresh::access",
                 client = %peer.address,
                 method = %method,
-                target = %target,
+                host,
+                target,
+                protocol = ?version,
                 status = response.status().as_u16(),
                 outcome = told.outcome,
                 age_s = told.age.map(|age| age.as_secs()),
-                wait_ms = wait.as_secs_f64() * 1000.0,
+                // To the microsecond, which a binary fraction of a second would tell with fifteen digits.
+                wait_ms = (wait.as_secs_f64() * 1e6).round() / 1e3,
                 bytes = response.body().size_hint().exact(),
             );
         }
@@ -228,10 +246,7 @@ impl Proxy {
         };
         match answered {
             Ok((response, told)) => (response, told, Some(key)),
-            Err(trouble) => {
-                tracing::warn!(target: "everfresh::origin", %key, "{trouble}");
-                (say_trouble(&trouble), error, Some(key))
-            }
+            Err(trouble) => (say_trouble(&trouble), error, Some(key)),
         }
     }
 }
@@ -274,6 +289,13 @@ impl Way {
         &self.site.config.origins[self.origin]
     }
 
+    /// The lifetime that the rule gives to what has none. What the rule's path is to the origin nobody knows here
+    /// if not all read it alike: /static/..%2faccount may be the account.
+    fn ttl(&self) -> Option<Span> {
+        let rule = self.rule();
+        rule.ttl.filter(|_| rule.path.is_none() || forward::is_one_path_to_all(self.public.path()))
+    }
+
     fn rule(&self) -> &RuleSettings {
         self.rule.map_or_else(|| &*NO_RULE, |at| &self.site.config.rules[at])
     }
@@ -289,10 +311,12 @@ impl Way {
         let speak = if origin.http2 { Speak::Two } else { Speak::Either };
         let answer = self.site.origins.send(Request::from_parts(parts, body), speak).await;
         flight.landed(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()));
-        let mut answer = answer?;
+        let mut answer = answer.inspect_err(|trouble| {
+            tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "{trouble}");
+        })?;
         let version = answer.version();
         forward::clean_answer(answer.headers_mut(), version);
-        adopt(self.rule(), &mut answer);
+        adopt(self.rule(), self.ttl(), &mut answer);
         // Connections to the client and to the origin have each their own version.
         *answer.version_mut() = Version::HTTP_11;
         Ok(if head { answer.map(|_| empty()) } else { answer })
@@ -358,7 +382,9 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
 }
 
 /// Gives a response what the operator's rule says for those that say nothing themselves.
-fn adopt(rule: &RuleSettings, answer: &mut Response<Body>) {
+fn adopt(rule: &RuleSettings, ttl: Option<Span>, answer: &mut Response<Body>) {
+    // An error without a lifetime of its own is not for the next reader, who may have asked for nothing wrong.
+    let may_be_kept = [200, 203, 204, 206, 300, 301, 308].contains(&answer.status().as_u16());
     let headers = answer.headers_mut();
     if let Some(most) = rule.max_vary {
         let names = headers.get_all(http::header::VARY).iter().flat_map(|line| line.as_bytes().split(|&it| it == b','));
@@ -367,14 +393,15 @@ fn adopt(rule: &RuleSettings, answer: &mut Response<Body>) {
             return;
         }
     }
-    let silent = !headers.contains_key(CACHE_CONTROL)
+    let silent = may_be_kept
+        && !headers.contains_key(CACHE_CONTROL)
         && !headers.contains_key(http::header::EXPIRES)
         && !headers.contains_key("cdn-cache-control");
     let has = |headers: &HeaderMap, directive: &str| {
         let mut lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
         lines.any(|line| line.to_ascii_lowercase().contains(directive))
     };
-    if let Some(ttl) = rule.ttl.filter(|_| silent && !headers.contains_key(SET_COOKIE)) {
+    if let Some(ttl) = ttl.filter(|_| silent && !headers.contains_key(SET_COOKIE)) {
         add_directive(headers, "max-age", ttl.get());
     }
     if !headers.contains_key(CACHE_CONTROL) || headers.contains_key("cdn-cache-control") {
@@ -407,18 +434,21 @@ fn key_parts(rule: &RuleSettings, headers: &HeaderMap) -> String {
     key
 }
 
-/// The target as a log may show it: without the values of its query, which may be credentials.
-fn told_target(uri: &Uri) -> String {
-    let path = uri.path();
-    match uri.query() {
-        None => path.to_owned(),
-        Some(query) => {
-            let names: Vec<String> = query
-                .split('&')
-                .map(|pair| pair.split_once('=').map_or_else(|| "…".to_owned(), |(name, _)| format!("{name}=…")))
-                .collect();
-            format!("{path}?{}", names.join("&"))
-        }
+/// What the access log says of a request.
+struct Line {
+    method: Method,
+    host: String,
+    target: String,
+}
+
+impl Line {
+    fn of<B>(request: &Request<B>) -> Self {
+        let uri = request.uri();
+        let named = uri.host().or_else(|| request.headers().get(http::header::HOST)?.to_str().ok());
+        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        // Whoever writes user@host as the host may have a password there.
+        let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();
+        Self { method: request.method().clone(), host, target: shown(target) }
     }
 }
 

@@ -16,17 +16,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::body::{Body, BoxError, Watched};
-use crate::config::{Config, Limits, Timeouts, Tls};
+use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
 
 /// The bounds of one listener.
@@ -61,27 +59,16 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BoxError> {
     })
 }
 
-/// TLS from the files of the configuration.
-///
-/// # Errors
-/// A file cannot be read, or holds no certificate or key.
-pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, BoxError> {
-    let told = |path: &std::path::Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| told(&tls.cert, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| told(&tls.key, &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+/// How serving ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Connections that were cut off.
+    pub cut_off: usize,
+    /// When all that runs must be over.
+    pub until: Instant,
 }
 
-/// Serves until `stop` turns true, then lets what runs end for as long as `drain` says. Returns how many connections
-/// were cut off.
+/// Serves until `stop` turns true, then lets what runs end for as long as `drain` says.
 pub async fn serve<S, F>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -89,7 +76,7 @@ pub async fn serve<S, F>(
     connections: Arc<dyn Fn(isize) + Send + Sync>,
     service: S,
     mut stop: watch::Receiver<bool>,
-) -> usize
+) -> Ended
 where
     S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -134,12 +121,13 @@ where
         });
     }
     drop(listener);
-    let drained = timeout(drain, async { while running.join_next().await.is_some() {} }).await;
-    let left = running.len();
+    let until = Instant::now() + drain;
+    let drained = timeout_at(until, async { while running.join_next().await.is_some() {} }).await;
+    let cut_off = running.len();
     if drained.is_err() {
         running.shutdown().await;
     }
-    left
+    Ended { cut_off, until }
 }
 
 async fn accept(

@@ -81,6 +81,19 @@ impl HttpCache {
         self.told("", || self.inner.shelf.purge_all(Force::Expire));
     }
 
+    /// The keys of which a variant has this surrogate key, or is in a cache group of this name of whatever origin: those
+    /// that [`purge_tag`](Self::purge_tag) and [`purge_group`](Self::purge_group) concern. Looks at every key.
+    pub fn keys_in_group(&self, group: &str) -> Vec<String> {
+        let surrogate = surrogate_tag(group);
+        let belongs = |tag: &Arc<str>| {
+            let grouped = tag.strip_prefix("group ").and_then(|rest| rest.split_once(' '));
+            *tag == surrogate || grouped.is_some_and(|(_, name)| name == group)
+        };
+        let in_group = |page: &Page| page.variants.iter().any(|own| own.tags.iter().any(belongs));
+        let pages = self.inner.shelf.pages().into_iter();
+        pages.filter(|(_, page)| in_group(page)).map(|(key, _)| key).collect()
+    }
+
     fn told<T>(&self, what: &str, purge: impl FnOnce() -> T) -> T {
         let done = purge();
         self.inner.teller.tell(&HttpEvent::Purged { what });

@@ -177,7 +177,8 @@ impl Inner {
             _ => None,
         };
         if let Some(detail) = detail {
-            status = status.detail(&detail);
+            // A field is ASCII; the sign of a section would be a question mark.
+            status = status.detail(&detail.replace('§', "section "));
         }
         status
     }

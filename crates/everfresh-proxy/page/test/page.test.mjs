@@ -94,6 +94,22 @@ const tests = {
     await close();
   },
 
+  async 'a demo tells what two crowds of readers saw'() {
+    const { page, text, wrong, close } = await open({
+      before: (page) =>
+        feed(page, (stats) => {
+          const crowd = { requests: 2000, errors: 1, p50_ms: 0.5, p99_ms: 3, max_ms: 41 };
+          stats.demo = { with: crowd, without: { ...crowd, errors: 200, p99_ms: 440, max_ms: 1200 } };
+        }),
+    });
+    await until('the crowds are shown', () => page.locator('#crowds-rows tr').count());
+    assert.match(await text('#crowds .without'), /440 ms.*1\.2 s.*10\.0 %.*2,000/);
+    assert.match(await text('#crowds .with'), /0\.5 ms.*3.*ms.*41 ms.*0\.05 %/);
+    assert.doesNotMatch(await text('#demo'), /object Object/);
+    assert.deepEqual(wrong, []);
+    await close();
+  },
+
   async 'outcomes are explained on focus and on hover, and can be left out'() {
     const { page, text, wrong, close } = await open();
     await live(page);
@@ -162,7 +178,7 @@ const tests = {
         page.route('**/purge', (route) => {
           const request = route.request();
           sent.push([request.method(), request.headers().authorization, request.postDataJSON()]);
-          return route.fulfill({ json: { purged: 2 } });
+          return route.fulfill({ json: { purged: 2, revalidated: 2 } });
         }),
     });
     await live(page);
@@ -185,6 +201,7 @@ const tests = {
       await page.locator(`#purge [value=${mode}]`).check();
       await page.locator('#purge-send').click();
       await until('the purge was answered', async () => /^2 entries/.test(await text('#purge-answer')));
+      assert.match(await text('#purge-answer'), { soft: /stale/, hard: /removed/, revalidate: /asked about all/ }[mode]);
       assert.deepEqual(sent.pop(), ['POST', 'Bearer a token', { [what]: value, mode }]);
     }
     await page.reload();

@@ -82,6 +82,19 @@ bypass = true
 }
 
 #[test]
+fn what_is_narrower_may_come_first_and_what_stands_aside_anywhere() {
+    for rules in [
+        "[[rule]]\npath = \"/a\"\n[[rule]]\nttl = \"1h\"",
+        "[[rule]]\npath = \"/a\"\n[[rule]]\npath = \"/ab\"\n[[rule]]\npath = \"/a*\"",
+        "[[rule]]\npath = \"/a/*\"\n[[rule]]\npath = \"/a\"",
+        "[[rule]]\nhosts = [\"a.example\"]\n[[rule]]\nhosts = [\"*.a.example\", \"b.example\"]\n[[rule]]\npath = \"/\"",
+        "[[rule]]\nbypass = true\nignore_query = [\"x\"]",
+    ] {
+        assert_eq!(told(&format!("listen = \"localhost:80\"\n{ORIGIN}{rules}")), "right", "{rules}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_line_and_a_cure() {
     for (text, line, what, cure) in [
         (format!("lisen = \"1.1.1.1:1\"\n{ORIGIN}"), 1, "unknown key lisen", "did you mean listen?"),
@@ -95,9 +108,42 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
         (format!("{ORIGIN}[limits]\nconnections = 0"), 4, "would serve nobody", "leave connections out"),
         (
             format!("listen = \"127.0.0.1:80\"\n{ORIGIN}[admin]\nlisten = \"127.0.0.1:80\""),
-            4,
-            "public address",
+            5,
+            "is the public one",
             "port of its own",
+        ),
+        (format!("{ORIGIN}token = \"x\""), 3, "unknown key token", "token belongs in [admin]"),
+        (format!("{ORIGIN}listen = \"0.0.0.0:80\""), 3, "unknown key listen", "at the top, above all [tables]"),
+        (format!("url = \"http://x\"\n{ORIGIN}"), 1, "unknown key url", "url belongs in [[origin]]"),
+        ("[[origin]]\nurl = http://x".to_owned(), 2, "must be quoted", "in quotes"),
+        ("[origin]\nurl = \"http://x\"".to_owned(), 1, "expected a sequence", "[[origin]]"),
+        (format!("{ORIGIN}[[rule]"), 3, "unclosed", "TOML looks so"),
+        (format!("{ORIGIN}hosts = \"a.example\""), 3, "expected a sequence", "write a list"),
+        (format!("{ORIGIN}hosts = [\"a.example:80\"]"), 3, "\"a.example:80\" is no host", "leave the port out"),
+        (format!("{ORIGIN}hosts = [\"*\"]"), 3, "\"*\" is no host", "leave hosts out"),
+        (format!("listen = 8080\n{ORIGIN}"), 1, "\"8080\" is no address", "write 127.0.0.1:8080, or 0.0.0.0:8080"),
+        (format!("listen = \":81\"\n{ORIGIN}"), 1, "\":81\" is no address", "0.0.0.0:81"),
+        (format!("{ORIGIN}[timeouts]\nidle = 5"), 4, "\"5\" is no time", "30s"),
+        (format!("{ORIGIN}[timeouts]\nhead = \"0s\""), 4, "serve nobody", "write 10s"),
+        (format!("{ORIGIN}[limits]\nwaiters = 0"), 4, "would serve nobody", "leave waiters out"),
+        (format!("{ORIGIN}[limits]\nconnections = -1"), 4, "expected usize", "whole number"),
+        (format!("{ORIGIN}[cache]\ncapacity = 5"), 4, "below 64 KiB", "256 MiB"),
+        (format!("{ORIGIN}[log]\nformat = \"xml\""), 4, "\"xml\" is not known", "\"human\" or \"json\""),
+        (format!("{ORIGIN}[admin]\ntoken = \"\""), 4, "token is empty", "leave it out"),
+        (format!("{ORIGIN}[[rule]]\nbypass = \"yes\""), 4, "expected a boolean", "true or false"),
+        (format!("{ORIGIN}[[rule]]\nttl = \"1h\"\nttl = \"1h\""), 5, "duplicate key", "leave one"),
+        (
+            format!("{ORIGIN}[[rule]]\npath = \"/a\"\n[[rule]]\nttl = \"1h\"\nbypass = true"),
+            7,
+            "contradicts",
+            "leave out",
+        ),
+        (format!("{ORIGIN}[[rule]]\nttl = \"1h\"\n[[rule]]\npath = \"/a\""), 5, "never reached", "before it"),
+        (
+            format!("[[origin]]\nurl = \"http://x\"\nhosts = [\"*.a.example\"]\n{ORIGIN}hosts = [\"b.a.example\"]"),
+            4,
+            "never reached: number 1",
+            "before it",
         ),
         (format!("{ORIGIN}[tls]\ncert = \"/none\"\nkey = \"/none\""), 4, "there is no file /none", "PEM"),
     ] {

@@ -1,13 +1,11 @@
 //! What passes through: hop-by-hop fields, bodies, expectations, other protocols, errors; and the admin address.
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::world::{Origin, PATIENCE, TOKEN, before, body, config, get, ok, raw, run, status};
+use crate::world::{Origin, PATIENCE, TOKEN, ask_admin, before, body, config, get, ok, purge, raw, run, status};
 
 #[tokio::test]
 async fn a_hit_says_its_age_and_asks_nobody() {
@@ -137,16 +135,6 @@ async fn nothing_of_the_admin_address_is_on_the_public_port() {
     assert_eq!(body(&raw(running.address, purge).await), "the origin's own");
 }
 
-async fn ask_admin(admin: SocketAddr, path: &str) -> String {
-    raw(admin, format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")).await
-}
-
-async fn purge(admin: SocketAddr, token: &str, body: &str) -> String {
-    let length = body.len();
-    let lines = format!("authorization: Bearer {token}\r\ncontent-length: {length}\r\nconnection: close");
-    raw(admin, format!("POST /purge HTTP/1.1\r\nhost: {admin}\r\n{lines}\r\n\r\n{body}")).await
-}
-
 #[tokio::test]
 async fn the_admin_address_tells_and_purges() {
     let origin = Origin::new(|_| ok("cache-control: max-age=60\r\ncache-groups: \"g\"\r\n", "here")).await;
@@ -170,7 +158,7 @@ async fn the_admin_address_tells_and_purges() {
     get(running.address, "/x", "").await;
     assert_eq!(origin.saw().len(), before + 1, "group");
     let again = format!("{{\"url\":\"{url}\",\"mode\":\"revalidate\"}}");
-    assert_eq!(body(&purge(running.admin, TOKEN, &again).await), "{\"purged\":1}");
+    assert_eq!(body(&purge(running.admin, TOKEN, &again).await), "{\"purged\":1,\"revalidated\":1}");
     assert_eq!(origin.saw().len(), before + 2, "revalidated at once");
     assert_eq!(status(&purge(running.admin, TOKEN, "{\"url\":\"x\"}").await), 400);
     assert_eq!(status(&purge(running.admin, TOKEN, "{\"nonsense\":1}").await), 400);

@@ -4,6 +4,8 @@ mod config;
 mod forward;
 mod poison;
 mod process;
+mod purge;
 mod smuggle;
+mod smuggle_two;
 mod versions;
 mod world;

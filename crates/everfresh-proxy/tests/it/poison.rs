@@ -139,6 +139,48 @@ async fn private_and_no_store_answers_with_cookies_are_not_shared_nor_those_of_a
 }
 
 #[tokio::test]
+async fn an_error_gets_no_default_ttl() {
+    for (code, kept) in [(200, true), (301, true), (302, false), (400, false), (404, false), (500, false)] {
+        let answer = move |_: &str| format!("HTTP/1.1 {code} Odd\r\ncontent-length: 0\r\n\r\n");
+        let origin = Origin::new(answer).await;
+        let mut config = config(origin.address);
+        let rule = "[[origin]]\nurl = \"http://x\"\n[[rule]]\nttl = \"60s\"";
+        config.rules = everfresh_proxy::config::Config::parse("x".as_ref(), rule).expect("right").rules;
+        let running = run(config).await;
+        get(running.address, "/", "").await;
+        get(running.address, "/", "").await;
+        assert_eq!(origin.saw().len() == 1, kept, "{code}");
+    }
+}
+
+/// Web cache deception: what the operator says of /static/ does not hold for what only looks like it.
+#[tokio::test]
+async fn a_path_that_an_origin_may_read_as_another_gets_no_default_ttl() {
+    let origin = Origin::new(|_| ok("", "the account")).await;
+    let mut config = config(origin.address);
+    let rule = "[[origin]]\nurl = \"http://x\"\n[[rule]]\npath = \"/static/*\"\nttl = \"60s\"";
+    config.rules = everfresh_proxy::config::Config::parse("x".as_ref(), rule).expect("right").rules;
+    let running = run(config).await;
+    for (path, asked) in [
+        ("/static/a.css", 1),
+        ("/static/../account", 2),
+        ("/static/..%2faccount", 2),
+        ("/static/%2e%2E/account", 2),
+        ("/static/..%5Caccount", 2),
+        ("/static/%252e%252e/account", 2),
+        ("/static//account", 2),
+        ("/static/;/../account", 2),
+        ("/static/a%00.css", 2),
+        ("/account/a.css", 2),
+    ] {
+        let before = origin.saw().len();
+        get(running.address, path, "").await;
+        get(running.address, path, "").await;
+        assert_eq!(origin.saw().len() - before, asked, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn ignored_parameters_are_in_no_key_and_reach_no_origin() {
     let origin = mirror().await;
     let mut config = config(origin.address);

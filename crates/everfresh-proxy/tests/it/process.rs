@@ -8,7 +8,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-use crate::world::{Origin, PATIENCE, before, body, get, ok};
+use everfresh_proxy::config::Span;
+
+use crate::world::{
+    Origin, PATIENCE, Running, TOKEN, ask_admin, before, body, config, get, ok, purge, raw, run, status,
+};
 
 fn everfresh() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_everfresh"));
@@ -92,6 +96,10 @@ async fn sighup_takes_on_the_configuration_and_keeps_the_cache() {
     process.until("configuration read again").await;
     assert_eq!(body(&get(process.address, "/stored", "").await), "answer 0");
     assert_eq!(body(&get(process.address, "/new", "").await), "two");
+    std::fs::write(&path, text(&two).replace("listen", "cache.max_refreshes = 3\nlisten")).expect("written");
+    process.signal("-HUP").await;
+    let told = process.until("configuration read again").await;
+    assert!(told.contains("[cache] counts from the next start on"), "{told}");
     std::fs::write(&path, "nonsense = 1").expect("written");
     process.signal("-HUP").await;
     let told = process.until("the old configuration holds on").await;
@@ -140,11 +148,21 @@ async fn completions_and_help_are_there() {
 #[tokio::test]
 async fn no_credentials_are_in_the_log() {
     let origin = Origin::counting().await;
-    let address = format!("http://{}", origin.address);
-    for format in ["human", "json"] {
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let nobody = gone.local_addr().expect("an address");
+    drop(gone);
+    // What goes well and what does not are told by different lines.
+    for (address, format, told) in [
+        (origin.address, "human", "outcome=\"uncacheable\""),
+        (origin.address, "json", "\"outcome\":\"uncacheable\""),
+        (nobody, "human", "cannot be reached"),
+        (nobody, "json", "cannot be reached"),
+    ] {
         let mut child = everfresh()
-            .args(["serve", "--origin", &address, "--listen", "127.0.0.1:0", "--no-admin", "--log", format])
+            .args(["serve", "--origin", &format!("http://{address}"), "--listen", "127.0.0.1:0", "--no-admin"])
+            .args(["--log", format])
             .env("RUST_LOG", "everfresh=trace,everfresh_proxy=trace,everfresh_http=trace")
+            .env("EVERFRESH_TOKEN", "s3cret")
             .spawn()
             .expect("begun");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
@@ -155,15 +173,83 @@ async fn no_credentials_are_in_the_log() {
         }
         let port = line.split("http://").nth(1).unwrap_or_default();
         let port: String = port.chars().take_while(|it| it.is_ascii_digit() || ".:".contains(*it)).collect();
+        let port = port.parse().expect("an address");
         let secrets = "authorization: Bearer s3cret\r\ncookie: id=s3cret\r\nx-api-key: s3cret\r\n";
-        get(port.parse().expect("an address"), "/page?token=s3cret", secrets).await;
+        get(port, "/page?token=s3cret", secrets).await;
+        let user = "GET http://me:s3cret@a.example/page HTTP/1.1\r\nhost: me:s3cret@a.example\r\n\r\n";
+        assert_eq!(status(&raw(port, user).await), 400);
         let id = child.id().expect("running").to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill").success());
         let mut said = String::new();
         timeout(PATIENCE, log.read_to_string(&mut said)).await.expect("in time").expect("read");
-        assert!(said.contains("/page") && said.contains("miss") || said.contains("uncacheable"), "{said}");
+        assert!(said.contains("/page?token=…") && said.contains(told) && said.contains("a.example"), "{said}");
         assert!(!said.contains("s3cret"), "{said}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_for_logs_stops_nothing() {
+    let origin = Origin::counting().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+    let (from, at) = (format!("http://{}", origin.address), address.to_string());
+    let mut child = everfresh()
+        .args(["serve", "--origin", &from, "--listen", &at, "--no-admin"])
+        .stderr(Stdio::from(full))
+        .spawn()
+        .expect("begun");
+    let up = async { while TcpStream::connect(address).await.is_err() {} };
+    timeout(PATIENCE, up).await.expect("up");
+    assert_eq!(body(&get(address, "/", "").await), "answer 0");
+    assert_eq!(body(&get(address, "/", "").await), "answer 0");
+    child.kill().await.expect("killed");
+}
+
+/// A stale answer is served, and the request that renews it has reached the origin, which does not answer yet.
+async fn with_a_refresh_under_way(drain: Span) -> (Running, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    config.timeouts.drain = drain;
+    let running = run(config).await;
+    let asking = tokio::spawn(get(running.address, "/", ""));
+    let (mut first, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    let fields = "connection: close\r\ncache-control: max-age=60, stale-while-revalidate=60\r\n";
+    first.write_all(ok(fields, "old").as_bytes()).await.expect("sent");
+    assert_eq!(body(&asking.await.expect("answered")), "old");
+    let soft = "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}";
+    assert_eq!(body(&purge(running.admin, TOKEN, soft).await), "{\"purged\":1}");
+    // What was stored a moment ago is not asked for again at once.
+    let reading = async { while body(&get(running.address, "/", "").await) == "old" {} };
+    let accepted = tokio::select! {
+        accepted = listener.accept() => accepted,
+        ended = timeout(PATIENCE, reading) => panic!("no refresh: {ended:?}"),
+    };
+    (running, accepted.expect("accepted").0)
+}
+
+#[tokio::test]
+async fn at_the_end_refreshes_may_end_too_and_ready_says_no() {
+    let (running, mut refresh) = with_a_refresh_under_way(Span::secs(20)).await;
+    assert_eq!(status(&ask_admin(running.admin, "/ready").await), 200);
+    running.stop.send(true).expect("serving");
+    let refused = async { while TcpStream::connect(running.address).await.is_ok() {} };
+    timeout(PATIENCE, refused).await.expect("refused");
+    assert_eq!(status(&ask_admin(running.admin, "/ready").await), 503);
+    assert!(!running.served.is_finished(), "a refresh is under way");
+    refresh.write_all(ok("cache-control: max-age=60\r\n", "new").as_bytes()).await.expect("sent");
+    let cut_off = timeout(PATIENCE, running.served).await.expect("in time").expect("served");
+    assert_eq!((cut_off.connections, cut_off.refreshes), (0, 0));
+}
+
+#[tokio::test]
+async fn refreshes_are_cut_off_when_the_time_is_up() {
+    let (running, _refresh) = with_a_refresh_under_way(Span::millis(50)).await;
+    running.stop.send(true).expect("serving");
+    let cut_off = timeout(PATIENCE, running.served).await.expect("in time").expect("served");
+    assert_eq!((cut_off.connections, cut_off.refreshes), (0, 1));
 }
 
 #[tokio::test]
@@ -175,10 +261,12 @@ async fn stopping_says_how_many_were_cut_off() {
     let asking = tokio::spawn(get(running.address, "/", ""));
     let (_held, _) = timeout(PATIENCE, hung.accept()).await.expect("in time").expect("accepted");
     running.stop.send(true).expect("serving");
-    assert_eq!(timeout(PATIENCE, running.served).await.expect("in time").expect("served"), 1);
+    let cut_off = timeout(PATIENCE, running.served).await.expect("in time").expect("served");
+    assert_eq!(cut_off.connections, 1);
     asking.await.expect("let go");
     let origin = Origin::counting().await;
     let running = before(&origin).await;
     running.stop.send(true).expect("serving");
-    assert_eq!(timeout(PATIENCE, running.served).await.expect("in time").expect("served"), 0);
+    let cut_off = timeout(PATIENCE, running.served).await.expect("in time").expect("served");
+    assert_eq!((cut_off.connections, cut_off.refreshes), (0, 0));
 }

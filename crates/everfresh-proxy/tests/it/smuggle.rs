@@ -97,6 +97,31 @@ const VECTORS: &[(&str, &str, bool)] = &[
     ("spaces in the target", "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n", true),
     ("unknown version", "GET / HTTP/1.2\r\nhost: a\r\n\r\n", true),
     ("CONNECT", "CONNECT b:443 HTTP/1.1\r\nhost: b:443\r\n\r\n", true),
+    ("CL with trailing comma", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5,\r\n\r\nhello", true),
+    ("CL with a letter", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5 a\r\n\r\nhello", true),
+    ("CL folded", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length:\r\n 5\r\n\r\nhello", true),
+    ("TE with a parameter", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked;q=1\r\n\r\n0\r\n\r\n", true),
+    ("TE empty", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\r\n\r\n0\r\n\r\n", true),
+    ("TE with a NUL", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\0\r\n\r\n0\r\n\r\n", true),
+    ("TE of a high byte", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \u{ff}chunked\r\n\r\n0\r\n\r\n", true),
+    ("tab before colon", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding\t: chunked\r\n\r\n0\r\n\r\n", true),
+    ("first field folded", "GET / HTTP/1.1\r\n host: a\r\n\r\n", true),
+    ("HTTP/0.9", "GET /\r\n\r\n", true),
+    ("HTTP/1.1 in lower case", "GET / http/1.1\r\nhost: a\r\n\r\n", true),
+    ("a method that is none", "GE T / HTTP/1.1\r\nhost: a\r\n\r\n", true),
+    ("chunk size empty", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\r\nx\r\n0\r\n\r\n", true),
+    (
+        "chunk size with a space before",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n 1\r\nx\r\n0\r\n\r\n",
+        true,
+    ),
+    (
+        "fields in trailers",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\ncontent-length: 35\r\n\r\n\
+         GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n",
+        false,
+    ),
+    ("empty lines before", "\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", false),
     ("bare LF ends lines", "GET / HTTP/1.1\nhost: a\nconnection: close\n\n", false),
     (
         "CL.CL, same",
@@ -174,4 +199,20 @@ async fn a_client_that_trickles_is_let_go() {
         assert!(answer.is_empty() || status(&answer) == 408 || status(&answer) == 400, "{begun:?}: {answer}");
     }
     assert!(origin.saw().is_empty());
+}
+
+#[tokio::test]
+async fn behind_an_upgrade_that_is_not_agreed_to_comes_a_request_like_any_other() {
+    let origin = Origin::new(|_| ok("cache-control: no-store\r\n", "seen")).await;
+    let running = before(&origin).await;
+    let one = "GET /one HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let two = "GET /two HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-forwarded-for: 6.6.6.6\r\n\r\n";
+    let answer = raw(running.address, format!("{one}{two}")).await;
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
+    let saw = origin.saw();
+    assert_eq!(saw.len(), 2, "{saw:?}");
+    assert!(
+        saw.iter().all(|request| request.contains("via: 1.1 everfresh") && !request.contains("6.6.6.6")),
+        "{saw:?}"
+    );
 }

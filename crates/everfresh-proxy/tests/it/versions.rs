@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use everfresh_proxy::config::Tls;
+use everfresh_proxy::bound::Bound;
+use everfresh_proxy::config::{Config, Tls};
 use http::{Request, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -12,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::world::{Origin, PATIENCE, before, config, run};
@@ -45,6 +47,48 @@ async fn h2c_is_served_to_clients_and_spoken_to_origins() {
     assert_eq!(outer.proxy.stats.outcome("hit"), 1);
     let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
     assert!(saw.contains("via: 2 everfresh") || saw.contains("via: 1.1 everfresh, 1.1 everfresh"), "{saw}");
+}
+
+fn with_tls(origin: &Origin, cert: &str, key: &str) -> Config {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls");
+    let mut config = config(origin.address);
+    config.tls = Some(Tls { cert: folder.join(cert), key: folder.join(key) });
+    config
+}
+
+/// The certificate that a new connection is shown.
+async fn shown(address: std::net::SocketAddr) -> Vec<u8> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls");
+    let mut roots = rustls::RootCertStore::empty();
+    for name in ["cert.pem", "renewed-cert.pem"] {
+        roots.add(CertificateDer::from_pem_file(folder.join(name)).expect("a certificate")).expect("a root");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = timeout(PATIENCE, connector.connect(name, stream)).await.expect("in time").expect("TLS");
+    stream.get_ref().1.peer_certificates().expect("shown")[0].to_vec()
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_on_without_a_restart_and_a_wrong_one_is_not() {
+    let origin = Origin::counting().await;
+    let bound = Bound::new(with_tls(&origin, "cert.pem", "key.pem")).await.expect("bound");
+    let (address, reload) = (bound.address().expect("an address"), bound.reload());
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(bound.serve(stopped));
+    let first = shown(address).await;
+    let wrong = reload.take_on(with_tls(&origin, "cert.pem", "renewed-key.pem")).expect_err("no pair").to_string();
+    assert!(wrong.contains("renewed-key.pem") && wrong.contains("\n  cure: tls.key is"), "{wrong}");
+    assert_eq!(shown(address).await, first);
+    reload.take_on(with_tls(&origin, "renewed-cert.pem", "renewed-key.pem")).expect("read");
+    assert_ne!(shown(address).await, first);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use everfresh_proxy::cli::Bound;
+use everfresh_proxy::bound::{Bound, CutOff};
 use everfresh_proxy::config::{Config, Secret};
 use everfresh_proxy::proxy::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -111,7 +111,7 @@ pub(crate) struct Running {
     pub(crate) admin: SocketAddr,
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) stop: watch::Sender<bool>,
-    pub(crate) served: JoinHandle<usize>,
+    pub(crate) served: JoinHandle<CutOff>,
 }
 
 /// A configuration for an origin, on ports of its own.
@@ -128,7 +128,8 @@ pub(crate) async fn run(config: Config) -> Running {
     let (address, admin) = (bound.address().expect("an address"), bound.admin().expect("an admin address"));
     let proxy = Arc::clone(bound.proxy());
     let (stop, stopped) = watch::channel(false);
-    Running { address, admin, proxy, stop, served: tokio::spawn(bound.serve(stopped)) }
+    let served = tokio::spawn(async { bound.serve(stopped).await.expect("served") });
+    Running { address, admin, proxy, stop, served }
 }
 
 pub(crate) async fn before(origin: &Origin) -> Running {
@@ -143,6 +144,18 @@ pub(crate) async fn raw(to: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     // Whoever resets the connection has said all that he had to say.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the other side hangs");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A GET of the admin address.
+pub(crate) async fn ask_admin(admin: SocketAddr, path: &str) -> String {
+    raw(admin, format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")).await
+}
+
+/// A purge with this token and JSON.
+pub(crate) async fn purge(admin: SocketAddr, token: &str, body: &str) -> String {
+    let length = body.len();
+    let lines = format!("authorization: Bearer {token}\r\ncontent-length: {length}\r\nconnection: close");
+    raw(admin, format!("POST /purge HTTP/1.1\r\nhost: {admin}\r\n{lines}\r\n\r\n{body}")).await
 }
 
 /// One GET on a connection of its own, with further lines.

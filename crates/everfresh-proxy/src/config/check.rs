@@ -1,0 +1,298 @@
+//! What a configuration must not say, and how it is told: file, line, cure.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, RootedPath, RuleSettings, host_fits};
+
+/// What is wrong with a configuration, where, and what to do about it.
+#[derive(Clone, Debug)]
+pub struct Wrong {
+    file: Option<PathBuf>,
+    line: Option<usize>,
+    what: String,
+    cure: String,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(out, "{}", file.display())?;
+            self.line.map_or(Ok(()), |line| write!(out, ":{line}"))?;
+            out.write_str(": ")?;
+        }
+        write!(out, "{}\n  cure: {}", self.what, self.cure)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+/// A value that cannot be meant: table, the how manieth of its name, key, what is wrong, cure.
+struct Nonsense(&'static str, usize, &'static str, String, String);
+
+impl Nonsense {
+    fn at(table: &'static str, key: &'static str, what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self(table, 0, key, what.into(), cure.into())
+    }
+}
+
+/// Every key and where it belongs.
+const PLACES: &[(&str, &[&str])] = &[
+    ("at the top, above all [tables]", &["listen", "tls", "admin", "cache", "limits", "timeouts", "log"]),
+    ("in [tls]", &["cert", "key"]),
+    ("in [admin]", &["token"]),
+    (
+        "in [cache]",
+        &["capacity", "max_body", "max_refreshes", "max_variants", "stale_when_disconnected", "stale_despite_s_maxage"],
+    ),
+    ("in [limits]", &["head", "body", "connections", "waiters"]),
+    ("in [timeouts]", &["connect", "first_byte", "idle", "whole", "keep_alive", "pool", "drain"]),
+    ("in [log]", &["format", "access"]),
+    ("in [[origin]]", &["url", "preserve_host", "trust_forwarded", "http2"]),
+    (
+        "in [[rule]]",
+        &[
+            "ttl",
+            "stale_while_revalidate",
+            "stale_if_error",
+            "bypass",
+            "ignore_query",
+            "key_headers",
+            "max_vary",
+            "ignore_client_no_cache",
+        ],
+    ),
+];
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what cannot be meant: file, line and cure.
+    pub fn read(path: &Path) -> Result<Self, Wrong> {
+        let text = std::fs::read_to_string(path).map_err(|error| Wrong {
+            file: Some(path.to_owned()),
+            line: None,
+            what: format!("cannot be read: {error}"),
+            cure: "give the path of a TOML file that this user may read".into(),
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks what a file says.
+    ///
+    /// # Errors
+    /// It says what cannot be meant: file, line and cure.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Wrong> {
+        let wrong = |line, (what, cure)| Wrong { file: Some(path.to_owned()), line, what, cure };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            wrong(before.map(|before| before.matches('\n').count() + 1), explain(error.message()))
+        })?;
+        match config.nonsense() {
+            Some(Nonsense(table, nth, key, what, cure)) => Err(wrong(line_of(text, table, nth, key), (what, cure))),
+            None => Ok(config),
+        }
+    }
+
+    /// Checks what flags and file together say.
+    ///
+    /// # Errors
+    /// It says what cannot be meant: what, and a cure.
+    pub fn check(&self) -> Result<(), Wrong> {
+        match self.nonsense() {
+            Some(Nonsense(.., what, cure)) => Err(Wrong { file: None, line: None, what, cure }),
+            None => Ok(()),
+        }
+    }
+
+    /// The first thing that cannot be meant.
+    fn nonsense(&self) -> Option<Nonsense> {
+        self.wrong_numbers().or_else(|| self.wrong_addresses()).or_else(|| self.wrong_hosts()).or_else(|| {
+            let contradicts = |rule: &RuleSettings| rule.bypass && !rule.says_nothing_of_storing();
+            let at = self.rules.iter().position(contradicts)?;
+            let cure = "leave out bypass, or all that says how to store: what goes past the cache is not stored";
+            Some(Nonsense("rule", at, "bypass", "bypass = true contradicts the rest of its rule".into(), cure.into()))
+        })
+    }
+
+    fn wrong_numbers(&self) -> Option<Nonsense> {
+        let (cache, limits, timeouts) = (&self.cache, &self.limits, &self.timeouts);
+        if cache.capacity.get() < 64 << 10 {
+            return Some(Nonsense::at("cache", "capacity", "the cache's capacity is below 64 KiB", "write 256 MiB"));
+        }
+        if cache.max_body.get() > cache.capacity.get() {
+            let cure = "no body can be larger than the whole cache: write less, or a larger capacity";
+            return Some(Nonsense::at("cache", "max_body", "cache.max_body is larger than cache.capacity", cure));
+        }
+        if limits.head.get() < 8192 {
+            return Some(Nonsense::at("limits", "head", "limits.head is below 8 KiB", "give it 8 KiB or more"));
+        }
+        let counts = [
+            ("limits", "connections", limits.connections),
+            ("limits", "waiters", limits.waiters),
+            ("cache", "max_variants", cache.max_variants),
+        ];
+        if let Some((table, name, _)) = counts.into_iter().find(|(.., value)| *value == 0) {
+            let (what, cure) = (format!("{name} = 0 would serve nobody"), format!("leave {name} out for its default"));
+            return Some(Nonsense::at(table, name, what, cure));
+        }
+        let times = [
+            ("connect", timeouts.connect),
+            ("first_byte", timeouts.first_byte),
+            ("idle", timeouts.idle),
+            ("whole", timeouts.whole),
+            ("head", timeouts.head),
+            ("keep_alive", timeouts.keep_alive),
+        ];
+        let (name, _) = times.into_iter().find(|(_, time)| time.get().is_zero())?;
+        let (what, cure) = (format!("timeouts.{name} of nothing would serve nobody"), "write 10s, or leave it out");
+        Some(Nonsense::at("timeouts", name, what, cure))
+    }
+
+    fn wrong_addresses(&self) -> Option<Nonsense> {
+        if self.origins.is_empty() {
+            let cure = "add [[origin]] with url = \"http://127.0.0.1:3000\"";
+            return Some(Nonsense::at("", "origin", "there is no origin to ask", cure));
+        }
+        if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
+            let cure = "give the admin address a port of its own";
+            return Some(Nonsense::at("admin", "listen", "the admin address is the public one", cure));
+        }
+        if self.admin.token.as_ref().is_some_and(super::Secret::is_empty) {
+            let cure = "write a long one, or leave it out: then nothing can be purged";
+            return Some(Nonsense::at("admin", "token", "the token is empty, which guards nothing", cure));
+        }
+        let tls = self.tls.as_ref()?;
+        let (name, path) = [("cert", &tls.cert), ("key", &tls.key)].into_iter().find(|(_, path)| !path.is_file())?;
+        let what = format!("tls.{name}: there is no file {}", path.display());
+        Some(Nonsense::at("tls", name, what, "give the path of a PEM file"))
+    }
+
+    fn wrong_hosts(&self) -> Option<Nonsense> {
+        let origins: Vec<_> = self.origins.iter().map(|own| (&own.hosts[..], own.path.as_ref())).collect();
+        let rules: Vec<_> = self.rules.iter().map(|own| (&own.hosts[..], own.path.as_ref())).collect();
+        for (table, all) in [("origin", origins), ("rule", rules)] {
+            for (at, (hosts, _)) in all.iter().enumerate() {
+                if let Some((host, cure)) = hosts.iter().find_map(|host| Some((host, cure_of_host(host)?))) {
+                    return Some(Nonsense(table, at, "hosts", format!("\"{host}\" is no host"), cure.into()));
+                }
+            }
+            for (late, one) in all.iter().enumerate() {
+                if let Some(early) = all[..late].iter().position(|before| takes_all_of(*before, *one)) {
+                    let what = format!(
+                        "this [[{table}]] is never reached: number {} in the file takes all of its requests",
+                        early + 1
+                    );
+                    let cure = "the first that fits holds: put this one before it".to_owned();
+                    return Some(Nonsense(table, late, "", what, cure));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl RuleSettings {
+    fn says_nothing_of_storing(&self) -> bool {
+        let stores = Self { hosts: Vec::new(), path: None, bypass: false, ignore_query: Vec::new(), ..self.clone() };
+        stores == Self::default()
+    }
+}
+
+fn cure_of_host(host: &str) -> Option<&'static str> {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    match name {
+        "*" => Some("leave hosts out: then it is for every host"),
+        _ if name.is_empty() || name.contains(['*', '/', ' ', '@']) => Some("write example.com or *.example.com"),
+        _ if name.contains(':') && !name.starts_with('[') => Some("leave the port out: all ports of a host are meant"),
+        _ => None,
+    }
+}
+
+/// Whether all that fits `one` fits `before`, too.
+fn takes_all_of(before: (&[String], Option<&RootedPath>), one: (&[String], Option<&RootedPath>)) -> bool {
+    let covers = |host: &String| before.0.contains(host) || host_fits(before.0, host.trim_start_matches("*."));
+    let hosts = before.0.is_empty() || (!one.0.is_empty() && one.0.iter().all(covers));
+    let paths = match (before.1, one.1) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => wide == narrow || wide.holds_all_of(narrow),
+    };
+    hosts && paths
+}
+
+/// The line of a key in the how manieth table of this name; the table's own line if the key is not in it.
+fn line_of(text: &str, table: &str, nth: usize, key: &str) -> Option<usize> {
+    let (mut here, mut seen, mut header) = (table.is_empty(), 0, None);
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            let name = line.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
+            here = name == table && seen == nth;
+            seen += usize::from(name == table);
+            header = if here { Some(at + 1) } else { header };
+        } else if here && line.split_once('=').is_some_and(|(name, _)| name.trim() == key) {
+            return Some(at + 1);
+        }
+    }
+    header
+}
+
+/// What toml says, as a sentence and a cure.
+fn explain(message: &str) -> (String, String) {
+    let ticked: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let first = message.lines().next().unwrap_or_default().to_owned();
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), &ticked[..]) {
+        return (format!("unknown key {unknown}"), cure_of_unknown(unknown, known));
+    }
+    if let (true, [missing, ..]) = (message.starts_with("missing field"), &ticked[..]) {
+        let cure = match *missing {
+            "origin" => "add [[origin]] with url = \"http://127.0.0.1:3000\"".to_owned(),
+            other => format!("add {other} = …"),
+        };
+        return (format!("{missing} is missing"), cure);
+    }
+    if let (true, [variant, known @ ..]) = (message.starts_with("unknown variant"), &ticked[..]) {
+        return (format!("\"{variant}\" is not known here"), format!("write \"{}\"", known.join("\" or \"")));
+    }
+    if let Some((what, cure)) = message.split_once("; ") {
+        return (what.to_owned(), cure.to_owned());
+    }
+    let cure = match message {
+        _ if message.contains("map, expected a sequence") => "write its name in two brackets, as [[origin]]",
+        _ if message.contains("expected a sequence") => "write a list, as [\"one\", \"two\"]",
+        _ if message.contains("expected a boolean") => "write true or false, without quotes",
+        _ if message.contains("expected a string") || message.contains("must be quoted") => "write it in quotes",
+        _ if message.contains("expected usize") => "write a whole number, without quotes",
+        _ if message.contains("duplicate key") => "leave one of the two out",
+        _ => "TOML looks so: key = \"value\" · [table] · [[one of several]]",
+    };
+    (first, cure.to_owned())
+}
+
+fn cure_of_unknown(unknown: &str, known: &[&str]) -> String {
+    let most = (unknown.len() / 2).min(3);
+    let near = known.iter().map(|known| (distance(unknown, known), known)).min();
+    let place = PLACES.iter().find(|(_, keys)| keys.contains(&unknown));
+    match (place, near) {
+        (Some((place, _)), _) => format!("{unknown} belongs {place}"),
+        (None, Some((away, known))) if away <= most => format!("did you mean {known}?"),
+        _ => format!("known here: {}", known.join(", ")),
+    }
+}
+
+/// How many letters to change, add or leave out (Levenshtein).
+fn distance(one: &str, two: &str) -> usize {
+    let two: Vec<char> = two.chars().collect();
+    let mut row: Vec<usize> = (0..=two.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (to, other) in two.iter().enumerate() {
+            let changed = diagonal + usize::from(letter != *other);
+            diagonal = row[to + 1];
+            row[to + 1] = changed.min(row[to] + 1).min(diagonal + 1);
+        }
+    }
+    row[two.len()]
+}

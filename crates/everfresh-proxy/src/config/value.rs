@@ -1,0 +1,259 @@
+//! Values as people write them, each read from text, in TOML and in flags; a wrong one says what to write instead.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderName, Uri};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+/// Reads a value from text; a bare number is read as its digits, so that it is told what a number lacks.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = String>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
+macro_rules! from_text {
+    ($($name:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_any(Text(PhantomData))
+            }
+        }
+    )*};
+}
+from_text!(Span, Size, OriginUrl, RootedPath, FieldName, Address);
+
+/// An address to listen on.
+struct Address(SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+        if let Some(port) = local {
+            return Ok(Self(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        }
+        let port: u16 = text.trim_start_matches(['*', ':']).parse().unwrap_or(8080);
+        let cure = format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} for every address of this machine");
+        text.parse().map(Self).map_err(|_| format!("\"{text}\" is no address; {cure}"))
+    }
+}
+
+/// An address from a flag.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map(|Address(address)| address)
+}
+
+pub(super) fn socket<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    Address::deserialize(from).map(|Address(address)| address)
+}
+
+pub(super) fn perhaps_socket<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    socket(from).map(Some)
+}
+
+/// A time as people write it: `250ms`, `30s`, `5m`, `1h`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(Duration);
+
+impl Span {
+    /// So many seconds.
+    pub const fn secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// So many milliseconds.
+    pub const fn millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
+    /// As the library has it.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is no time; write 250ms, 30s, 5m, 1h or 7d");
+        let (number, unit) = split_unit(text);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" | "min" => 60 * 1000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        let whole = number.checked_mul(millis).filter(|&whole| whole <= 100 * 365 * 86_400_000);
+        whole.map(Self::millis).ok_or_else(|| format!("\"{text}\" is longer than a hundred years; write less"))
+    }
+}
+
+/// A number of bytes as people write it: `512`, `64 KiB`, `256MiB`, `1 GiB`, `10 MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(u64);
+
+impl Size {
+    /// So many bytes.
+    pub const fn bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// In bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is no size; write 64 KiB, 256 MiB, 1 GiB or 10 MB");
+        let (number, unit) = split_unit(text);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kib" => 1 << 10,
+            "kb" => 1000,
+            "m" | "mib" => 1 << 20,
+            "mb" => 1_000_000,
+            "g" | "gib" => 1 << 30,
+            "gb" => 1_000_000_000,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(factor).filter(|&bytes| bytes > 0).map(Self).ok_or_else(wrong)
+    }
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..end], text[end..].trim())
+}
+
+/// An origin's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginUrl(Uri);
+
+impl OriginUrl {
+    /// As the library has it; always with scheme and authority.
+    pub fn uri(&self) -> &Uri {
+        &self.0
+    }
+}
+
+impl fmt::Display for OriginUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, out)
+    }
+}
+
+impl FromStr for OriginUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("\"{text}\" is no origin: {why}; write http://127.0.0.1:3000");
+        let uri: Uri = text.parse().map_err(|_| wrong("it is no URL"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(wrong("it begins with neither http:// nor https://"));
+        }
+        let authority = uri.authority().filter(|authority| !authority.host().is_empty());
+        if authority.is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err(wrong("it needs a host, and no password"));
+        }
+        if uri.query().is_some() {
+            return Err(wrong("it cannot have a query"));
+        }
+        Ok(Self(uri))
+    }
+}
+
+/// The beginning of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootedPath(String);
+
+impl RootedPath {
+    /// Whether a path lies at or below it: `/api` has `/api` and `/api/x`, not `/apis`; `/img/*.png` is no path.
+    pub fn holds(&self, path: &str) -> bool {
+        let own = self.0.strip_suffix('*').unwrap_or(&self.0);
+        match path.strip_prefix(own) {
+            Some(rest) => self.0.ends_with(['*', '/']) || rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        }
+    }
+
+    /// Whether every path that `other` holds is held by this, too.
+    pub(super) fn holds_all_of(&self, other: &Self) -> bool {
+        match other.0.strip_suffix('*') {
+            // What begins so may go on in any way.
+            Some(beginning) => self.0.ends_with(['*', '/']) && beginning.starts_with(self.0.trim_end_matches('*')),
+            None => self.holds(&other.0),
+        }
+    }
+}
+
+impl FromStr for RootedPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let body = text.strip_suffix('*').unwrap_or(text);
+        if !body.starts_with('/') || body.contains(['*', '?', '#', ' ']) {
+            return Err(format!("\"{text}\" is no path; write /api, /static/ or /img/*"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The name of a request field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldName(HeaderName);
+
+impl FieldName {
+    /// As the library has it.
+    pub fn name(&self) -> &HeaderName {
+        &self.0
+    }
+}
+
+impl FromStr for FieldName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = HeaderName::try_from(text).map_err(|_| format!("\"{text}\" is no field; write accept-language"))?;
+        Ok(Self(name))
+    }
+}
+
+/// Whether a host (without port, in lower case) is one of these; none listed: every host is.
+pub(crate) fn host_fits(hosts: &[String], host: &str) -> bool {
+    hosts.is_empty()
+        || hosts.iter().any(|wanted| match wanted.strip_prefix("*.") {
+            Some(parent) => {
+                let below = host.len() > parent.len() + 1 && host.as_bytes()[host.len() - parent.len() - 1] == b'.';
+                below && host[host.len() - parent.len()..].eq_ignore_ascii_case(parent)
+            }
+            None => wanted.eq_ignore_ascii_case(host),
+        })
+}

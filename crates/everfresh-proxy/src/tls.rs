@@ -1,0 +1,77 @@
+//! The certificate that clients are shown; it can be replaced while connections run.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+use crate::body::BoxError;
+use crate::config::Tls;
+
+/// What new connections are shown.
+#[derive(Clone, Debug)]
+pub struct Certificate(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Certificate {
+    /// Reads the files of a configuration.
+    ///
+    /// # Errors
+    /// One cannot be read, or holds no certificate or key, or they do not belong together: which, and the cure.
+    pub fn read(tls: &Tls) -> Result<Self, BoxError> {
+        Ok(Self(Arc::new(Shown(RwLock::new(Arc::new(pair(tls)?))))))
+    }
+
+    /// Reads them again, for connections to come.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); the old one stays.
+    pub fn replace(&self, tls: &Tls) -> Result<(), BoxError> {
+        let new = Arc::new(pair(tls)?);
+        *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// What speaks TLS with clients, HTTP/2 where they can.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn acceptor(&self) -> Result<TlsAcceptor, BoxError> {
+        let resolver = Arc::clone(&self.0);
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+fn pair(tls: &Tls) -> Result<CertifiedKey, BoxError> {
+    let told =
+        |path: &Path, error: &dyn std::fmt::Display, cure: &str| format!("{}: {error}\n  cure: {cure}", path.display());
+    let cure = "tls.cert is a PEM file with the server's certificate first, then those that signed it";
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| told(&tls.cert, &error, cure))?;
+    if chain.is_empty() {
+        return Err(told(&tls.cert, &"no certificate is in it", cure).into());
+    }
+    let cure = "tls.key is a PEM file with the private key of the first certificate in tls.cert";
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| told(&tls.key, &error, cure))?;
+    let pair = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    Ok(pair.map_err(|error| told(&tls.key, &error, cure))?)
+}

@@ -1,0 +1,94 @@
+//! Purges: how many they concern, what becomes of what is stored, and what a wrong one is told.
+
+use serde_json::{Value, json};
+
+use crate::world::{Origin, Running, TOKEN, body, config, get, ok, purge, run, status};
+
+/// An origin of two pages in a cache group and one with a surrogate key, each with the number of its request.
+async fn shop() -> Origin {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Origin::new(move |request| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let tags = match request {
+            _ if request.starts_with("GET /lamp") => "cache-groups: \"lamps\", \"all\"\r\n",
+            _ if request.starts_with("GET /chair") => "surrogate-key: lamps chairs\r\n",
+            _ => "",
+        };
+        let fields = format!("cache-control: max-age=60, stale-while-revalidate=60\r\n{tags}");
+        ok(&fields, &format!("answer {number}"))
+    })
+    .await
+}
+
+async fn told(running: &Running, wish: Value) -> Value {
+    let answer = purge(running.admin, TOKEN, &wish.to_string()).await;
+    serde_json::from_str(body(&answer)).unwrap_or_else(|_| panic!("no JSON: {answer}"))
+}
+
+async fn stocked(origin: &Origin) -> Running {
+    let running = run(config(origin.address)).await;
+    for path in ["/lamp/1", "/lamp/2", "/chair", "/table"] {
+        get(running.address, path, "").await;
+    }
+    assert_eq!(origin.saw().len(), 4);
+    running
+}
+
+#[tokio::test]
+async fn a_group_tells_how_many_it_concerned() {
+    let origin = shop().await;
+    let running = stocked(&origin).await;
+    assert_eq!(told(&running, json!({ "group": "nobody" })).await, json!({ "purged": 0 }));
+    assert_eq!(told(&running, json!({ "group": "amps" })).await, json!({ "purged": 0 }));
+    assert_eq!(told(&running, json!({ "group": "chairs" })).await, json!({ "purged": 1 }));
+    assert_eq!(told(&running, json!({ "group": "lamps" })).await, json!({ "purged": 2 }));
+    let gone = [("/lamp/1", 5), ("/lamp/2", 6), ("/chair", 7), ("/table", 7)];
+    for (path, asked) in gone {
+        get(running.address, path, "").await;
+        assert_eq!(origin.saw().len(), asked, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_revalidated_has_been_when_the_purge_is_answered() {
+    let origin = shop().await;
+    let running = stocked(&origin).await;
+    for (wish, concerned) in [
+        (json!({ "group": "lamps", "mode": "revalidate" }), 3),
+        (json!({ "prefix": "http://a.example/lamp/", "mode": "revalidate" }), 2),
+        (json!({ "url": "http://A.example:80/table", "mode": "revalidate" }), 1),
+        (json!({ "url": "http://a.example/nothing", "mode": "revalidate" }), 0),
+    ] {
+        let before = origin.saw().len();
+        let done = told(&running, wish.clone()).await;
+        assert_eq!(done, json!({ "purged": concerned, "revalidated": concerned }), "{wish}");
+        assert_eq!(origin.saw().len(), before + concerned, "{wish}");
+    }
+    let before = origin.saw().len();
+    assert_eq!(body(&get(running.address, "/table", "").await), format!("answer {}", before - 1));
+    assert_eq!(origin.saw().len(), before, "what was renewed is fresh");
+}
+
+#[tokio::test]
+async fn a_wrong_purge_is_told_why_in_json() {
+    let origin = shop().await;
+    let running = stocked(&origin).await;
+    for (token, wish, code, why) in [
+        ("wrong", "{}", 401, "needs Authorization"),
+        (TOKEN, "{}", 400, "name one of url, prefix and group"),
+        (TOKEN, "{\"url\":\"x\"}", 400, "is no URL"),
+        (TOKEN, "{\"group\":\"x\",\"mode\":\"harder\"}", 400, "unknown variant"),
+        (TOKEN, "purge it all", 400, "that is no purge"),
+    ] {
+        let answer = purge(running.admin, token, wish).await;
+        assert_eq!(status(&answer), code, "{wish}");
+        let said: Value = serde_json::from_str(body(&answer)).expect("JSON");
+        assert!(said["error"].as_str().is_some_and(|said| said.contains(why)), "{wish}: {said}");
+    }
+    let mut config = config(origin.address);
+    config.admin.token = None;
+    let closed = run(config).await;
+    let answer = purge(closed.admin, "", "{\"url\":\"http://a.example/table\"}").await;
+    assert_eq!(status(&answer), 403);
+    assert!(body(&answer).contains("EVERFRESH_TOKEN"), "{answer}");
+}

@@ -222,8 +222,8 @@ impl Rules {
             || (!control.no_cache.is_whole() && lifetime.saturating_add(windows.widest()) > initial_age);
         let useful = if useful { Ok(()) } else { Err(WhyNot::Useless) };
         let groups = groups::groups(&headers).into();
-        // Each answer is a copy with `Age` and `Cache-Status`: with room for them in the index no copy rebuilds it. A map
-        // that is as full as can be goes without.
+        // Each answer is a copy with `Age` and `Cache-Status`: with room in the index no copy rebuilds it. A map that is as
+        // full as can be goes without.
         drop(headers.try_reserve(2));
         let meta = Meta(Arc::new(Stored {
             method,

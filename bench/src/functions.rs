@@ -7,7 +7,7 @@ use cached::macros::{cached, concurrent_cached};
 use everfresh::{Cache, cache_data};
 
 use crate::keys::{median, zipf};
-use crate::speed::{Contestant, Row, race};
+use crate::race::{Contestant, Row, race};
 
 const KEYS: usize = 1_000;
 const CAPACITY: usize = 10_000;

@@ -7,6 +7,7 @@ mod http;
 mod keys;
 mod memory;
 mod peer;
+mod race;
 mod ratio;
 mod resilient;
 mod resilient_paths;

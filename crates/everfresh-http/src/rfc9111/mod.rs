@@ -9,7 +9,7 @@
 //! | `update` | §3.2, §4.3.4, §4.3.5 | [`Rules::freshen`], [`Rules::update_from_head`]: what a 304 or a HEAD changes |
 //! | `partial` | §3.3, §3.4 | [`completion`], [`combine`]: parts of a representation, and how they become whole |
 //! | `reusing` | §4, §4.2.4, RFC 5861 | [`Rules::bypass`], [`Rules::reuse`], [`Rules::may_serve_on_error`] |
-//! | `vary` | §4.1 | [`Meta::matches`], [`select`]: which stored variant a request selects |
+//! | `selecting`, `vary` | §4.1 | [`Meta::matches`], [`select`]: which stored variant a request selects |
 //! | `freshness`, `age` | §4.2 | how long a response stays fresh, how old it is |
 //! | `validation` | §4.3 | [`conditional`], [`refreshing`]: the request that asks whether the stored one still holds |
 //! | `precondition`, `range` | RFC 9110 §13, §14 | [`evaluate`]: 304, 206 and 416 answered from what is stored |
@@ -58,6 +58,7 @@ mod precondition;
 mod range;
 mod reusing;
 mod rules;
+mod selecting;
 mod stale;
 mod status;
 mod storing;
@@ -77,9 +78,10 @@ pub use partial::{Combined, Source, combine, completion};
 pub use precondition::{Multipart, Part, Served, evaluate};
 pub use reusing::{Bypass, Failure, Reuse, StaleBy, Unusable, WhyRevalidate};
 pub use rules::Rules;
+pub use selecting::select;
 pub(crate) use status::HitStatus;
 pub use status::{CacheStatus, Forwarded};
 pub use storing::WhyNot;
 pub use update::{Freshened, HeadUpdate, validated};
 pub use validation::{conditional, refreshing, strip_conditions};
-pub use vary::{Vary, select};
+pub use vary::Vary;

@@ -1,13 +1,11 @@
-//! Which stored variant a request selects (RFC 9111 §4.1).
+//! The fields by which the variants of a response are told apart (RFC 9111 §4.1).
 
 use std::borrow::Cow;
 use std::iter;
 
-use http::Method;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 
 use super::fields::{detach, elements, list, trim};
-use super::meta::{Extent, Meta};
 
 /// The fields that `Vary` names, with the values that the stored response's request had (RFC 9111 §4.1).
 #[derive(Clone, Debug, Default)]
@@ -47,13 +45,7 @@ impl Vary {
         }
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         let nominated = names.into_iter().map(|name| {
-            // Copied: a slice of what the request was read into would keep all of that alive as long as this is stored.
-            let own = |line: &HeaderValue| {
-                let mut own = HeaderValue::from_bytes(line.as_bytes()).unwrap_or_else(|_| line.clone());
-                own.set_sensitive(line.is_sensitive());
-                own
-            };
-            let lines: Box<[_]> = request.get_all(&name).iter().map(own).collect();
+            let lines: Box<[_]> = request.get_all(&name).iter().cloned().collect();
             let normal = normal(&name, &mut lines.iter());
             Nominated { name, lines, normal }
         });
@@ -138,30 +130,4 @@ fn plain(member: &[u8], media: bool) -> Cow<'_, [u8]> {
     let parts = member.split(|&byte| byte == b';').map(trim).enumerate();
     let parts = parts.map(|(at, part)| if media && at > 0 { part.to_owned() } else { part.to_ascii_lowercase() });
     Cow::Owned(parts.collect::<Vec<_>>().join(&b';'))
-}
-
-impl Meta {
-    /// Whether a request with these fields selects this stored response (RFC 9111 §4.1).
-    pub fn matches(&self, request: &HeaderMap) -> bool {
-        self.0.vary.matches(request)
-    }
-
-    /// Whether it takes another's place in the store: both answer the same requests, and nothing that the other could
-    /// serve is lost (RFC 9111 §4, §3.3).
-    ///
-    /// A HEAD never takes the place of a GET, nor a part that of a whole; parts of one representation are to be joined
-    /// by [`combine`](super::combine) first.
-    pub fn replaces(&self, other: &Self) -> bool {
-        let whole = |meta: &Self| matches!(meta.extent(), Extent::Complete(_));
-        self.0.vary.is_same(&other.0.vary)
-            && (self.method() == Method::GET || other.method() == Method::HEAD)
-            && (whole(self) || !whole(other))
-    }
-}
-
-/// The stored response that a request with these fields selects: of those that match, the one with the latest `Date`
-/// (RFC 9111 §4); its place in the sequence.
-pub fn select<'a>(stored: impl IntoIterator<Item = &'a Meta>, request: &HeaderMap) -> Option<usize> {
-    let matching = stored.into_iter().enumerate().filter(|(_, meta)| meta.matches(request));
-    matching.max_by_key(|(_, meta)| (meta.0.date, meta.0.response_time)).map(|(at, _)| at)
 }

@@ -8,7 +8,7 @@
 //! for those who are in: of two that come as often, the one that is here stays.
 
 use crate::store::clock::Clock;
-use crate::store::policy::Need;
+use crate::store::need::Need;
 use crate::store::table::{Place, Table};
 use crate::store::waiting::{Waiter, Waiting};
 

@@ -3,6 +3,7 @@
 use crate::store::clock::Clock;
 use crate::store::frequency::Frequency;
 use crate::store::lru::Order;
+use crate::store::need::Need;
 use crate::store::s3::Queues;
 use crate::store::table::{Mark, Place, Table};
 use crate::store::tags::tag;
@@ -13,18 +14,6 @@ pub(super) enum Policy {
     /// The same for caches that are small enough to remember how often keys came.
     Frequency(Frequency),
     Lru(Order),
-}
-
-/// Where somebody needs room.
-#[derive(Clone, Copy)]
-pub(super) struct Need {
-    pub(super) home: usize,
-    /// Another bucket, by chance.
-    pub(super) other: usize,
-    /// Must stay: it is being replaced.
-    pub(super) spared: Option<Place>,
-    /// The entries of the shard.
-    pub(super) len: usize,
 }
 
 impl Policy {

@@ -1,16 +1,13 @@
-//! One part of the store: a table that readers search without a lock, and the lock that its writers share.
+//! One part of the store: a table that readers reach without a lock, and the lock that its writers share.
 #![allow(unsafe_code, reason = "tables and entries are reached through pointers")]
 
 use std::ptr;
 
 use crate::entry::Entry;
-use crate::key::AsKey;
-use crate::store::guard::{Glance, Ref};
-use crate::store::hazard::{Hazard, Quick};
+use crate::store::hazard::Hazard;
 use crate::store::slab::Pool;
 use crate::store::state::{Reach, State};
 use crate::store::table::{Place, Table};
-use crate::store::tags::tag;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, try_lock};
 
 #[repr(C, align(128))]
@@ -77,75 +74,6 @@ impl<K, V> Shard<K, V> {
         try_lock(&self.state)
     }
 
-    /// The likely course of a lock-free read: the first slot with the right tag is the one. `None` says nothing.
-    #[inline(always)]
-    pub(super) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Glance<'_, K, V>> {
-        let table = self.current()?;
-        let bucket = table.bucket(hash);
-        bucket.prefetch_nodes();
-        // Not the tag but its byte of the hash: where they differ, a free slot matches, and this is over.
-        let slot = bucket.head.tags.seen().matching(hash as u8).next()?;
-        let node = bucket.node(slot)?;
-        let hazard = Quick::guard(node.address())?;
-        // SeqCst both: as in `find`.
-        if bucket.node(slot) != Some(node) || !self.is_current(table) {
-            return None;
-        }
-        // SAFETY: as in `find`.
-        let entry = unsafe { node.entry() };
-        if !key.is(&entry.key) {
-            return None;
-        }
-        bucket.head.touch(slot);
-        Some(Glance::new(node, hazard))
-    }
-
-    /// The whole course of a lock-free read, whatever happens meanwhile.
-    #[inline(never)]
-    pub(super) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, touch: bool) -> Option<Ref<'_, K, V>> {
-        let wanted = tag(hash);
-        let mut hazard: Option<Hazard> = None;
-        'table: while let Some(table) = self.current() {
-            let mut bucket = table.home(hash);
-            for _ in 0..table.buckets() {
-                let seen = table.head(bucket).tags.seen();
-                for slot in seen.matching(wanted) {
-                    let place = Place::new(bucket, slot);
-                    let Some(node) = table.node(place) else { continue };
-                    match &hazard {
-                        None => hazard = Some(Hazard::guard(node.address())),
-                        Some(hazard) => hazard.move_to(node.address()),
-                    }
-                    // Another entry may have come in its place, or another table: slots of an old one do not tell.
-                    // SeqCst both: (2) in the domain's reasoning.
-                    if table.node(place) != Some(node) || !self.is_current(table) {
-                        continue 'table;
-                    }
-                    // SAFETY: the hazard was in place when the entry was in the slot of the current table, so whoever
-                    // takes it out from then on finds the hazard before freeing it.
-                    let entry = unsafe { node.entry() };
-                    if key.is(&entry.key)
-                        && let Some(hazard) = hazard.take()
-                    {
-                        if touch {
-                            self.touch(table, place);
-                        }
-                        return Some(Ref::new(node, hazard, self));
-                    }
-                }
-                if seen.passed_by() == 0 {
-                    break 'table;
-                }
-                bucket = table.after(bucket);
-            }
-            break;
-        }
-        if let Some(hazard) = hazard {
-            self.let_go(hazard);
-        }
-        None
-    }
-
     /// The table of now, which may be an old one a moment later.
     #[inline(always)]
     pub(super) fn current(&self) -> Option<&Table<K, V>> {
@@ -157,25 +85,8 @@ impl<K, V> Shard<K, V> {
 
     // SeqCst: (2) in the domain's reasoning.
     #[inline(always)]
-    fn is_current(&self, table: &Table<K, V>) -> bool {
+    pub(super) fn is_current(&self, table: &Table<K, V>) -> bool {
         ptr::eq(self.table.load(Ordering::SeqCst), table)
-    }
-
-    #[inline]
-    fn touch(&self, table: &Table<K, V>, place: Place) {
-        match self.uses {
-            None => table.head(place.bucket()).touch(place.slot()),
-            Some(_) => self.touch_exactly(table, place),
-        }
-    }
-
-    #[inline(never)]
-    fn touch_exactly(&self, table: &Table<K, V>, place: Place) {
-        if let Some(uses) = &self.uses {
-            // Relaxed: of two uses at once either may be the later one; one before the next is seen by the lock's holder as
-            // any other write of this thread is.
-            table.stamp(place).store(uses.next(), Ordering::Relaxed);
-        }
     }
 
     /// Ends a guard; if removed entries wait for readers to leave, it may have been the last.

@@ -5,7 +5,7 @@ use crate::moment::Moment;
 use crate::store::ahead::prefetch;
 use crate::store::guard::{Departures, PushedOut, Removed};
 use crate::store::hazard::Hazard;
-use crate::store::policy::Need;
+use crate::store::need::Need;
 use crate::store::shard::Shard;
 use crate::store::slab::Node;
 use crate::store::state::{Reach, State};

@@ -41,6 +41,27 @@ async fn a_hit_shares_the_stored_bytes() {
 }
 
 #[tokio::test]
+async fn a_request_without_directives_is_answered_as_one_whose_fields_ask_for_nothing() {
+    // A directive that nobody knows (RFC 9111 §5.2.3) takes the long way through all rules.
+    let unknown = ("cache-control", "unknown");
+    for (vary, language) in [("accept", "en"), ("accept-language", "de")] {
+        let fields =
+            [("cache-control", "max-age=60"), ("vary", vary), ("cache-status", "other; hit"), ("etag", "\"1\"")];
+        let world = World::new(shared(), Origin::new(move |count, _| Ok(text(200, &fields, &count.to_string()))));
+        world.get_with("/a", &[("accept-language", "de")]).await;
+        world.advance(7);
+        for method in ["GET", "HEAD"] {
+            let plain = world.ask(method, "/a", &[("accept-language", language)]).await.expect("an answer");
+            let long = world.ask(method, "/a", &[("accept-language", language), unknown]).await.expect("an answer");
+            let (plain, long) = (read(plain).await, read(long).await);
+            assert_eq!((plain.outcome(), long.outcome()), (Outcome::Hit, Outcome::Hit));
+            assert_eq!((plain.status, &plain.body, &plain.headers), (long.status, &long.body, &long.headers));
+            assert_eq!(plain.field("age"), "7");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_expired_response_is_validated_and_renewed_by_a_304() {
     let origin = Origin::new(|count, asked| {
         if asked.headers.get("if-none-match").is_some_and(|tag| tag == "\"1\"") {

@@ -96,7 +96,10 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 // No file descriptors left, most likely: some must be given back first.
-                tracing::warn!("cannot accept a connection: {error}");
+                tracing::warn!(
+                    "cannot accept a connection: {error}; if these are too many open files, allow more (ulimit -n, \
+                     LimitNOFILE) or lower limits.connections"
+                );
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -84,9 +84,30 @@ const FLOORS: &[&[&str]] = &[
     &["lib", "guide", "fuzzing", "docs"],
 ];
 
+/// The floors of the proxy.
+const PROXY_FLOORS: &[&[&str]] = &[
+    &["body", "config", "stats", "forward"],
+    &["log", "origin", "tls", "server"],
+    &["cache"],
+    &["proxy"],
+    &["admin"],
+    &["bound"],
+    &["demo"],
+    &["cli"],
+    &["lib", "main"],
+];
+
 fn floors_hold() -> bool {
-    let floor = |name: &str| FLOORS.iter().position(|names| names.contains(&name));
-    let home = run::root().join("crates/everfresh/src");
+    let mut wrong = Vec::new();
+    for (name, floors) in [("everfresh", FLOORS), ("everfresh-proxy", PROXY_FLOORS)] {
+        wrong.extend(wrong_imports(name, floors));
+    }
+    told("imports run downward only", &wrong)
+}
+
+fn wrong_imports(package: &str, floors: &[&[&str]]) -> Vec<String> {
+    let floor = |name: &str| floors.iter().position(|names| names.contains(&name));
+    let home = run::root().join("crates").join(package).join("src");
     let mut wrong = Vec::new();
     for file in sources(&home) {
         let Ok(inside) = file.strip_prefix(&home) else { continue };
@@ -111,7 +132,7 @@ fn floors_hold() -> bool {
             }
         }
     }
-    told("imports run downward only", &wrong)
+    wrong
 }
 
 fn minimal_version_is_stated() -> bool {

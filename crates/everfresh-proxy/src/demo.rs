@@ -39,12 +39,14 @@ type Reader = Client<HttpConnector, Body>;
 #[derive(Default)]
 struct Seen {
     waits: Mutex<Vec<f32>>,
+    lately: Mutex<Vec<f32>>,
     read: AtomicU64,
     errors: AtomicU64,
 }
 
 impl Seen {
     fn note(&self, wait: f32) {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner).push(wait);
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         // Enough to tell percentiles by, and no more memory than that.
         if waits.len() < 100_000 {
@@ -136,13 +138,16 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
     Ok(tell(&format!("{hit} fresh and {stale} stale answers at once; {behind} requests to the origin behind them"))?)
 }
 
-/// Tells now and then how both crowds fare, until it is dropped.
+/// Tells now and then how long both crowds waited lately, and the errors so far, until it is dropped.
 async fn tell_each(with: &Seen, without: &Seen) -> Result<(), BoxError> {
     let began = Instant::now();
     loop {
         sleep(EACH).await;
         let crowd = |seen: &Seen| {
-            let (_, errors, _, p99, _) = seen.summary();
+            let mut waits = std::mem::take(&mut *seen.lately.lock().unwrap_or_else(PoisonError::into_inner));
+            waits.sort_by(f32::total_cmp);
+            let p99 = waits.get((waits.len() as f64 * 0.99) as usize).copied().unwrap_or_default();
+            let (_, errors, ..) = seen.summary();
             format!("p99 {p99:>5.1} ms, {errors:>4} errors")
         };
         let (seconds, with, without) = (began.elapsed().as_secs(), crowd(with), crowd(without));

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -96,7 +96,10 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 // No file descriptors left, most likely: some must be given back first.
-                tracing::warn!("cannot accept a connection: {error}");
+                tracing::warn!(
+                    "cannot accept a connection: {error}; if these are too many open files, allow more (ulimit -n, \
+                     LimitNOFILE) or lower limits.connections"
+                );
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -186,12 +189,17 @@ where
         write: None,
         stuck: false,
         idle: write,
+        lingers: None,
     };
     let answering = service_fn(move |request: Request<Incoming>| {
         let (service, busy) = (service.clone(), Busy::new(&watched));
         async move {
             // Boxed: hyper moves this future about, and what an exchange with an origin needs is large.
             let response = Box::pin(service(peer, request)).await;
+            if response.status().is_client_error() && response.headers().contains_key(http::header::CONNECTION) {
+                // Relaxed: read by the same task, when it shuts the connection down.
+                busy.0.refused.store(true, Ordering::Relaxed);
+            }
             Ok::<_, Infallible>(response.map(|body| {
                 if http_body::Body::is_end_stream(&body) {
                     body
@@ -215,16 +223,22 @@ where
     }
 }
 
+/// How long a client that still sends is listened to after it was refused; otherwise its system would throw away our
+/// answer together with the connection (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
 /// How long a connection may go without a request: a short while at first, longer once it has been of use.
 struct Patience {
     running: AtomicUsize,
+    refused: AtomicBool,
     idle_since: Mutex<(Instant, Duration)>,
     keep_alive: Duration,
 }
 
 impl Patience {
     fn new(head: Duration, keep_alive: Duration) -> Self {
-        Self { running: AtomicUsize::new(0), idle_since: Mutex::new((Instant::now(), head)), keep_alive }
+        let (running, refused) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { running, refused, idle_since: Mutex::new((Instant::now(), head)), keep_alive }
     }
 
     /// When to give up, if nothing runs.
@@ -262,6 +276,7 @@ struct Timed<T> {
     write: Option<Pin<Box<Sleep>>>,
     stuck: bool,
     idle: Duration,
+    lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Timed<T> {
@@ -315,7 +330,24 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+impl<T: AsyncRead + Unpin> Timed<T> {
+    /// Reads what the client still sends, and forgets it.
+    fn poll_to_the_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [std::mem::MaybeUninit::uninit(); 8 << 10];
+        // A fast client must not keep this task from all others: it goes on in the next turn.
+        for _ in 0..16 {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if self.written(context, written.is_pending()) { timed_out("the client does not read") } else { written }
@@ -327,8 +359,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(until) = &mut self.lingers {
+            return if until.as_mut().poll(context).is_ready() {
+                Poll::Ready(Ok(()))
+            } else {
+                self.poll_to_the_end(context)
+            };
+        }
         let shut = Pin::new(&mut self.stream).poll_shutdown(context);
-        if self.written(context, shut.is_pending()) { timed_out("the client does not read") } else { shut }
+        if self.written(context, shut.is_pending()) {
+            return timed_out("the client does not read");
+        }
+        if matches!(shut, Poll::Ready(Ok(()))) && self.patience.refused.load(Ordering::Relaxed) {
+            self.lingers = Some(Box::pin(sleep(LINGER)));
+            return self.poll_shutdown(context);
+        }
+        shut
     }
 
     fn poll_write_vectored(

@@ -57,6 +57,8 @@ impl Shelf {
         let cache = Cache::builder()
             .weight_capacity(capacity)
             .weigher(|key: &String, page: &Arc<Page>| page.weight() + 2 * key.len() as u64)
+            // Some removed pages at a time would be some bodies at a time, more than all that may be stored.
+            .prompt_drop(true)
             .max_refreshes(0)
             .clock(time.clone())
             .build()?;

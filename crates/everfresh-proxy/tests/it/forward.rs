@@ -79,6 +79,26 @@ async fn more_content_than_allowed_is_413() {
 }
 
 #[tokio::test]
+async fn who_still_sends_when_he_is_refused_hears_why() {
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.limits.body = everfresh_proxy::config::Size::bytes(10);
+    let running = run(config).await;
+    // More than the buffers of the system hold: whoever closes at once resets the connection, and the answer is lost.
+    let megabytes = vec![b'x'; 16 << 20];
+    for framing in ["content-length: 16777216\r\n\r\n", "transfer-encoding: chunked\r\n\r\n1000000\r\n"] {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}");
+        let mut stream = TcpStream::connect(running.address).await.expect("connected");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        timeout(PATIENCE, stream.write_all(&megabytes)).await.expect("in time").expect("heard to the end");
+        let mut answer = String::new();
+        stream.shutdown().await.expect("done");
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("not reset");
+        assert_eq!(status(&answer), 413, "{framing}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_passes_through() {
     let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     let origin = Origin::new(move |_| agreed.to_owned()).await;

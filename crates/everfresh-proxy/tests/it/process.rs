@@ -245,6 +245,36 @@ async fn at_the_end_refreshes_may_end_too_and_ready_says_no() {
 }
 
 #[tokio::test]
+async fn at_the_end_upgraded_connections_may_end_too() {
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    for (drain, cut_off) in [(Span::secs(20), 0), (Span::millis(50), 1)] {
+        let origin = Origin::new(move |_| agreed.to_owned()).await;
+        let mut config = config(origin.address);
+        config.timeouts.drain = drain;
+        let running = run(config).await;
+        let mut stream = TcpStream::connect(running.address).await.expect("connected");
+        let ask = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nping";
+        stream.write_all(ask.as_bytes()).await.expect("sent");
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"ping") {
+            assert!(timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("in time").expect("read") > 0);
+        }
+        running.stop.send(true).expect("serving");
+        if cut_off == 0 {
+            let refused = async { while TcpStream::connect(running.address).await.is_ok() {} };
+            timeout(PATIENCE, refused).await.expect("refused");
+            stream.write_all(b"pong").await.expect("sent");
+            let mut echo = [0; 4];
+            timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("read");
+            assert_eq!(&echo, b"pong");
+            stream.shutdown().await.expect("done");
+        }
+        let ended = timeout(PATIENCE, running.served).await.expect("in time").expect("served");
+        assert_eq!(ended.connections, cut_off);
+    }
+}
+
+#[tokio::test]
 async fn refreshes_are_cut_off_when_the_time_is_up() {
     let (running, _refresh) = with_a_refresh_under_way(Span::millis(50)).await;
     running.stop.send(true).expect("serving");

@@ -20,7 +20,7 @@ fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     [&head, content].concat()
 }
 
-/// Fields as HPACK has them without tables and without Huffman (RFC 7541 §6.2.2): no client library lets these through.
+/// Fields as HPACK has them without tables and Huffman (RFC 7541 §6.2.2): no client library lets these through.
 fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
     fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()

@@ -252,3 +252,14 @@ async fn what_a_post_changed_is_not_stored_from_before_it() {
     until(|| world.cache.stats().in_flight == 0).await;
     assert_eq!(world.get("/a").await.brief(), "miss 2");
 }
+
+#[tokio::test]
+async fn the_keys_of_a_group_are_those_with_its_tag_or_in_a_cache_group_of_its_name() {
+    let world = tagged();
+    world.get("/a").await;
+    for (name, found) in [("shop", 1), ("red", 1), ("blue", 1), ("sho", 0), ("red blue", 0), ("https://example.com", 0)]
+    {
+        assert_eq!(world.cache.keys_in_group(name).len(), found, "{name}");
+    }
+    assert_eq!(world.cache.keys_in_group("shop"), ["https://example.com/a"]);
+}

@@ -352,3 +352,21 @@ async fn what_is_stored_keeps_no_buffer_of_a_connection_alive() {
     }
     assert_eq!(world.cache.stats().pages, 1);
 }
+
+#[tokio::test]
+async fn what_is_evicted_gives_its_memory_back_at_once() {
+    let thousand = "x".repeat(1000);
+    let origin = Origin::new(move |_, _| Ok(text(200, &[("cache-control", "max-age=60")], &thousand)));
+    let world = World::new(shared().capacity_bytes(20_000).max_body(2000), origin);
+    let mut held = Vec::new();
+    for number in 0..300 {
+        let path = format!("/{number}");
+        world.get(&path).await;
+        settle().await;
+        let mut body = world.ask("GET", &path, &[]).await.expect("a response").into_body();
+        held.push(body.frame().await.expect("a frame").expect("fine").into_data().expect("data"));
+    }
+    // Whoever holds the bytes of a hit alone holds what the store has let go of.
+    let stored = held.iter().filter(|bytes| !bytes.is_unique()).count();
+    assert!((5..=20).contains(&stored), "{stored} bodies of 1,000 bytes where 20,000 bytes may be stored");
+}

@@ -123,7 +123,6 @@ impl Meta {
     pub(crate) fn detached(mut self) -> Self {
         let stored = Arc::make_mut(&mut self.0);
         stored.headers.values_mut().for_each(detach);
-        stored.vary = std::mem::take(&mut stored.vary).detached();
         stored.etag = stored.etag.as_ref().and_then(|_| EntityTag::parse(stored.headers.get(ETAG)?));
         self
     }

@@ -45,7 +45,9 @@ impl Vary {
         }
         names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         let nominated = names.into_iter().map(|name| {
-            let lines: Box<[_]> = request.get_all(&name).iter().cloned().collect();
+            let mut lines: Box<[_]> = request.get_all(&name).iter().cloned().collect();
+            // Of their own: a view into what the request was read into would keep all of that alive as long as this is stored.
+            lines.iter_mut().for_each(detach);
             let normal = normal(&name, &mut lines.iter());
             Nominated { name, lines, normal }
         });
@@ -65,12 +67,6 @@ impl Vary {
     /// The nominated fields of the stored response's request as they came, line by line (RFC 9111 §4.3.1).
     pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().flat_map(|nominated| nominated.lines.iter().map(|line| (&nominated.name, line)))
-    }
-
-    /// With values of its own, which keep no buffer of a connection alive.
-    pub(crate) fn detached(mut self) -> Self {
-        self.0.iter_mut().flat_map(|nominated| &mut nominated.lines).for_each(detach);
-        self
     }
 
     /// Whether these request fields select it: each nominated field says the same, or is absent on both sides.

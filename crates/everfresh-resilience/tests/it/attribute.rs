@@ -205,6 +205,7 @@ where
     if fails { Err(Broken(1)) } else { Ok(it + it) }
 }
 
+#[allow(clippy::needless_lifetimes, reason = "a named lifetime is what is tried here")]
 #[resilient(retry(max_attempts = 2, base = std::time::Duration::ZERO))]
 async fn lengths<'a, T: AsRef<str> + 'static, const N: usize>(these: &'a [T; N]) -> Result<usize, Broken> {
     Ok(these.iter().map(|it| it.as_ref().len()).sum())

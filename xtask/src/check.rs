@@ -74,6 +74,7 @@ const FLOORS: &[&[&str]] = &[
     &["landing"],
     &["beneath"],
     &["refresh", "reclaim"],
+    &["coalesce"],
     &["obtain", "handle"],
     &["cache"],
     &["lookup", "many", "resilient"],

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::coalesce::{Answer, Bounds};
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
@@ -18,7 +19,6 @@ use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
-use crate::obtain::{Answer, Bounds};
 use crate::stats::Stats;
 use crate::store::{Bound, Glance, Judgement};
 
@@ -209,8 +209,15 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             if let Some(value) = self.get_at_once(hash, key) {
                 return Ok(value);
             }
+            // As `obtain_later` has it, with nothing to carry while waiting that the cache itself knows.
+            if self.engine.policy.wait_at_most.is_none()
+                && let Some((wait, join_point)) = self.engine.join_running(hash, key)
+                && let Some(ended) = self.engine.coalesced(wait.await, join_point, false)
+            {
+                return ended.map(|answer| answer.value);
+            }
             let loader = Async::<_, false>(move |_| loader());
-            Ok(self.engine.obtain_later(hash, key, self.bounds(), loader).await?.value)
+            Ok(self.engine.obtain_boxed(hash, key, self.bounds(), loader).await?.value)
         }
     }
 

@@ -368,6 +368,29 @@ impl<K, V> Flights<K, V> {
         }
     }
 
+    /// Joins the flight of a key, if one is running that has no deadline and that the caller may wait for.
+    pub(crate) fn join_running<Q: AsKey<K> + ?Sized>(
+        &self,
+        hash: u64,
+        key: &Q,
+        max_waiters: usize,
+        still_good: impl Fn(Began) -> bool,
+    ) -> Option<Wait<K, V>> {
+        let shard = self.shard(hash);
+        // Relaxed: whoever misses one that has just begun takes the whole way.
+        if shard.len.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let table = shard.lock();
+        let flight = table.find(hash, |flight| key.is(&flight.key))?;
+        let may = flight.deadline == Moment::NEVER && still_good(flight.began) && flight.waiters() < max_waiters;
+        if !may || is_led_from_here(flight) {
+            return None;
+        }
+        flight.adopted.store(true, Ordering::Release);
+        Some(Wait::on(flight))
+    }
+
     /// The flight of a key, if one is running.
     pub(crate) fn find<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Arc<Flight<K, V>>> {
         let shard = self.shard(hash);

@@ -5,6 +5,7 @@ mod beneath;
 mod builder;
 mod cache;
 mod clock;
+mod coalesce;
 #[cfg(feature = "macros")]
 pub mod data;
 mod dice;
@@ -58,6 +59,7 @@ pub use cache::Cache;
 #[cfg(feature = "tokio")]
 pub use clock::TokioClock;
 pub use clock::{Clock, ManualClock, Sleep, SystemClock};
+pub use coalesce::Answer;
 pub use engine::{Hasher, Key, Value};
 pub use error::{Error, LoadError};
 pub use event::{Cause, Ending, Event, NotStored, Outcome, RefreshStatus, Subscription};
@@ -83,7 +85,6 @@ pub use loader::BoxError;
 pub use lookup::Lookup;
 #[cfg(feature = "metrics")]
 pub use measure::metrics_listener;
-pub use obtain::Answer;
 pub use pool::RefreshPool;
 pub use schedule::Schedule;
 pub use spawn::{Job, Spawn, SpawnError, Task, Workers};

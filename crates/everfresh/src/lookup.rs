@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::coalesce::{Answer, Bounds};
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
 use crate::error::LoadError;
@@ -12,7 +13,6 @@ use crate::event::{Outcome, RefreshStatus};
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Previous};
 use crate::loader::{Async, Blocking, Inline};
-use crate::obtain::{Answer, Bounds};
 
 /// A lookup that says more than which key: how old the value may be, how long to wait, what to do regardless.
 ///

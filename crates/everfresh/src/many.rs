@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 
 use crate::beneath::Telling;
 use crate::cache::Cache;
+use crate::coalesce::Awaited;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
@@ -22,7 +23,7 @@ use crate::landing::{Landed, Origin};
 use crate::lifetime::Freshness;
 use crate::load::{Load, Loaded};
 use crate::moment::Moment;
-use crate::obtain::{Awaited, not_run};
+use crate::obtain::not_run;
 use crate::pool::{Permit, Running};
 use crate::refresh::{Unpanicking, first_of};
 use crate::spawn::Job;

@@ -6,47 +6,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::coalesce::{Answer, Awaited, Bounds};
 use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
 use crate::entry::Entry;
 use crate::error::{Error, Failure, LoadError};
 use crate::event::{Cause, Ending, Outcome, RefreshStatus};
-use crate::flight::{Flight, Joined, Landing, Leader, Purpose, Validity, Wait, Waited};
+use crate::flight::{Flight, Joined, Leader, Purpose};
 use crate::key::AsKey;
 use crate::landing::Origin;
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Previous};
 use crate::loader::{Async, BoxError, Loader, WideLoader};
 use crate::moment::Moment;
-use crate::refresh::wait_until;
 use crate::store::Ref;
-
-/// What a lookup came to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Answer<V> {
-    /// The value.
-    pub value: V,
-    /// What the lookup was.
-    pub outcome: Outcome,
-    /// The time since the load that made the value ended.
-    pub age: Duration,
-    /// What became of the refresh that a stale value wants.
-    pub refresh: RefreshStatus,
-}
-
-/// The bounds that one lookup sets for itself, or takes from the cache.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) max_stale: Option<Duration>,
-    pub(crate) wait_at_most: Option<Duration>,
-    pub(crate) soft_timeout: Option<Duration>,
-    pub(crate) load_timeout: Option<Duration>,
-    pub(crate) bypass: bool,
-    /// Never load on the calling thread: its loader belongs to a runtime.
-    pub(crate) elsewhere: bool,
-    /// The caller is told how old the value is.
-    pub(crate) aged: bool,
-}
 
 /// What an entry gives to a lookup.
 enum Served<V> {
@@ -81,9 +53,50 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
     }
 
-    /// As [`obtain`](Engine::obtain), boxed: whoever awaits it in a future of its own need not know what is inside, which
-    /// the compiler could not always prove to be `Send` there, and does not grow by it.
-    pub(crate) fn obtain_later<'a, Q, F, Fut, const PREVIOUS: bool>(
+    /// As [`obtain`](Engine::obtain) for the asynchronous door. Whoever only has to wait for somebody else's load does that
+    /// with little to carry; the rest is boxed: a future that awaits it need not know what is inside, which the compiler
+    /// could not always prove to be `Send` there, and does not grow by it.
+    pub(crate) async fn obtain_later<Q, F, Fut, const PREVIOUS: bool>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        bounds: Bounds,
+        loader: Async<F, PREVIOUS>,
+    ) -> Result<Answer<V>, LoadError<<Fut::Output as IntoLoad<V>>::Error>>
+    where
+        Q: AsKey<K> + Sync + ?Sized,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoLoad<V>> + Send + 'static,
+    {
+        if bounds.may_coalesce()
+            && let Some((wait, join_point)) = self.join_running(hash, key)
+            && let Some(ended) = self.coalesced(wait.await, join_point, bounds.aged)
+        {
+            return ended;
+        }
+        self.obtain_boxed(hash, key, bounds, loader).await
+    }
+
+    /// As [`obtain_later`](Engine::obtain_later), by the cache's own loader.
+    pub(crate) async fn obtain_widely<Q: AsKey<K> + Sync + ?Sized>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        bounds: Bounds,
+        loader: WideLoader<K, V>,
+    ) -> Result<Answer<V>, LoadError<BoxError>> {
+        if bounds.may_coalesce()
+            && let Some((wait, join_point)) = self.join_running(hash, key)
+            && let Some(ended) = self.coalesced(wait.await, join_point, bounds.aged)
+        {
+            return ended;
+        }
+        let rest: Later<'_, V, BoxError> = Box::pin(self.obtain(hash, key, bounds, loader));
+        rest.await
+    }
+
+    /// As [`obtain`](Engine::obtain), boxed.
+    pub(crate) fn obtain_boxed<'a, Q, F, Fut, const PREVIOUS: bool>(
         self: &'a Arc<Self>,
         hash: u64,
         key: &'a Q,
@@ -95,17 +108,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        Box::pin(self.obtain(hash, key, bounds, loader))
-    }
-
-    /// As [`obtain_later`](Engine::obtain_later), by the cache's own loader.
-    pub(crate) fn obtain_widely<'a, Q: AsKey<K> + Sync + ?Sized>(
-        self: &'a Arc<Self>,
-        hash: u64,
-        key: &'a Q,
-        bounds: Bounds,
-        loader: WideLoader<K, V>,
-    ) -> Later<'a, V, BoxError> {
         Box::pin(self.obtain(hash, key, bounds, loader))
     }
 
@@ -178,8 +180,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                         (_, true, true) => Outcome::SecondLevel,
                         (_, true, false) => Outcome::Loaded,
                     };
-                    let told = bounds.aged || self.listeners.any();
-                    let age = if told { self.clock.now().since(loaded_at) } else { Duration::ZERO };
+                    let age = self.age_told(bounds.aged, loaded_at);
                     return Ok(Answer { value, outcome, age, refresh: RefreshStatus::NotNeeded });
                 }
                 Awaited::Failed(failure) => return self.fall_back(hash, key, old, failure.to_load_error()),
@@ -340,26 +341,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Ok(Answer { value, outcome, age: Duration::ZERO, refresh: RefreshStatus::NotNeeded })
     }
 
-    /// Waits for a landing that is good for one who joined at `join_point`.
-    pub(crate) async fn await_landing(&self, wait: Wait<K, V>, join_point: u64, until: Moment) -> Awaited<V> {
-        let landing = match wait_until(self, wait, until).await {
-            None => return Awaited::TimedOut,
-            Some(Waited::Vacated) => return Awaited::StartOver,
-            Some(Waited::Landed(landing)) => landing,
-        };
-        match &*landing {
-            Landing::Value { good_for: Validity::JoinedBefore(point), .. } if join_point >= *point => {
-                Awaited::StartOver
-            }
-            Landing::Value { value, loaded_at, from_second_level, .. } => {
-                Awaited::Value { value: value.clone(), loaded_at: *loaded_at, from_second_level: *from_second_level }
-            }
-            Landing::Failed(failure) => Awaited::Failed(failure.clone()),
-            Landing::Absent => Awaited::Absent,
-            Landing::TimedOut => Awaited::TimedOut,
-        }
-    }
-
     /// The old value if there still is one that may be served after a failure, else the error. It is looked up again: what
     /// was invalidated while the load ran is not served.
     fn fall_back<Q: AsKey<K> + ?Sized, E>(
@@ -407,14 +388,6 @@ enum Gave<E> {
     Up(LoadError<E>),
     /// It was known before the lookup began.
     Remembered(LoadError<E>),
-}
-
-pub(crate) enum Awaited<V> {
-    Value { value: V, loaded_at: Moment, from_second_level: bool },
-    Failed(Failure),
-    Absent,
-    TimedOut,
-    StartOver,
 }
 
 /// A load in the foreground that has not ended: counts it when it is dropped or unwound.

@@ -10,6 +10,7 @@ use crate::cache::Cache;
 #[cfg(feature = "tokio")]
 use crate::clock::TokioClock;
 use crate::clock::{Clock, ManualClock, SystemClock};
+use crate::coalesce::Answer;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
 use crate::error::LoadError;
@@ -17,7 +18,6 @@ use crate::event::{Outcome, RefreshStatus};
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Load, Loaded, Previous};
 use crate::loader::{Async, Blocking, Detached, Loader, Made};
-use crate::obtain::Answer;
 
 impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for Cache<K, V, S> {
     #[inline]

@@ -1,0 +1,124 @@
+//! Waiting for a load that somebody else has begun.
+
+use std::time::Duration;
+
+use crate::engine::{Engine, Hasher, Key, Value};
+use crate::error::{Error, Failure, LoadError};
+use crate::event::{Outcome, RefreshStatus};
+use crate::flight::{Landing, Validity, Wait, Waited};
+use crate::key::AsKey;
+use crate::moment::Moment;
+use crate::refresh::wait_until;
+
+/// What a lookup came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer<V> {
+    /// The value.
+    pub value: V,
+    /// What the lookup was.
+    pub outcome: Outcome,
+    /// The time since the load that made the value ended.
+    pub age: Duration,
+    /// What became of the refresh that a stale value wants.
+    pub refresh: RefreshStatus,
+}
+
+/// The bounds that one lookup sets for itself, or takes from the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) max_stale: Option<Duration>,
+    pub(crate) wait_at_most: Option<Duration>,
+    pub(crate) soft_timeout: Option<Duration>,
+    pub(crate) load_timeout: Option<Duration>,
+    pub(crate) bypass: bool,
+    /// Never load on the calling thread: its loader belongs to a runtime.
+    pub(crate) elsewhere: bool,
+    /// The caller is told how old the value is.
+    pub(crate) aged: bool,
+}
+
+pub(crate) enum Awaited<V> {
+    Value { value: V, loaded_at: Moment, from_second_level: bool },
+    Failed(Failure),
+    Absent,
+    TimedOut,
+    StartOver,
+}
+
+impl Bounds {
+    /// Whether to wait for somebody else's load, without an end, is what the lookup wants.
+    pub(crate) fn may_coalesce(&self) -> bool {
+        !self.bypass && self.wait_at_most.is_none()
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// What a caller gets who waited for a load that ran already. `None`: nothing, and the lookup takes the whole way.
+    pub(crate) fn coalesced<E: Send + Sync + 'static>(
+        &self,
+        waited: Waited<V>,
+        join_point: u64,
+        aged: bool,
+    ) -> Option<Result<Answer<V>, LoadError<E>>> {
+        let ended = match Awaited::of(waited, join_point) {
+            Awaited::Value { value, loaded_at, .. } => {
+                let age = self.age_told(aged, loaded_at);
+                Ok(Answer { value, outcome: Outcome::Coalesced, age, refresh: RefreshStatus::NotNeeded })
+            }
+            Awaited::Failed(failure) => Err(failure.to_load_error()),
+            Awaited::Absent => Err(Error::ABSENT.into()),
+            Awaited::TimedOut => Err(Error::TIMED_OUT.into()),
+            Awaited::StartOver => return None,
+        };
+        match &ended {
+            Ok(answer) => self.conclude(None, answer.outcome, Some(answer.age), answer.refresh),
+            Err(_) => self.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded),
+        }
+        Some(ended)
+    }
+
+    /// A place among those who wait for a load that runs already, and the point at which the caller came: for one who finds
+    /// nothing else and sets no bound to the waiting ([`Bounds::may_coalesce`]), as most of a stampede does. `None` says nothing.
+    pub(crate) fn join_running<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<(Wait<K, V>, u64)> {
+        if self.negatives.is_some() || self.store.peek(hash, key).is_some() {
+            return None;
+        }
+        let join_point = self.history.now().tag_point;
+        let still_good = |began| !self.history.is_cleared(began);
+        let wait = self.flights.join_running(hash, key, self.policy.max_waiters, still_good)?;
+        Some((wait, join_point))
+    }
+
+    /// How old a value is, as far as anybody is told.
+    pub(crate) fn age_told(&self, aged: bool, loaded_at: Moment) -> Duration {
+        let told = aged || self.listeners.any();
+        if told { self.clock.now().since(loaded_at) } else { Duration::ZERO }
+    }
+
+    /// Waits for a landing that is good for one who joined at `join_point`.
+    pub(crate) async fn await_landing(&self, wait: Wait<K, V>, join_point: u64, until: Moment) -> Awaited<V> {
+        match wait_until(self, wait, until).await {
+            None => Awaited::TimedOut,
+            Some(waited) => Awaited::of(waited, join_point),
+        }
+    }
+}
+
+impl<V: Value> Awaited<V> {
+    /// What the end of a flight is to one who joined it at `join_point`.
+    fn of(waited: Waited<V>, join_point: u64) -> Awaited<V> {
+        let Waited::Landed(landing) = waited else { return Awaited::StartOver };
+        match &*landing {
+            Landing::Value { good_for: Validity::JoinedBefore(point), .. } if join_point >= *point => {
+                Awaited::StartOver
+            }
+            Landing::Value { value, loaded_at, from_second_level, .. } => {
+                Awaited::Value { value: value.clone(), loaded_at: *loaded_at, from_second_level: *from_second_level }
+            }
+            Landing::Failed(failure) => Awaited::Failed(failure.clone()),
+            Landing::Absent => Awaited::Absent,
+            Landing::TimedOut => Awaited::TimedOut,
+        }
+    }
+}

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::{Body, BoxError, Watched};
 use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
+use crate::tls;
 
 /// The bounds of one listener.
 #[derive(Clone, Debug)]
@@ -113,7 +114,7 @@ where
             let _ = stream.set_nodelay(true);
             match tls {
                 None => connection(stream, Peer { address: address.ip(), secure: false }, &bounds, service, stop).await,
-                Some(tls) => match timeout(bounds.timeouts.head.get(), tls.accept(stream)).await {
+                Some(tls) => match timeout(bounds.timeouts.head.get(), tls::agree(&tls, stream)).await {
                     Ok(Ok(stream)) => {
                         connection(stream, Peer { address: address.ip(), secure: true }, &bounds, service, stop).await;
                     }

@@ -1,14 +1,20 @@
 //! The certificate that clients are shown; it can be replaced while connections run.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::body::BoxError;
 use crate::config::Tls;
@@ -58,6 +64,34 @@ impl Certificate {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+/// Agrees on TLS with a client; one that speaks HTTP in the clear is told so in its own language.
+///
+/// # Errors
+/// The connection broke, or the client speaks no TLS that is understood here.
+pub async fn agree(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    // TLS begins with the byte 22; methods, and the preface of HTTP/2, with a capital letter.
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        refuse_plain(stream).await?;
+        return Err(io::Error::other("plain HTTP came in the place of TLS"));
+    }
+    acceptor.accept(stream).await
+}
+
+const PLAIN: &str = "400 Bad Request\nthis port speaks TLS: write https:// in the place of http://\n";
+
+async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n";
+    let answer = format!("{head}connection: close\r\ncontent-length: {}\r\n\r\n{PLAIN}", PLAIN.len());
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // What was sent and never read would make the system reset the connection, and the answer with it (RFC 9112 §9.6).
+    let mut rest = [0; 1024];
+    let heard = async { while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(Duration::from_secs(2), heard).await;
+    Ok(())
 }
 
 fn pair(tls: &Tls) -> Result<CertifiedKey, BoxError> {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::world::{Origin, PATIENCE, before, config, run};
+use crate::world::{Origin, PATIENCE, before, body, config, raw, run, status};
 
 type Two = Client<HttpConnector, Empty<bytes::Bytes>>;
 
@@ -92,12 +92,49 @@ async fn a_renewed_certificate_is_taken_on_without_a_restart_and_a_wrong_one_is_
 }
 
 #[tokio::test]
+async fn who_speaks_plain_http_to_tls_is_told_so() {
+    let origin = Origin::counting().await;
+    let running = run(with_tls(&origin, "cert.pem", "key.pem")).await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let long = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 900000\r\n\r\n{}", "x".repeat(900_000));
+    for request in ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", preface, &long] {
+        let answer = raw(running.address, request).await;
+        assert_eq!(status(&answer), 400, "{answer}");
+        assert!(body(&answer).contains("this port speaks TLS: write https://"), "{answer}");
+    }
+    // What is neither is not answered, and keeps nobody.
+    assert_eq!(raw(running.address, "\0\0\0").await.find("HTTP"), None);
+    assert_eq!(origin.saw().len(), 0);
+    assert!(!shown(running.address).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_head_of_http_2_that_is_too_large_is_431_and_the_connection_goes_on() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    let stream = TcpStream::connect(running.address).await.expect("connected");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let one_long = vec![("x-long".to_owned(), "~".repeat(70_000))];
+    let many = (0..70).map(|number| (format!("x-{number}"), "~".repeat(1000))).collect();
+    for (fields, wanted) in [(one_long, 431), (many, 431), (Vec::new(), 200)] {
+        let mut request = Request::get(format!("http://{}/", running.address));
+        for (name, value) in &fields {
+            request = request.header(name, value);
+        }
+        let request = request.body(Empty::<bytes::Bytes>::new()).expect("a request");
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("in time").expect("answered");
+        assert_eq!(answer.status(), wanted);
+    }
+    assert_eq!(origin.saw().len(), 1);
+}
+
+#[tokio::test]
 async fn over_tls_http_2_is_agreed_on() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls");
     let origin = Origin::counting().await;
-    let mut config = config(origin.address);
-    config.tls = Some(Tls { cert: folder.join("cert.pem"), key: folder.join("key.pem") });
-    let running = run(config).await;
+    let running = run(with_tls(&origin, "cert.pem", "key.pem")).await;
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate")).expect("a root");

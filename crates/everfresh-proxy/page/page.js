@@ -165,21 +165,41 @@ function plain(text) {
 let samples = []; // oldest first; time is the proxy's own uptime, so a gap in the stream is a gap in the drawing
 let latest = null;
 
+const sampled = (stats) => ({
+  time: number(stats?.uptime_s),
+  rates: stats?.per_second ?? {},
+  totals: stats?.requests ?? {},
+  wait: stats?.reader_wait_ms ?? {},
+  origin: stats?.origin_ms ?? {},
+  originRequests: number(stats?.origin_requests),
+});
+
 function remember(stats) {
-  const time = number(stats.uptime_s);
+  const sample = sampled(stats);
+  const { time } = sample;
   // The proxy began anew: its counters did too, and nothing before can be compared with them.
   if (samples.length && time < samples.at(-1).time) samples = [];
   if (samples.length && time === samples.at(-1).time) samples.pop();
-  samples.push({
-    time,
-    rates: stats.per_second ?? {},
-    totals: stats.requests ?? {},
-    wait: stats.reader_wait_ms ?? {},
-    origin: stats.origin_ms ?? {},
-    originRequests: number(stats.origin_requests),
-  });
+  samples.push(sample);
   while (samples[0].time < time - WINDOW) samples.shift();
   latest = stats;
+}
+
+// What was before this page was opened, or while it did not listen: the proxy remembers as long as the page does.
+async function recall() {
+  let past;
+  try {
+    const response = await fetch('stats/history', { signal: AbortSignal.timeout(5000) });
+    past = response.ok ? await response.json() : null;
+  } catch {
+    return; // an older everfresh, or one that is away: then the drawing begins now
+  }
+  if (!Array.isArray(past) || !past.length || !samples.length) return;
+  const { time } = samples.at(-1);
+  const known = past.map(sampled).filter((sample) => sample.time >= time - WINDOW && sample.time < time);
+  const last = known.at(-1)?.time ?? -1;
+  samples = [...known, ...samples.filter((sample) => sample.time > last)];
+  show();
 }
 
 // Counts of the drawn window, or since the start when only one sample is known yet.
@@ -644,7 +664,7 @@ function showInFlight() {
           {},
           badge(row.kind),
           key(row),
-          element('span', { class: 'count' }, 'for ', element('b', {}, milliseconds(number(row.since_ms)))),
+          element('span', { class: 'count' }, 'for ', element('b', {}, milliseconds(Math.max(1, number(row.since_ms))))),
         ),
       ),
   );
@@ -829,12 +849,15 @@ function hear(text) {
   }
   if (stats === null || typeof stats !== 'object') return;
   heardAt = Date.now();
-  failures = 0;
+  const before = samples.at(-1)?.time;
   byId('lost').hidden = true;
   byId('live').dataset.state = 'live';
   say('live', 'live');
   remember(stats);
   show();
+  // Something was missed: all that was before the page, or the time without a stream.
+  if (samples.length === 1 || failures > 0 || samples.at(-1).time - before > GAP) recall();
+  failures = 0;
 }
 
 // The browser's own reconnecting gives up for good at the first 5xx, so the page does it itself.

@@ -66,9 +66,13 @@ async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Rec
         "/ready" if *stop.borrow() => say(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         "/ready" => typed("text/plain", "ready\n"),
         "/stats" => typed("application/json", stats(proxy).to_string()),
+        "/stats/history" => typed("application/json", proxy.stats.history()),
         "/stats/stream" => stream(Arc::clone(proxy), stop),
         "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics(proxy)),
-        _ => say(StatusCode::NOT_FOUND, "here are /, /stats, /stats/stream, /metrics, /health, /ready and /purge"),
+        _ => say(
+            StatusCode::NOT_FOUND,
+            "here are /, /stats, /stats/history, /stats/stream, /metrics, /health, /ready and /purge",
+        ),
     }
 }
 

@@ -1,12 +1,11 @@
 //! The certificate that clients are shown; it can be replaced while connections run.
 
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use std::{fmt, io};
 
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -37,7 +36,7 @@ impl Certificate {
     ///
     /// # Errors
     /// One cannot be read, or holds no certificate or key, or they do not belong together: which, and the cure.
-    pub fn read(tls: &Tls) -> Result<Self, BoxError> {
+    pub fn read(tls: &Tls) -> Result<Self, Unfit> {
         Ok(Self(Arc::new(Shown(RwLock::new(Arc::new(pair(tls)?))))))
     }
 
@@ -45,7 +44,7 @@ impl Certificate {
     ///
     /// # Errors
     /// As [`read`](Self::read); the old one stays.
-    pub fn replace(&self, tls: &Tls) -> Result<(), BoxError> {
+    pub fn replace(&self, tls: &Tls) -> Result<(), Unfit> {
         let new = Arc::new(pair(tls)?);
         *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -94,18 +93,47 @@ async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn pair(tls: &Tls) -> Result<CertifiedKey, BoxError> {
-    let told =
-        |path: &Path, error: &dyn std::fmt::Display, cure: &str| format!("{}: {error}\n  cure: {cure}", path.display());
-    let cure = "tls.cert is a PEM file with the server's certificate first, then those that signed it";
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| told(&tls.cert, &error, cure))?;
-    if chain.is_empty() {
-        return Err(told(&tls.cert, &"no certificate is in it", cure).into());
+/// Why the files of TLS cannot be served with.
+#[derive(Clone, Debug)]
+pub struct Unfit {
+    /// The key in `[tls]` that names the file.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub what: String,
+    /// What it should be.
+    pub cure: &'static str,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}\n  cure: {}", self.what, self.cure)
     }
-    let cure = "tls.key is a PEM file with the private key of the first certificate in tls.cert";
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| told(&tls.key, &error, cure))?;
-    let pair = CertifiedKey::from_der(chain, key, &ring::default_provider());
-    Ok(pair.map_err(|error| told(&tls.key, &error, cure))?)
+}
+
+impl std::error::Error for Unfit {}
+
+fn pair(tls: &Tls) -> Result<CertifiedKey, Unfit> {
+    let cert = |what: &dyn fmt::Display| Unfit {
+        key: "cert",
+        what: format!("tls.cert: {}: {what}", tls.cert.display()),
+        cure: "tls.cert is a PEM file with the server's certificate first, then those that signed it",
+    };
+    let key = |what: &dyn fmt::Display| Unfit {
+        key: "key",
+        what: format!("tls.key: {}: {what}", tls.key.display()),
+        cure: "tls.key is a PEM file with the private key of the first certificate in tls.cert",
+    };
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&tls.cert).and_then(Iterator::collect).map_err(|error| cert(&error))?;
+    if chain.is_empty() {
+        return Err(cert(&"no certificate is in it"));
+    }
+    let private = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| match error {
+        pem::Error::NoItemsFound => key(&"no private key is in it"),
+        other => key(&other),
+    })?;
+    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => key(&format!("not the key of the certificate in {}", tls.cert.display())),
+        other => cert(&other),
+    })
 }

@@ -78,7 +78,8 @@ impl Config {
     /// # Errors
     /// It cannot be read, or says what cannot be meant: file, line and cure.
     pub fn read(path: &Path) -> Result<Self, Wrong> {
-        let wrong = |line, what: String, cure: &str| Wrong { file: Some(path.to_owned()), line, what, cure: cure.into() };
+        let wrong =
+            |line, what: String, cure: &str| Wrong { file: Some(path.to_owned()), line, what, cure: cure.into() };
         let bytes = std::fs::read(path).map_err(|error| {
             wrong(None, format!("cannot be read: {error}"), "give the path of a TOML file that this user may read")
         })?;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderName, Uri};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
@@ -206,8 +207,10 @@ impl FromStr for OriginUrl {
         if authority.is_none_or(|authority| authority.as_str().contains('@')) {
             return Err(wrong("it needs a host, and no password"));
         }
-        if authority.is_some_and(|authority| authority.port().is_some() && authority.port_u16().is_none()) {
-            return Err(wrong("ports end at 65535"));
+        // What stands behind the host can only be a port.
+        let is_odd = |it: &Authority| it.as_str().len() > it.host().len() && it.port_u16().is_none_or(|port| port == 0);
+        if authority.is_some_and(is_odd) {
+            return Err(wrong("ports go from 1 to 65535"));
         }
         if uri.query().is_some() {
             return Err(wrong("it cannot have a query"));

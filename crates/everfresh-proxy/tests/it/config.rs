@@ -154,7 +154,7 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
             "\"A.example\" is named twice",
             "leave one",
         ),
-        ("[[origin]]\nurl = \"http://x:99999\"".to_owned(), 2, "ports end at 65535", "http://127.0.0.1:3000"),
+        ("[[origin]]\nurl = \"http://x:99999\"".to_owned(), 2, "ports go from 1 to 65535", "http://127.0.0.1:3000"),
         ("[[origin]]\nurl = true".to_owned(), 2, "\"true\" is no origin", "http://127.0.0.1:3000"),
         ("origin = \"http://x\"".to_owned(), 1, "expected a list", "[[origin]]"),
         (format!("rule = 5\n{ORIGIN}"), 1, "expected a list", "two brackets"),

@@ -148,7 +148,7 @@ async fn an_origin_that_cannot_be_reached_is_502_and_one_that_hangs_is_504() {
 async fn nothing_of_the_admin_address_is_on_the_public_port() {
     let origin = Origin::new(|_| ok("", "the origin's own")).await;
     let running = before(&origin).await;
-    for path in ["/", "/stats", "/stats/stream", "/metrics", "/health", "/ready", "/page.js"] {
+    for path in ["/", "/stats", "/stats/stream", "/stats/history", "/metrics", "/health", "/ready", "/page.js"] {
         assert_eq!(body(&get(running.address, path, "").await), "the origin's own", "{path}");
     }
     let purge = "POST /purge HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -210,6 +210,13 @@ async fn the_admin_address_tells_and_purges() {
     }
     assert_eq!(told["requests"]["hit"], 3, "{told}");
     assert_eq!(told["origin_requests"], origin.saw().len(), "{told}");
+    running.proxy.stats.tick();
+    let past: Value = serde_json::from_str(body(&ask_admin(running.admin, "/stats/history").await)).expect("JSON");
+    let last = past.as_array().and_then(|past| past.last()).expect("a second");
+    assert_eq!(
+        (&last["requests"]["hit"], &last["origin_requests"]),
+        (&told["requests"]["hit"], &told["origin_requests"])
+    );
     let metrics = ask_admin(running.admin, "/metrics").await;
     assert!(metrics.contains("\neverfresh_requests_total{outcome=\"hit\"} 3\n"), "{metrics}");
     for (path, found) in [("/health", 200), ("/ready", 200), ("/", 200), ("/page.css", 200), ("/nothing", 404)] {

@@ -1,5 +1,5 @@
 // What the published package does not ask yet, or asks the other way round than the RFCs (and than its own authors do
-// since), in the package's format: RFC 9111 §5.1 (Age), §4.2.4 (no stale responses), RFC 5861 and RFC 9213.
+// since), in the package's format: RFC 9111 §5.1 (Age), §4.2.4 (no stale responses), §3.3 (parts), RFC 5861 and RFC 9213.
 
 const once = (fields, more = {}) => ({ response_headers: fields, setup: true, ...more })
 const cached = { expected_type: 'cached' }
@@ -90,8 +90,43 @@ const targeted = [
   [...values.map((value) => [CDN, value, false]), ...others], second
 ))
 
+const DIGITS = '0123456789'
+const part = (first, last) => ({
+  response_status: [206, 'Partial Content'],
+  response_headers: [
+    ['Cache-Control', 'max-age=3600'],
+    ['ETag', '"digits"'],
+    ['Content-Range', `bytes ${first}-${last}/10`, false]
+  ],
+  response_body: DIGITS.slice(first, last + 1)
+})
+const parts = [['-5', '56789'], ['6-8', '678'], ['6-', '6789'], ['-1', '9']].map(([range, text]) => ({
+  id: `beyond-part-${range}`,
+  name: `A cache serves the range ${range} from a stored part that holds it`,
+  kind: 'optimal',
+  requests: [
+    { ...part(5, 9), request_headers: [['Range', 'bytes=-5']], setup: true },
+    { ...cached, request_headers: [['Range', `bytes=${range}`]], expected_status: 206, expected_response_text: text }
+  ]
+})).concat({
+  id: 'beyond-part-complete',
+  name: 'A cache completes a stored part, and serves the whole of it',
+  kind: 'optimal',
+  requests: [
+    { ...part(0, 4), request_headers: [['Range', 'bytes=0-4']], setup: true },
+    {
+      ...part(5, 9),
+      expected_request_headers: [['range', 'bytes=5-'], ['if-range', '"digits"']],
+      expected_status: 200,
+      expected_response_text: DIGITS
+    },
+    { ...cached, expected_response_text: DIGITS }
+  ]
+})
+
 export default [
   { id: 'beyond-age', name: 'RFC 9111 §5.1', tests: age },
   { id: 'beyond-stale', name: 'RFC 9111 §4.2.4, RFC 5861', tests: [...notStale, ...windows] },
-  { id: 'beyond-cdn', name: 'RFC 9213', tests: targeted }
+  { id: 'beyond-cdn', name: 'RFC 9213', tests: targeted },
+  { id: 'beyond-part', name: 'RFC 9111 §3.3, §3.4', tests: parts }
 ]

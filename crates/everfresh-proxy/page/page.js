@@ -304,6 +304,11 @@ class Chart {
     this.svg.append(shape('text', { class: 'axis', x: this.left - 7, y: y + 4, 'text-anchor': 'end' }, words));
   }
 
+  nothing(words) {
+    const [x, y] = [(this.left + this.right) / 2, (this.top + this.bottom) / 2 - 10];
+    this.svg.append(shape('text', { class: 'axis nothing', x, y, 'text-anchor': 'middle' }, words));
+  }
+
   showMoment(now) {
     const time = now - (this.at ?? 0);
     const sample = samples.reduce((a, b) => (Math.abs(b.time - time) < Math.abs(a.time - time) ? b : a));
@@ -389,6 +394,7 @@ const outcomesChart = new Chart('outcomes-chart', {
       }
     }
     chart.svg.setAttribute('class', chosen && drawn.has(chosen) ? 'faded' : '');
+    if (samples.every((sample) => sum(sample.rates, shown) === 0)) chart.nothing('No requests in this time');
     for (let value = 0; value <= top; value += step) chart.line(value, rate(value));
   },
 });
@@ -434,6 +440,7 @@ const latencyChart = new Chart('latency-chart', {
     ]) {
       for (const run of runs(accept)) chart.svg.append(shape('path', { class: of, d: path(points(run, of)) }));
     }
+    if (!values.length) chart.nothing('Nobody asked in this time');
     for (let decade = low; decade <= high; decade += 1) chart.line(10 ** decade, milliseconds(10 ** decade));
   },
 });
@@ -544,14 +551,14 @@ function showHeadline() {
   const waited = sum(counts, WAITED);
   say('waited', percent(waited, could));
   say('waited-of', `${whole.format(waited)} of ${short.format(could)} ${words}`);
-  say('waited-ever', `${percent(sum(ever, WAITED), couldEver)} since the start`);
+  say('waited-ever', couldEver > 0 ? `${percent(sum(ever, WAITED), couldEver)} since the start` : 'no reader came yet');
   const share = could > 0 ? waited / could : 0;
   document.querySelector('.lead').dataset.mood = share > 0.05 ? 'waiting' : 'calm';
 
   const all = sum(counts, NAMES);
   const allEver = sum(ever, NAMES);
   say('ratio', percent(sum(counts, AT_ONCE), all));
-  say('ratio-ever', `${percent(sum(ever, AT_ONCE), allEver)} since the start`);
+  say('ratio-ever', allEver > 0 ? `${percent(sum(ever, AT_ONCE), allEver)} since the start` : '');
   const savedEver = Math.max(0, allEver - number(latest.origin_requests));
   const saved = Math.max(0, all - originRequests);
   say('saved', percent(saved, all));
@@ -639,7 +646,7 @@ function showKeys(id, rows, nothing) {
           'span',
           { class: 'count' },
           element('b', {}, short.format(number(row.hits))),
-          ' hits · ',
+          number(row.hits) === 1 ? ' read · ' : ' reads · ',
           element('b', {}, age(row.age_s)),
           ' old',
         ),
@@ -686,7 +693,7 @@ function show() {
     showOutcomes();
     showRefreshes();
     showKeys('hottest', latest.hottest, 'Nothing has been asked for yet.');
-    showKeys('stalest', latest.stalest, 'Nothing is stored yet.');
+    showKeys('stalest', latest.stalest, 'Nothing that was served is stale.');
     showInFlight();
     outcomesChart.paint();
     latencyChart.paint();

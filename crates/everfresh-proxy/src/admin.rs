@@ -100,7 +100,7 @@ fn typed(kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
 
 /// The object that `GET /stats` answers with, and the live page is drawn from.
 pub fn stats(proxy: &Proxy) -> Value {
-    let mut all = proxy.stats.json();
+    let mut all = proxy.stats.json(|key| proxy.cache.standing(key));
     let site = proxy.site();
     let origins: Vec<String> = site.config.origins.iter().map(|origin| origin.url.to_string()).collect();
     all.insert("name".into(), json!("everfresh"));

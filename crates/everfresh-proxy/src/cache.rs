@@ -169,7 +169,7 @@ impl Cache {
             Err(error) => {
                 return Err(match error.downcast::<Trouble>() {
                     Ok(trouble) => trouble.as_ref().clone(),
-                    Err(other) => Trouble::Unreachable(other.to_string()),
+                    Err(other) => Trouble::Broken(other.to_string()),
                 });
             }
         };
@@ -249,6 +249,12 @@ impl Cache {
             }
             Purge::Group(group) => self.http.keys_in_group(group).iter().filter_map(|key| key.parse().ok()).collect(),
         })
+    }
+
+    /// How old what is stored for a key as [`Stats`](crate::stats::Stats) has it is, and for how long it has been stale.
+    pub fn standing(&self, key: &str) -> Option<(Duration, Duration)> {
+        let uri = key.split_once(' ').map_or(key, |(_, url)| url).parse().ok()?;
+        self.http.inspect(&uri).map(|report| (report.age, report.stale_for))
     }
 
     /// Refreshes under way.

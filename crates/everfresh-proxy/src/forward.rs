@@ -267,6 +267,10 @@ pub fn strip_hop(headers: &mut HeaderMap) {
 
 /// What of an answer passes on: not the fields of the connection; with `Via`.
 pub fn clean_answer(headers: &mut HeaderMap, version: Version) {
+    // RFC 9112 §6.3: beside a Transfer-Encoding a Content-Length means nothing, and must not be passed on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop(headers);
     headers.remove(PROXY_AUTHENTICATE);
     append(headers, VIA, if version == Version::HTTP_2 { "2 everfresh" } else { "1.1 everfresh" });

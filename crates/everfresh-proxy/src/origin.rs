@@ -32,8 +32,10 @@ pub enum Speak {
 /// Why the origin gave no answer.
 #[derive(Debug, Clone)]
 pub enum Trouble {
-    /// No connection, or it broke before an answer.
+    /// No connection.
     Unreachable(String),
+    /// Connected, but the connection broke before an answer, or what came is none.
+    Broken(String),
     /// Connected, but no answer in time.
     Late,
     /// The client sent more than it may.
@@ -44,7 +46,7 @@ impl Trouble {
     /// What the client is told: 502, 504 or 413 (RFC 9110 §15.6.3, §15.6.5, §15.5.14).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
+            Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         }
@@ -55,6 +57,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(out, "the origin cannot be reached: {why}"),
+            Self::Broken(why) => write!(out, "the origin gave no valid answer: {why}"),
             Self::Late => out.write_str("the origin did not answer in time"),
             Self::TooLarge => out.write_str("the request has more content than this proxy lets through"),
         }
@@ -145,5 +148,5 @@ fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
         last = inner.to_string();
         cause = inner.source();
     }
-    Trouble::Unreachable(last)
+    if error.is_connect() { Trouble::Unreachable(last) } else { Trouble::Broken(last) }
 }

@@ -467,6 +467,7 @@ fn say_trouble(trouble: &Trouble) -> Response<Body> {
         trouble.status(),
         match trouble {
             Trouble::Unreachable(_) => "the origin cannot be reached",
+            Trouble::Broken(_) => "the origin gave no valid answer",
             Trouble::Late => "the origin did not answer in time",
             Trouble::TooLarge => "the request has more content than this proxy lets through",
         },

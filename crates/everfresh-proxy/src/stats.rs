@@ -19,6 +19,8 @@ const SECONDS: usize = 10;
 const BUCKETS: usize = 8 * 33;
 /// Seconds that are told to who opens the live page late.
 const PAST: usize = 300;
+/// Of the keys, how many are looked at for the stalest.
+const LOOKED_AT: usize = 64;
 const SHARDS: usize = 16;
 const KEYS_A_SHARD: usize = 256;
 
@@ -348,21 +350,31 @@ impl Stats {
         ])
     }
 
-    /// The part of `GET /stats` that the proxy itself knows.
-    pub fn json(&self) -> Map<String, Value> {
+    /// The part of `GET /stats` that the proxy itself knows; `stored` says of a key how old what is stored for it is, and
+    /// for how long it has been stale.
+    pub fn json(&self, stored: impl Fn(&str) -> Option<(Duration, Duration)>) -> Map<String, Value> {
         let now = Instant::now();
         let mut all: Vec<(Box<str>, Seen)> = Vec::new();
         for shard in &self.seen {
             all.extend(lock(shard).iter().map(|(key, seen)| (key.clone(), seen.clone())));
         }
-        let told = |(key, seen): &(Box<str>, Seen)| {
-            let age = now.saturating_duration_since(seen.born).as_secs_f64();
-            json!({ "key": key, "hits": seen.hits, "age_s": (age * 10.0).round() / 10.0, "state": seen.state })
+        // What is not stored any more, or under more than its URL, is told as it was served last.
+        let stand = |(key, seen): &(Box<str>, Seen)| match stored(key) {
+            Some((age, stale)) if stale.is_zero() => (age, stale, "fresh"),
+            Some((age, stale)) => (age, stale, if seen.state == "fallback" { "fallback" } else { "stale" }),
+            None => (now.saturating_duration_since(seen.born), Duration::ZERO, seen.state),
+        };
+        let told = |row: &(Box<str>, Seen)| {
+            let (age, _, state) = stand(row);
+            json!({ "key": row.0, "hits": row.1.hits, "age_s": (age.as_secs_f64() * 10.0).round() / 10.0, "state": state })
         };
         all.sort_by(|one, two| two.1.hits.cmp(&one.1.hits).then_with(|| one.0.cmp(&two.0)));
         let hottest: Vec<Value> = all.iter().take(10).map(told).collect();
-        all.retain(|(_, seen)| seen.state != "fresh");
+        // Those that have lived for longest are looked at: each costs a look into the store.
         all.sort_by_key(|(_, seen)| seen.born);
+        all.truncate(LOOKED_AT);
+        all.retain(|row| stand(row).2 != "fresh");
+        all.sort_by_key(|row| std::cmp::Reverse(stand(row).1));
         let stalest: Vec<Value> = all.iter().take(10).map(told).collect();
         let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
         flights.sort_by_key(|flight| flight.2);
@@ -446,11 +458,31 @@ mod tests {
             stats.answered("miss", Some(&format!("GET http://x/{round}")), None, Duration::ZERO);
             stats.answered("hit", Some("GET http://x/hot"), Some(Duration::from_secs(1)), Duration::ZERO);
         }
-        let told = stats.json();
+        let told = stats.json(|_| None);
         assert_eq!(told["hottest"][0]["key"], "GET http://x/hot");
         assert_eq!(told["requests"]["miss"], 20_000);
         let held: usize = stats.seen.iter().map(|shard| super::lock(shard).len()).sum();
         assert!(held <= super::SHARDS * super::KEYS_A_SHARD);
+    }
+
+    #[test]
+    fn what_was_fresh_when_it_was_served_is_stale_when_its_time_has_passed() {
+        let stats = Stats::default();
+        for key in ["GET http://x/one", "GET http://x/two", "GET http://x/gone"] {
+            stats.answered("miss", Some(key), None, Duration::ZERO);
+        }
+        let told = stats.json(|key| match key {
+            "GET http://x/one" => Some((Duration::from_secs(70), Duration::from_secs(10))),
+            "GET http://x/two" => Some((Duration::from_secs(20), Duration::ZERO)),
+            _ => None,
+        });
+        let stalest = told["stalest"].as_array().expect("a list");
+        assert_eq!(
+            (stalest.len(), &stalest[0]["key"], &stalest[0]["age_s"]),
+            (1, &"GET http://x/one".into(), &70.0.into())
+        );
+        let states: Vec<_> = told["hottest"].as_array().expect("a list").iter().map(|row| &row["state"]).collect();
+        assert_eq!(states, ["fresh", "stale", "fresh"]);
     }
 
     #[test]
@@ -475,7 +507,7 @@ mod tests {
             assert_eq!(stats.outcome(name), 1);
         }
         stats.tick();
-        let told = stats.json();
+        let told = stats.json(|_| None);
         assert!(NAMES.iter().all(|name| told["per_second"][name] == 1), "{told:?}");
     }
 }

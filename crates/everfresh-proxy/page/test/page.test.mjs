@@ -106,7 +106,6 @@ const tests = {
             })),
         ),
     });
-    await live(page);
     const chart = page.locator('#outcomes-chart');
     await chart.focus();
     await until('the oldest second is told', async () => {

@@ -470,6 +470,7 @@ fn say_trouble(trouble: &Trouble) -> Response<Body> {
             Trouble::Broken(_) => "the origin gave no valid answer",
             Trouble::Late => "the origin did not answer in time",
             Trouble::TooLarge => "the request has more content than this proxy lets through",
+            Trouble::Stalled => "the rest of the request did not come in time",
         },
     )
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use everfresh_proxy::bound::Bound;
 use everfresh_proxy::config::{Config, Tls};
@@ -12,7 +13,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -47,6 +49,69 @@ async fn h2c_is_served_to_clients_and_spoken_to_origins() {
     assert_eq!(outer.proxy.stats.outcome("hit"), 1);
     let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
     assert!(saw.contains("via: 2 everfresh") || saw.contains("via: 1.1 everfresh, 1.1 everfresh"), "{saw}");
+}
+
+/// An origin of HTTP/2 that refuses its first stream, or goes away before it, and counts what it looks at.
+async fn refusing(how: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (asked, looked_at) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let (asked, counted) = (Arc::new(asked), Arc::clone(&looked_at));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (asked, counted) = (Arc::clone(&asked), Arc::clone(&counted));
+            tokio::spawn(async move {
+                if how == "away" && asked.load(Ordering::Relaxed) == 0 {
+                    // Settings, and GOAWAY: the last stream that was looked at is 0, for no error.
+                    asked.store(1, Ordering::Relaxed);
+                    let mut begun = [0; 24];
+                    stream.read_exact(&mut begun).await.expect("a preface");
+                    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("sent");
+                    let mut frame = [0; 9];
+                    while frame[3] != 1 {
+                        stream.read_exact(&mut frame).await.expect("a frame");
+                        let length = usize::from(frame[1]) * 256 + usize::from(frame[2]);
+                        stream.read_exact(&mut vec![0; length]).await.expect("its content");
+                    }
+                    let away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                    stream.write_all(&away).await.expect("sent");
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    return;
+                }
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    if how == "refused" && asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    if how == "failed" {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                        continue;
+                    }
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let _ = respond.send_response(http::Response::new(()), true);
+                }
+            });
+        }
+    });
+    (address, looked_at)
+}
+
+#[tokio::test]
+async fn only_what_an_origin_says_it_did_not_look_at_is_sent_again() {
+    for (how, method, answered, looked_at) in
+        [("refused", "GET", 200, 1), ("away", "GET", 200, 1), ("failed", "GET", 502, 1), ("refused", "POST", 502, 0)]
+    {
+        let (address, counted) = refusing(how).await;
+        let mut config = config(address);
+        config.origins[0].http2 = true;
+        let running = run(config).await;
+        let length = if method == "POST" { "content-length: 2\r\n\r\nhi" } else { "\r\n" };
+        let request = format!("{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{length}");
+        assert_eq!(status(&raw(running.address, request).await), answered, "{how} {method}");
+        assert_eq!(counted.load(Ordering::Relaxed), looked_at, "{how} {method}");
+    }
 }
 
 fn with_tls(origin: &Origin, cert: &str, key: &str) -> Config {

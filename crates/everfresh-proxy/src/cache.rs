@@ -174,8 +174,10 @@ impl Cache {
             }
         };
         if let Some(uri) = written.filter(|_| !response.status().is_client_error()) {
-            // Fields that the operator put into the key make several keys of a URL: RFC 9111 §4.4 means them all.
-            self.http.purge_prefix(&format!("{uri} "));
+            // What the key has beside the URL makes several keys of it: RFC 9111 §4.4 means them all.
+            let plain = key_of("", &uri);
+            self.http.purge_prefix(&format!("{plain} "));
+            self.http.purge_key(&plain);
         }
         let told = response.extensions_mut().remove::<CacheAnswer>();
         let told = told.map_or(Told { outcome: "bypass", age: None }, |answer| Told {

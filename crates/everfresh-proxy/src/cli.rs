@@ -58,8 +58,9 @@ enum Command {
 #[command(
     group = clap::ArgGroup::new("from").required(true),
     after_help = "\
-Flags win over the file. Environment: EVERFRESH_TOKEN is what purges must carry where the file has no admin.token,
-RUST_LOG says how much is logged (info; everfresh=debug for more)."
+Flags win over the file. From the environment:
+  EVERFRESH_TOKEN    what purges must carry, where the file has no admin.token
+  RUST_LOG           how much is logged: info, or everfresh=debug for more"
 )]
 struct Serve {
     /// Where answers come from

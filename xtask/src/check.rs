@@ -87,9 +87,9 @@ const FLOORS: &[&[&str]] = &[
 
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
-    &["body", "config", "stats", "forward"],
-    &["log", "origin", "tls", "server"],
-    &["cache"],
+    &["body", "config", "stats", "forward", "framing"],
+    &["log", "origin", "tls"],
+    &["cache", "server"],
     &["proxy"],
     &["admin"],
     &["bound"],

@@ -165,21 +165,41 @@ function plain(text) {
 let samples = []; // oldest first; time is the proxy's own uptime, so a gap in the stream is a gap in the drawing
 let latest = null;
 
+const sampled = (stats) => ({
+  time: number(stats?.uptime_s),
+  rates: stats?.per_second ?? {},
+  totals: stats?.requests ?? {},
+  wait: stats?.reader_wait_ms ?? {},
+  origin: stats?.origin_ms ?? {},
+  originRequests: number(stats?.origin_requests),
+});
+
 function remember(stats) {
-  const time = number(stats.uptime_s);
+  const sample = sampled(stats);
+  const { time } = sample;
   // The proxy began anew: its counters did too, and nothing before can be compared with them.
   if (samples.length && time < samples.at(-1).time) samples = [];
   if (samples.length && time === samples.at(-1).time) samples.pop();
-  samples.push({
-    time,
-    rates: stats.per_second ?? {},
-    totals: stats.requests ?? {},
-    wait: stats.reader_wait_ms ?? {},
-    origin: stats.origin_ms ?? {},
-    originRequests: number(stats.origin_requests),
-  });
+  samples.push(sample);
   while (samples[0].time < time - WINDOW) samples.shift();
   latest = stats;
+}
+
+// What was before this page was opened, or while it did not listen: the proxy remembers as long as the page does.
+async function recall() {
+  let past;
+  try {
+    const response = await fetch('stats/history', { signal: AbortSignal.timeout(5000) });
+    past = response.ok ? await response.json() : null;
+  } catch {
+    return; // an older everfresh, or one that is away: then the drawing begins now
+  }
+  if (!Array.isArray(past) || !past.length || !samples.length) return;
+  const { time } = samples.at(-1);
+  const known = past.map(sampled).filter((sample) => sample.time >= time - WINDOW && sample.time < time);
+  const last = known.at(-1)?.time ?? -1;
+  samples = [...known, ...samples.filter((sample) => sample.time > last)];
+  show();
 }
 
 // Counts of the drawn window, or since the start when only one sample is known yet.
@@ -284,6 +304,11 @@ class Chart {
     this.svg.append(shape('text', { class: 'axis', x: this.left - 7, y: y + 4, 'text-anchor': 'end' }, words));
   }
 
+  nothing(words) {
+    const [x, y] = [(this.left + this.right) / 2, (this.top + this.bottom) / 2 - 10];
+    this.svg.append(shape('text', { class: 'axis nothing', x, y, 'text-anchor': 'middle' }, words));
+  }
+
   showMoment(now) {
     const time = now - (this.at ?? 0);
     const sample = samples.reduce((a, b) => (Math.abs(b.time - time) < Math.abs(a.time - time) ? b : a));
@@ -369,6 +394,7 @@ const outcomesChart = new Chart('outcomes-chart', {
       }
     }
     chart.svg.setAttribute('class', chosen && drawn.has(chosen) ? 'faded' : '');
+    if (samples.every((sample) => sum(sample.rates, shown) === 0)) chart.nothing('No requests in this time');
     for (let value = 0; value <= top; value += step) chart.line(value, rate(value));
   },
 });
@@ -414,6 +440,7 @@ const latencyChart = new Chart('latency-chart', {
     ]) {
       for (const run of runs(accept)) chart.svg.append(shape('path', { class: of, d: path(points(run, of)) }));
     }
+    if (!values.length) chart.nothing('Nobody asked in this time');
     for (let decade = low; decade <= high; decade += 1) chart.line(10 ** decade, milliseconds(10 ** decade));
   },
 });
@@ -524,14 +551,14 @@ function showHeadline() {
   const waited = sum(counts, WAITED);
   say('waited', percent(waited, could));
   say('waited-of', `${whole.format(waited)} of ${short.format(could)} ${words}`);
-  say('waited-ever', `${percent(sum(ever, WAITED), couldEver)} since the start`);
+  say('waited-ever', couldEver > 0 ? `${percent(sum(ever, WAITED), couldEver)} since the start` : 'no reader came yet');
   const share = could > 0 ? waited / could : 0;
   document.querySelector('.lead').dataset.mood = share > 0.05 ? 'waiting' : 'calm';
 
   const all = sum(counts, NAMES);
   const allEver = sum(ever, NAMES);
   say('ratio', percent(sum(counts, AT_ONCE), all));
-  say('ratio-ever', `${percent(sum(ever, AT_ONCE), allEver)} since the start`);
+  say('ratio-ever', allEver > 0 ? `${percent(sum(ever, AT_ONCE), allEver)} since the start` : '');
   const savedEver = Math.max(0, allEver - number(latest.origin_requests));
   const saved = Math.max(0, all - originRequests);
   say('saved', percent(saved, all));
@@ -619,7 +646,7 @@ function showKeys(id, rows, nothing) {
           'span',
           { class: 'count' },
           element('b', {}, short.format(number(row.hits))),
-          ' hits · ',
+          number(row.hits) === 1 ? ' read · ' : ' reads · ',
           element('b', {}, age(row.age_s)),
           ' old',
         ),
@@ -644,7 +671,7 @@ function showInFlight() {
           {},
           badge(row.kind),
           key(row),
-          element('span', { class: 'count' }, 'for ', element('b', {}, milliseconds(number(row.since_ms)))),
+          element('span', { class: 'count' }, 'for ', element('b', {}, milliseconds(Math.max(1, number(row.since_ms))))),
         ),
       ),
   );
@@ -666,7 +693,7 @@ function show() {
     showOutcomes();
     showRefreshes();
     showKeys('hottest', latest.hottest, 'Nothing has been asked for yet.');
-    showKeys('stalest', latest.stalest, 'Nothing is stored yet.');
+    showKeys('stalest', latest.stalest, 'Nothing that was served is stale.');
     showInFlight();
     outcomesChart.paint();
     latencyChart.paint();
@@ -829,12 +856,15 @@ function hear(text) {
   }
   if (stats === null || typeof stats !== 'object') return;
   heardAt = Date.now();
-  failures = 0;
+  const before = samples.at(-1)?.time;
   byId('lost').hidden = true;
   byId('live').dataset.state = 'live';
   say('live', 'live');
   remember(stats);
   show();
+  // Something was missed: all that was before the page, or the time without a stream.
+  if (samples.length === 1 || failures > 0 || samples.at(-1).time - before > GAP) recall();
+  failures = 0;
 }
 
 // The browser's own reconnecting gives up for good at the first 5xx, so the page does it itself.

@@ -66,9 +66,13 @@ async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Rec
         "/ready" if *stop.borrow() => say(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         "/ready" => typed("text/plain", "ready\n"),
         "/stats" => typed("application/json", stats(proxy).to_string()),
+        "/stats/history" => typed("application/json", proxy.stats.history()),
         "/stats/stream" => stream(Arc::clone(proxy), stop),
         "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics(proxy)),
-        _ => say(StatusCode::NOT_FOUND, "here are /, /stats, /stats/stream, /metrics, /health, /ready and /purge"),
+        _ => say(
+            StatusCode::NOT_FOUND,
+            "here are /, /stats, /stats/history, /stats/stream, /metrics, /health, /ready and /purge",
+        ),
     }
 }
 
@@ -96,7 +100,7 @@ fn typed(kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
 
 /// The object that `GET /stats` answers with, and the live page is drawn from.
 pub fn stats(proxy: &Proxy) -> Value {
-    let mut all = proxy.stats.json();
+    let mut all = proxy.stats.json(|key| proxy.cache.standing(key));
     let site = proxy.site();
     let origins: Vec<String> = site.config.origins.iter().map(|origin| origin.url.to_string()).collect();
     all.insert("name".into(), json!("everfresh"));

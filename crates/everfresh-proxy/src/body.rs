@@ -1,5 +1,6 @@
 //! Bodies as the proxy passes them on: boxed, bounded in time, and holding what must last as long as they do.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,6 +26,18 @@ pub fn empty() -> Body {
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
+
+/// The other side began a body and then sent nothing for too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Stalled;
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the other side sent nothing for too long")
+    }
+}
+
+impl std::error::Error for Stalled {}
 
 /// Ends with an error when no frame came for so long; keeps `held` until the body is dropped.
 pub struct Watched<B, H> {
@@ -66,7 +79,7 @@ where
             sleep.as_mut().reset(this.until.map_or(soonest, |until| until.min(soonest)));
         }
         ready!(sleep.as_mut().poll(context));
-        Poll::Ready(Some(Err("the other side sent nothing for too long".into())))
+        Poll::Ready(Some(Err(Stalled.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -169,13 +169,15 @@ impl Cache {
             Err(error) => {
                 return Err(match error.downcast::<Trouble>() {
                     Ok(trouble) => trouble.as_ref().clone(),
-                    Err(other) => Trouble::Unreachable(other.to_string()),
+                    Err(other) => Trouble::Broken(other.to_string()),
                 });
             }
         };
         if let Some(uri) = written.filter(|_| !response.status().is_client_error()) {
-            // Fields that the operator put into the key make several keys of a URL: RFC 9111 §4.4 means them all.
-            self.http.purge_prefix(&format!("{uri} "));
+            // What the key has beside the URL makes several keys of it: RFC 9111 §4.4 means them all.
+            let plain = key_of("", &uri);
+            self.http.purge_prefix(&format!("{plain} "));
+            self.http.purge_key(&plain);
         }
         let told = response.extensions_mut().remove::<CacheAnswer>();
         let told = told.map_or(Told { outcome: "bypass", age: None }, |answer| Told {
@@ -249,6 +251,12 @@ impl Cache {
             }
             Purge::Group(group) => self.http.keys_in_group(group).iter().filter_map(|key| key.parse().ok()).collect(),
         })
+    }
+
+    /// How old what is stored for a key as [`Stats`](crate::stats::Stats) has it is, and for how long it has been stale.
+    pub fn standing(&self, key: &str) -> Option<(Duration, Duration)> {
+        let uri = key.split_once(' ').map_or(key, |(_, url)| url).parse().ok()?;
+        self.http.inspect(&uri).map(|report| (report.age, report.stale_for))
     }
 
     /// Refreshes under way.

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use crate::body::BoxError;
 use crate::bound::{Bound, CutOff, Reload};
-use crate::config::{self, Config, LogFormat, OriginUrl, Secret, Size, Span};
+use crate::config::{self, Config, LogFormat, OriginUrl, Secret, Size, Span, Wrong};
 use crate::demo;
 use crate::log::{self, tell};
-use crate::tls::Certificate;
+use crate::tls::{Certificate, Unfit};
 
 /// Puts a cache in front of any HTTP server. Readers get the old answer at once while it fetches the new one.
 #[derive(Debug, Parser)]
@@ -55,12 +55,19 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("from").required(true),
+    after_help = "\
+Flags win over the file. From the environment:
+  EVERFRESH_TOKEN    what purges must carry, where the file has no admin.token
+  RUST_LOG           how much is logged: info, or everfresh=debug for more"
+)]
 struct Serve {
     /// Where answers come from
-    #[arg(long, short, value_name = "URL", required_unless_present = "config", conflicts_with = "config")]
+    #[arg(long, short, value_name = "URL", group = "from")]
     origin: Option<OriginUrl>,
     /// A TOML file for all the rest: several origins, rules, limits, timeouts
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", group = "from")]
     config: Option<PathBuf>,
     /// Where clients connect [default: 127.0.0.1:8080]
     #[arg(long, short, value_name = "ADDR", value_parser = config::address)]
@@ -100,6 +107,7 @@ impl Serve {
         let mut config = match (&self.config, &self.origin) {
             (Some(file), _) => Config::read(file)?,
             (None, Some(origin)) => Config::of(origin.clone()),
+            // The command line requires one of the two.
             (None, None) => return Err("give --origin URL or --config FILE".into()),
         };
         config.listen = self.listen.unwrap_or(config.listen);
@@ -115,14 +123,25 @@ impl Serve {
             config.admin.token = std::env::var("EVERFRESH_TOKEN").ok().filter(|it| !it.is_empty()).map(Secret::new);
         }
         config.check()?;
+        if let Some(file) = &self.config {
+            check_files(file, &config)?;
+        }
         Ok(config)
+    }
+}
+
+/// Whether what a configuration names can be read, and is what it should be.
+fn check_files(file: &Path, config: &Config) -> Result<(), Wrong> {
+    let Some(tls) = &config.tls else { return Ok(()) };
+    match Certificate::read(tls) {
+        Ok(_) => Ok(()),
+        Err(Unfit { key, what, cure }) => Err(Wrong::later(file, "tls", key, what, cure)),
     }
 }
 
 /// Whether a file says what can be served: its values, and the files that it names.
 fn check(file: &Path) -> Result<(), BoxError> {
-    let config = Config::read(file)?;
-    config.tls.as_ref().map(Certificate::read).transpose()?;
+    check_files(file, &Config::read(file)?)?;
     Ok(tell(&format!("{}: right", file.display()))?)
 }
 
@@ -168,6 +187,12 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
     tracing::info!("serving on {scheme}://{}", bound.address()?);
     if let Some(admin) = bound.admin() {
         tracing::info!("live page on http://{admin}/");
+        if !admin.ip().is_loopback() {
+            tracing::warn!(
+                "whoever reaches {admin} can read the live page, /stats and /metrics; if that is not meant, let \
+                 admin.listen be an address of 127.0.0.1"
+            );
+        }
     }
     let (stop, stopped) = watch::channel(false);
     let reload = bound.reload();

@@ -180,6 +180,31 @@ pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     headers.insert(X_PROTO, HeaderValue::from_static(proto));
 }
 
+/// What trusted fields say of the host and the scheme that a client named, where it is not what the key has already: an
+/// origin may answer by it, so it belongs into the key.
+pub fn told_by_trusted(headers: &HeaderMap, public: &Uri) -> String {
+    let (host, scheme) = (public.authority().map_or("", Authority::as_str), public.scheme_str().unwrap_or_default());
+    let mut told = String::new();
+    let mut tell = |name: &str, value: &[u8]| {
+        let value = value.escape_ascii().to_string();
+        told.extend([" ", name, "=", &value.len().to_string(), ":", &value]);
+    };
+    for (name, known) in [(X_HOST, host), (X_PROTO, scheme)] {
+        let other =
+            headers.get_all(&name).iter().filter(|value| !value.as_bytes().eq_ignore_ascii_case(known.as_bytes()));
+        other.for_each(|value| tell(name.as_str(), value.as_bytes()));
+    }
+    // RFC 7239 §4: of each hop, host and proto.
+    let pairs = headers.get_all(FORWARDED).iter().flat_map(|line| line.as_bytes().split(|byte| b";,".contains(byte)));
+    for pair in pairs.map(<[u8]>::trim_ascii) {
+        let is = |name: &[u8]| pair.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        if is(b"host") || is(b"proto") {
+            tell("forwarded", pair);
+        }
+    }
+    told
+}
+
 /// The address as its own `Display` tells it, without what formatting costs: for each request.
 fn text_of(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };
@@ -267,6 +292,10 @@ pub fn strip_hop(headers: &mut HeaderMap) {
 
 /// What of an answer passes on: not the fields of the connection; with `Via`.
 pub fn clean_answer(headers: &mut HeaderMap, version: Version) {
+    // RFC 9112 §6.3: beside a Transfer-Encoding a Content-Length means nothing, and must not be passed on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop(headers);
     headers.remove(PROXY_AUTHENTICATE);
     append(headers, VIA, if version == Version::HTTP_2 { "2 everfresh" } else { "1.1 everfresh" });

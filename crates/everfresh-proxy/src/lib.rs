@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod forward;
+mod framing;
 pub mod log;
 pub mod origin;
 pub mod proxy;

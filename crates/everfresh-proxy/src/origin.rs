@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -12,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout};
 
-use crate::body::{Body, BoxError, Watched};
+use crate::body::{Body, BoxError, Stalled, Watched, empty};
 use crate::config::Timeouts;
 
 type Pool = Client<HttpsConnector<HttpConnector>, Body>;
@@ -32,21 +33,26 @@ pub enum Speak {
 /// Why the origin gave no answer.
 #[derive(Debug, Clone)]
 pub enum Trouble {
-    /// No connection, or it broke before an answer.
+    /// No connection.
     Unreachable(String),
+    /// Connected, but the connection broke before an answer, or what came is none.
+    Broken(String),
     /// Connected, but no answer in time.
     Late,
     /// The client sent more than it may.
     TooLarge,
+    /// The client did not send the rest of its content.
+    Stalled,
 }
 
 impl Trouble {
-    /// What the client is told: 502, 504 or 413 (RFC 9110 §15.6.3, §15.6.5, §15.5.14).
+    /// What the client is told: 502, 504, 413 or 408 (RFC 9110 §15.6.3, §15.6.5, §15.5.14, §15.5.9).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
+            Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
         }
     }
 }
@@ -55,8 +61,10 @@ impl fmt::Display for Trouble {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(out, "the origin cannot be reached: {why}"),
+            Self::Broken(why) => write!(out, "the origin gave no valid answer: {why}"),
             Self::Late => out.write_str("the origin did not answer in time"),
             Self::TooLarge => out.write_str("the request has more content than this proxy lets through"),
+            Self::Stalled => out.write_str("the rest of the request did not come in time"),
         }
     }
 }
@@ -103,7 +111,8 @@ impl Origins {
     }
 
     /// One exchange. It is never tried again once a byte of it went out; a pooled connection that turns out to be
-    /// closed before that is replaced.
+    /// closed before that is replaced. Only what an origin says it has not looked at (RFC 9113 §8.7: a refused stream,
+    /// one beyond those that its GOAWAY names) is sent once more, if it has no content.
     ///
     /// # Errors
     /// No head of an answer came.
@@ -117,7 +126,15 @@ impl Origins {
         let bounds = &self.timeouts;
         let until = Instant::now() + bounds.whole.get();
         let patience = (bounds.first_byte.get() + bounds.connect.get()).min(bounds.whole.get());
-        let answer = match timeout(patience, pool.request(request)).await {
+        let may_be_two = speak != Speak::One && (speak == Speak::Two || request.uri().scheme_str() == Some("https"));
+        let again = (may_be_two && request.body().is_end_stream()).then(|| copy_of(&request));
+        let asking = async {
+            match (pool.request(request).await, again) {
+                (Err(error), Some(again)) if was_not_looked_at(&error) => pool.request(again).await,
+                (answer, _) => answer,
+            }
+        };
+        let answer = match timeout(patience, asking).await {
             Err(_) => return Err(Trouble::Late),
             Ok(Err(error)) => return Err(trouble(&error)),
             Ok(Ok(answer)) => answer,
@@ -131,12 +148,39 @@ impl Origins {
     }
 }
 
+/// A request without content, for a second time.
+fn copy_of(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Whether the origin says that it did nothing for the request.
+fn was_not_looked_at(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let beyond = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return error.is_remote() && (refused || beyond);
+        }
+        cause = inner.source();
+    }
+    false
+}
+
 fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
     let mut cause = error.source();
     let mut last = error.to_string();
     while let Some(inner) = cause {
         if inner.is::<LengthLimitError>() {
             return Trouble::TooLarge;
+        }
+        if inner.is::<Stalled>() {
+            return Trouble::Stalled;
         }
         let io = inner.downcast_ref::<std::io::Error>();
         if io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
@@ -145,5 +189,5 @@ fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
         last = inner.to_string();
         cause = inner.source();
     }
-    Trouble::Unreachable(last)
+    if error.is_connect() { Trouble::Unreachable(last) } else { Trouble::Broken(last) }
 }

@@ -219,11 +219,17 @@ impl Proxy {
         }
         let (mut parts, body) = request.into_parts();
         parts.uri = public.clone();
-        forward::clean(&mut parts, peer, authority, way.origin().trust_forwarded);
+        let trusts = way.origin().trust_forwarded;
+        let mut more = if trusts { forward::told_by_trusted(&parts.headers, &public) } else { String::new() };
+        forward::clean(&mut parts, peer, authority, trusts);
         parts.extensions.insert(Foreground);
         let rule = way.rule();
         if !rule.key_headers.is_empty() {
-            parts.extensions.insert(KeyParts(key_parts(rule, &parts.headers)));
+            more.push_str(&key_parts(rule, &parts.headers));
+        }
+        // A write says so in any case: it is about all keys of its URL.
+        if !more.is_empty() || (trusts && !parts.method.is_safe()) {
+            parts.extensions.insert(KeyParts(more));
         }
         if rule.ignore_client_no_cache {
             parts.headers.remove(CACHE_CONTROL);
@@ -467,8 +473,10 @@ fn say_trouble(trouble: &Trouble) -> Response<Body> {
         trouble.status(),
         match trouble {
             Trouble::Unreachable(_) => "the origin cannot be reached",
+            Trouble::Broken(_) => "the origin gave no valid answer",
             Trouble::Late => "the origin did not answer in time",
             Trouble::TooLarge => "the request has more content than this proxy lets through",
+            Trouble::Stalled => "the rest of the request did not come in time",
         },
     )
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -26,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::{Body, BoxError, Watched};
 use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
+use crate::framing::Framing;
+use crate::tls;
 
 /// The bounds of one listener.
 #[derive(Clone, Debug)]
@@ -113,7 +116,7 @@ where
             let _ = stream.set_nodelay(true);
             match tls {
                 None => connection(stream, Peer { address: address.ip(), secure: false }, &bounds, service, stop).await,
-                Some(tls) => match timeout(bounds.timeouts.head.get(), tls.accept(stream)).await {
+                Some(tls) => match timeout(bounds.timeouts.head.get(), tls::agree(&tls, stream)).await {
                     Ok(Ok(stream)) => {
                         connection(stream, Peer { address: address.ip(), secure: true }, &bounds, service, stop).await;
                     }
@@ -190,8 +193,15 @@ where
         stuck: false,
         idle: write,
         lingers: None,
+        framing: Framing::default(),
+        asked: 0,
     };
-    let answering = service_fn(move |request: Request<Incoming>| {
+    let answering = service_fn(move |mut request: Request<Incoming>| {
+        // Relaxed: written by the same task, when it read the head.
+        if watched.ambiguous.swap(false, Ordering::Relaxed) && request.headers().contains_key(TRANSFER_ENCODING) {
+            // The parser dropped it; whoever refuses such a request must see it.
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let (service, busy) = (service.clone(), Busy::new(&watched));
         async move {
             // Boxed: hyper moves this future about, and what an exchange with an origin needs is large.
@@ -231,14 +241,19 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Patience {
     running: AtomicUsize,
     refused: AtomicBool,
+    /// A head has come that names a length and a coding.
+    ambiguous: AtomicBool,
+    /// Requests so far.
+    asked: AtomicUsize,
     idle_since: Mutex<(Instant, Duration)>,
     keep_alive: Duration,
 }
 
 impl Patience {
     fn new(head: Duration, keep_alive: Duration) -> Self {
-        let (running, refused) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { running, refused, idle_since: Mutex::new((Instant::now(), head)), keep_alive }
+        let (running, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (refused, ambiguous) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { running, refused, ambiguous, asked, idle_since: Mutex::new((Instant::now(), head)), keep_alive }
     }
 
     /// When to give up, if nothing runs.
@@ -255,6 +270,8 @@ impl Busy {
     fn new(patience: &Arc<Patience>) -> Self {
         // Release: pairs with the Acquire in until(), as does the one in drop().
         patience.running.fetch_add(1, Ordering::Release);
+        // Relaxed: read by the same task.
+        patience.asked.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(patience))
     }
 }
@@ -277,6 +294,9 @@ struct Timed<T> {
     stuck: bool,
     idle: Duration,
     lingers: Option<Pin<Box<Sleep>>>,
+    framing: Framing,
+    /// Requests when the head began that `framing` reads.
+    asked: usize,
 }
 
 impl<T> Timed<T> {
@@ -296,6 +316,21 @@ impl<T> Timed<T> {
             }
         }
         false
+    }
+
+    /// Looks at what was read, if it is of a head. What a client sends before it has its answer is not looked at: should it
+    /// be a head, too, then its parser decides, and the connection ends with the answer.
+    fn heed(&mut self, bytes: &[u8]) {
+        if self.patience.running.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        let asked = self.patience.asked.load(Ordering::Relaxed);
+        if asked != self.asked {
+            (self.asked, self.framing) = (asked, Framing::default());
+        }
+        if self.framing.heed(bytes) {
+            self.patience.ambiguous.store(true, Ordering::Relaxed);
+        }
     }
 
     fn written(&mut self, context: &mut Context<'_>, pending: bool) -> bool {
@@ -322,10 +357,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         // What trickles makes this wait in between, and so be looked at.
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Pending if self.out_of_patience(context) => timed_out("the client asked for nothing in time"),
-            read => read,
+            read => {
+                self.heed(&buffer.filled()[before..]);
+                read
+            }
         }
     }
 }

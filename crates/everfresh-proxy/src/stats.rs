@@ -1,6 +1,6 @@
 //! What the proxy tells of itself: counters, recent waits, the keys most asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,10 @@ pub const NAMES: [&str; 10] =
 const SECONDS: usize = 10;
 /// Buckets of a histogram: eight to each doubling, from a microsecond to more than an hour.
 const BUCKETS: usize = 8 * 33;
+/// Seconds that are told to who opens the live page late.
+const PAST: usize = 300;
+/// Of the keys, how many are looked at for the stalest.
+const LOOKED_AT: usize = 64;
 const SHARDS: usize = 16;
 const KEYS_A_SHARD: usize = 256;
 
@@ -147,6 +151,8 @@ pub struct Stats {
     began: Instant,
     outcomes: [AtomicU64; NAMES.len()],
     last: Mutex<([u64; NAMES.len()], [u64; NAMES.len()])>,
+    /// One JSON object for each second gone by, the oldest first.
+    past: Mutex<VecDeque<Box<str>>>,
     /// How long clients waited for the head of their answer.
     pub reader_wait: Waits,
     /// How long origins took to the head of theirs.
@@ -173,6 +179,7 @@ impl Default for Stats {
             began: Instant::now(),
             outcomes: [const { AtomicU64::new(0) }; NAMES.len()],
             last: Mutex::default(),
+            past: Mutex::default(),
             reader_wait: Waits::default(),
             origin_wait: Waits::default(),
             age: Waits::default(),
@@ -308,29 +315,66 @@ impl Stats {
         let mut last = lock(&self.last);
         last.1 = std::array::from_fn(|at| now[at].saturating_sub(last.0[at]));
         last.0 = now;
+        drop(last);
+        let second = Value::Object(self.second_now()).to_string().into();
+        let mut past = lock(&self.past);
+        if past.len() == PAST {
+            past.pop_front();
+        }
+        past.push_back(second);
+        drop(past);
         for waits in [&self.reader_wait, &self.origin_wait, &self.age] {
             waits.forget(self.second() + 1);
         }
     }
 
-    /// The part of `GET /stats` that the proxy itself knows.
-    pub fn json(&self) -> Map<String, Value> {
+    /// The seconds gone by, the oldest first, as a JSON list: of `GET /stats` what is drawn over time.
+    pub fn history(&self) -> String {
+        format!("[{}]", lock(&self.past).make_contiguous().join(","))
+    }
+
+    /// What is drawn over time.
+    fn second_now(&self) -> Map<String, Value> {
         let named = |counts: [u64; NAMES.len()]| -> Map<String, Value> {
             NAMES.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), json!(count))).collect()
         };
+        let counts = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
+        let per_second = lock(&self.last).1;
+        Map::from_iter([
+            ("uptime_s".to_owned(), json!((self.uptime().as_secs_f64() * 10.0).round() / 10.0)),
+            ("requests".to_owned(), json!(named(counts))),
+            ("per_second".to_owned(), json!(named(per_second))),
+            ("reader_wait_ms".to_owned(), json!(self.reader_wait.recent())),
+            ("origin_ms".to_owned(), json!(self.origin_wait.recent())),
+            ("origin_requests".to_owned(), json!(self.origin_requests())),
+        ])
+    }
+
+    /// The part of `GET /stats` that the proxy itself knows; `stored` says of a key how old what is stored for it is, and
+    /// for how long it has been stale.
+    pub fn json(&self, stored: impl Fn(&str) -> Option<(Duration, Duration)>) -> Map<String, Value> {
         let now = Instant::now();
         let mut all: Vec<(Box<str>, Seen)> = Vec::new();
         for shard in &self.seen {
             all.extend(lock(shard).iter().map(|(key, seen)| (key.clone(), seen.clone())));
         }
-        let told = |(key, seen): &(Box<str>, Seen)| {
-            let age = now.saturating_duration_since(seen.born).as_secs_f64();
-            json!({ "key": key, "hits": seen.hits, "age_s": (age * 10.0).round() / 10.0, "state": seen.state })
+        // What is not stored any more, or under more than its URL, is told as it was served last.
+        let stand = |(key, seen): &(Box<str>, Seen)| match stored(key) {
+            Some((age, stale)) if stale.is_zero() => (age, stale, "fresh"),
+            Some((age, stale)) => (age, stale, if seen.state == "fallback" { "fallback" } else { "stale" }),
+            None => (now.saturating_duration_since(seen.born), Duration::ZERO, seen.state),
+        };
+        let told = |row: &(Box<str>, Seen)| {
+            let (age, _, state) = stand(row);
+            json!({ "key": row.0, "hits": row.1.hits, "age_s": (age.as_secs_f64() * 10.0).round() / 10.0, "state": state })
         };
         all.sort_by(|one, two| two.1.hits.cmp(&one.1.hits).then_with(|| one.0.cmp(&two.0)));
         let hottest: Vec<Value> = all.iter().take(10).map(told).collect();
-        all.retain(|(_, seen)| seen.state != "fresh");
+        // Those that have lived for longest are looked at: each costs a look into the store.
         all.sort_by_key(|(_, seen)| seen.born);
+        all.truncate(LOOKED_AT);
+        all.retain(|row| stand(row).2 != "fresh");
+        all.sort_by_key(|row| std::cmp::Reverse(stand(row).1));
         let stalest: Vec<Value> = all.iter().take(10).map(told).collect();
         let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
         flights.sort_by_key(|flight| flight.2);
@@ -339,25 +383,16 @@ impl Stats {
             json!({ "key": key, "kind": kind, "since_ms": since })
         };
         let in_flight: Vec<Value> = flights.iter().take(20).map(flight).collect();
-        let counts = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
-        let all = json!({
-            "uptime_s": (self.uptime().as_secs_f64() * 10.0).round() / 10.0,
-            "requests": named(counts),
-            "per_second": named(lock(&self.last).1),
-            "reader_wait_ms": self.reader_wait.recent(),
-            "origin_ms": self.origin_wait.recent(),
-            "origin_requests": self.origin_requests(),
-            "origin_errors": self.origin_errors.load(Ordering::Relaxed),
-            "waiters": self.waiters.load(Ordering::Relaxed),
-            "connections": self.connections.load(Ordering::Relaxed),
-            "hottest": hottest,
-            "stalest": stalest,
-            "in_flight": in_flight,
-        });
-        match all {
-            Value::Object(all) => all,
-            _ => Map::new(),
-        }
+        let mut told = self.second_now();
+        told.extend([
+            ("origin_errors".to_owned(), json!(self.origin_errors.load(Ordering::Relaxed))),
+            ("waiters".to_owned(), json!(self.waiters.load(Ordering::Relaxed))),
+            ("connections".to_owned(), json!(self.connections.load(Ordering::Relaxed))),
+            ("hottest".to_owned(), json!(hottest)),
+            ("stalest".to_owned(), json!(stalest)),
+            ("in_flight".to_owned(), json!(in_flight)),
+        ]);
+        told
     }
 
     /// The part of `/metrics` that the proxy itself knows.
@@ -423,11 +458,45 @@ mod tests {
             stats.answered("miss", Some(&format!("GET http://x/{round}")), None, Duration::ZERO);
             stats.answered("hit", Some("GET http://x/hot"), Some(Duration::from_secs(1)), Duration::ZERO);
         }
-        let told = stats.json();
+        let told = stats.json(|_| None);
         assert_eq!(told["hottest"][0]["key"], "GET http://x/hot");
         assert_eq!(told["requests"]["miss"], 20_000);
         let held: usize = stats.seen.iter().map(|shard| super::lock(shard).len()).sum();
         assert!(held <= super::SHARDS * super::KEYS_A_SHARD);
+    }
+
+    #[test]
+    fn what_was_fresh_when_it_was_served_is_stale_when_its_time_has_passed() {
+        let stats = Stats::default();
+        for key in ["GET http://x/one", "GET http://x/two", "GET http://x/gone"] {
+            stats.answered("miss", Some(key), None, Duration::ZERO);
+        }
+        let told = stats.json(|key| match key {
+            "GET http://x/one" => Some((Duration::from_secs(70), Duration::from_secs(10))),
+            "GET http://x/two" => Some((Duration::from_secs(20), Duration::ZERO)),
+            _ => None,
+        });
+        let stalest = told["stalest"].as_array().expect("a list");
+        assert_eq!(
+            (stalest.len(), &stalest[0]["key"], &stalest[0]["age_s"]),
+            (1, &"GET http://x/one".into(), &70.0.into())
+        );
+        let states: Vec<_> = told["hottest"].as_array().expect("a list").iter().map(|row| &row["state"]).collect();
+        assert_eq!(states, ["fresh", "stale", "fresh"]);
+    }
+
+    #[test]
+    fn the_seconds_gone_by_are_told_and_those_of_long_ago_forgotten() {
+        let stats = Stats::default();
+        assert_eq!(stats.history(), "[]");
+        for _ in 0..super::PAST + 5 {
+            stats.answered("hit", None, None, Duration::from_millis(1));
+            stats.tick();
+        }
+        let past: Vec<serde_json::Value> = serde_json::from_str(&stats.history()).expect("JSON");
+        assert_eq!(past.len(), super::PAST);
+        assert_eq!((&past[0]["requests"]["hit"], &past[0]["per_second"]["hit"]), (&6.into(), &1.into()));
+        assert_eq!(past[super::PAST - 1]["requests"]["hit"], super::PAST + 5);
     }
 
     #[test]
@@ -438,7 +507,7 @@ mod tests {
             assert_eq!(stats.outcome(name), 1);
         }
         stats.tick();
-        let told = stats.json();
+        let told = stats.json(|_| None);
         assert!(NAMES.iter().all(|name| told["per_second"][name] == 1), "{told:?}");
     }
 }

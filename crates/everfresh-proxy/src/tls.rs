@@ -1,14 +1,19 @@
 //! The certificate that clients are shown; it can be replaced while connections run.
 
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use std::{fmt, io};
 
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::body::BoxError;
 use crate::config::Tls;
@@ -31,7 +36,7 @@ impl Certificate {
     ///
     /// # Errors
     /// One cannot be read, or holds no certificate or key, or they do not belong together: which, and the cure.
-    pub fn read(tls: &Tls) -> Result<Self, BoxError> {
+    pub fn read(tls: &Tls) -> Result<Self, Unfit> {
         Ok(Self(Arc::new(Shown(RwLock::new(Arc::new(pair(tls)?))))))
     }
 
@@ -39,7 +44,7 @@ impl Certificate {
     ///
     /// # Errors
     /// As [`read`](Self::read); the old one stays.
-    pub fn replace(&self, tls: &Tls) -> Result<(), BoxError> {
+    pub fn replace(&self, tls: &Tls) -> Result<(), Unfit> {
         let new = Arc::new(pair(tls)?);
         *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -60,18 +65,75 @@ impl Certificate {
     }
 }
 
-fn pair(tls: &Tls) -> Result<CertifiedKey, BoxError> {
-    let told =
-        |path: &Path, error: &dyn std::fmt::Display, cure: &str| format!("{}: {error}\n  cure: {cure}", path.display());
-    let cure = "tls.cert is a PEM file with the server's certificate first, then those that signed it";
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| told(&tls.cert, &error, cure))?;
-    if chain.is_empty() {
-        return Err(told(&tls.cert, &"no certificate is in it", cure).into());
+/// Agrees on TLS with a client; one that speaks HTTP in the clear is told so in its own language.
+///
+/// # Errors
+/// The connection broke, or the client speaks no TLS that is understood here.
+pub async fn agree(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    // TLS begins with the byte 22; methods, and the preface of HTTP/2, with a capital letter.
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        refuse_plain(stream).await?;
+        return Err(io::Error::other("plain HTTP came in the place of TLS"));
     }
-    let cure = "tls.key is a PEM file with the private key of the first certificate in tls.cert";
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| told(&tls.key, &error, cure))?;
-    let pair = CertifiedKey::from_der(chain, key, &ring::default_provider());
-    Ok(pair.map_err(|error| told(&tls.key, &error, cure))?)
+    acceptor.accept(stream).await
+}
+
+const PLAIN: &str = "400 Bad Request\nthis port speaks TLS: write https:// in the place of http://\n";
+
+async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n";
+    let answer = format!("{head}connection: close\r\ncontent-length: {}\r\n\r\n{PLAIN}", PLAIN.len());
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // What was sent and never read would make the system reset the connection, and the answer with it (RFC 9112 §9.6).
+    let mut rest = [0; 1024];
+    let heard = async { while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(Duration::from_secs(2), heard).await;
+    Ok(())
+}
+
+/// Why the files of TLS cannot be served with.
+#[derive(Clone, Debug)]
+pub struct Unfit {
+    /// The key in `[tls]` that names the file.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub what: String,
+    /// What it should be.
+    pub cure: &'static str,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}\n  cure: {}", self.what, self.cure)
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+fn pair(tls: &Tls) -> Result<CertifiedKey, Unfit> {
+    let cert = |what: &dyn fmt::Display| Unfit {
+        key: "cert",
+        what: format!("tls.cert: {}: {what}", tls.cert.display()),
+        cure: "tls.cert is a PEM file with the server's certificate first, then those that signed it",
+    };
+    let key = |what: &dyn fmt::Display| Unfit {
+        key: "key",
+        what: format!("tls.key: {}: {what}", tls.key.display()),
+        cure: "tls.key is a PEM file with the private key of the first certificate in tls.cert",
+    };
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&tls.cert).and_then(Iterator::collect).map_err(|error| cert(&error))?;
+    if chain.is_empty() {
+        return Err(cert(&"no certificate is in it"));
+    }
+    let private = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| match error {
+        pem::Error::NoItemsFound => key(&"no private key is in it"),
+        other => key(&other),
+    })?;
+    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => key(&format!("not the key of the certificate in {}", tls.cert.display())),
+        other => cert(&other),
+    })
 }

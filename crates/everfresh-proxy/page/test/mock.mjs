@@ -97,7 +97,7 @@ function weather(t) {
 
 class Day {
   constructor() {
-    this.uptime = 4211.5;
+    this.uptime = 3971.5;
     this.requests = Object.fromEntries(NAMES.map((name) => [name, name === 'hit' ? 2_400_000 : 900]));
     this.origin = { requests: 41_200, errors: 12 };
     this.refreshes = {
@@ -110,7 +110,8 @@ class Day {
       backing_off: 0,
     };
     this.hits = KEYS.map((_, i) => Math.round(420_000 / (i + 1)));
-    this.second();
+    this.past = [];
+    for (let i = 0; i < 240; i += 1) this.second();
   }
 
   second() {
@@ -131,6 +132,9 @@ class Day {
     this.origin.requests += miss + revalidated + replaced + uncacheable + bypass + refreshed + (down ? 3 : 0);
     this.origin.errors += down ? 3 + this.rates.error : 0;
     this.hits = this.hits.map((hits, i) => hits + Math.round(this.rates.hit / (i + 3)));
+    const { uptime_s, requests, per_second, reader_wait_ms, origin_ms, origin_requests } = this.stats();
+    this.past.push({ uptime_s, requests: { ...requests }, per_second, reader_wait_ms, origin_ms, origin_requests });
+    if (this.past.length > 300) this.past.shift();
   }
 
   stats() {
@@ -217,6 +221,7 @@ export async function startMock({ port = 0, speed = 1 } = {}) {
     }
     if (mock.down) return json(503, { error: 'down' });
     if (pathname === '/stats') return json(200, day.stats());
+    if (pathname === '/stats/history') return json(200, day.past);
     if (pathname === '/stats/stream') {
       response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
       response.write(`data: ${JSON.stringify(day.stats())}\n\n`);

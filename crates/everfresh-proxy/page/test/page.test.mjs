@@ -65,10 +65,11 @@ async function open({ before, expected, ...options } = {}) {
 const live = (page) => until('the page is live', () => page.locator('#live[data-state=live]').count());
 
 // The page is given these numbers instead of the server's.
-async function feed(page, change) {
+async function feed(page, change, past = () => []) {
   const stats = await (await fetch(new URL('stats', home))).json();
   change(stats);
   await page.route('**/stats', (route) => route.fulfill({ json: stats }));
+  await page.route('**/stats/history', (route) => route.fulfill({ json: past(stats) }));
   await page.route('**/stats/stream', (route) =>
     route.fulfill({ contentType: 'text/event-stream', body: `data: ${JSON.stringify(stats)}\n\n` }),
   );
@@ -87,6 +88,33 @@ const tests = {
     const drawn = () => page.locator('#outcomes-chart path.area').first().getAttribute('d');
     const first = await drawn();
     await until('the chart moves', async () => (await drawn()) !== first);
+    assert.deepEqual(wrong, []);
+    await close();
+  },
+
+  async 'who comes late sees the minutes before'() {
+    const { page, wrong, close } = await open({
+      before: (page) =>
+        feed(
+          page,
+          (stats) => Object.assign(stats, { uptime_s: 1000, requests: { hit: 5000 }, per_second: { hit: 7 } }),
+          ({ uptime_s }) =>
+            Array.from({ length: 299 }, (_, i) => ({
+              uptime_s: uptime_s - 299 + i,
+              requests: { hit: 4000 + i },
+              per_second: { hit: i === 0 ? 41 : 5 },
+            })),
+        ),
+    });
+    const chart = page.locator('#outcomes-chart');
+    await chart.focus();
+    await until('the oldest second is told', async () => {
+      await page.keyboard.press('Home');
+      return /^4 min 59 s ago: hit 41 /.test(await chart.getAttribute('aria-valuetext'));
+    });
+    await page.keyboard.press('End');
+    assert.match(await chart.getAttribute('aria-valuetext'), /^Now: hit 7 /);
+    assert.match(await page.locator('#waited-of').textContent(), /0 of 1K in the last 4 min 59 s/);
     assert.deepEqual(wrong, []);
     await close();
   },

@@ -27,6 +27,14 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
+impl Wrong {
+    /// What is wrong with the value of a key, which turned out after the file was read.
+    pub(crate) fn later(file: &Path, table: &str, key: &str, what: String, cure: &str) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        Self { file: Some(file.to_owned()), line: line_of(&text, table, 0, key), what, cure: cure.to_owned() }
+    }
+}
+
 /// A value that cannot be meant: table, the how manieth of its name, key, what is wrong, cure.
 struct Nonsense(&'static str, usize, &'static str, String, String);
 
@@ -70,13 +78,16 @@ impl Config {
     /// # Errors
     /// It cannot be read, or says what cannot be meant: file, line and cure.
     pub fn read(path: &Path) -> Result<Self, Wrong> {
-        let text = std::fs::read_to_string(path).map_err(|error| Wrong {
-            file: Some(path.to_owned()),
-            line: None,
-            what: format!("cannot be read: {error}"),
-            cure: "give the path of a TOML file that this user may read".into(),
+        let wrong =
+            |line, what: String, cure: &str| Wrong { file: Some(path.to_owned()), line, what, cure: cure.into() };
+        let bytes = std::fs::read(path).map_err(|error| {
+            wrong(None, format!("cannot be read: {error}"), "give the path of a TOML file that this user may read")
         })?;
-        Self::parse(path, &text)
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
+            wrong(Some(line), "this is no text in UTF-8".into(), "save the file as UTF-8")
+        })?;
+        Self::parse(path, text)
     }
 
     /// Checks what a file says.
@@ -87,7 +98,10 @@ impl Config {
         let wrong = |line, (what, cure)| Wrong { file: Some(path.to_owned()), line, what, cure };
         let config: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
-            wrong(before.map(|before| before.matches('\n').count() + 1), explain(error.message()))
+            let line = before.map(|before| before.matches('\n').count());
+            let here = line.and_then(|line| text.lines().nth(line)).unwrap_or_default();
+            let key = here.split_once('=').map_or("", |(key, _)| key.trim());
+            wrong(line.map(|line| line + 1), explain(error.message(), key))
         })?;
         match config.nonsense() {
             Some(Nonsense(table, nth, key, what, cure)) => Err(wrong(line_of(text, table, nth, key), (what, cure))),
@@ -108,12 +122,8 @@ impl Config {
 
     /// The first thing that cannot be meant.
     fn nonsense(&self) -> Option<Nonsense> {
-        self.wrong_numbers().or_else(|| self.wrong_addresses()).or_else(|| self.wrong_hosts()).or_else(|| {
-            let contradicts = |rule: &RuleSettings| rule.bypass && !rule.says_nothing_of_storing();
-            let at = self.rules.iter().position(contradicts)?;
-            let cure = "leave out bypass, or all that says how to store: what goes past the cache is not stored";
-            Some(Nonsense("rule", at, "bypass", "bypass = true contradicts the rest of its rule".into(), cure.into()))
-        })
+        let of_a_rule = || self.rules.iter().enumerate().find_map(|(at, rule)| rule.nonsense(at));
+        self.wrong_numbers().or_else(|| self.wrong_addresses()).or_else(|| self.wrong_hosts()).or_else(of_a_rule)
     }
 
     fn wrong_numbers(&self) -> Option<Nonsense> {
@@ -156,7 +166,7 @@ impl Config {
             return Some(Nonsense::at("", "origin", "there is no origin to ask", cure));
         }
         if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
-            let cure = "give the admin address a port of its own";
+            let cure = "give the admin address a port of its own: admin.listen, or --admin";
             return Some(Nonsense::at("admin", "listen", "the admin address is the public one", cure));
         }
         if self.admin.token.as_ref().is_some_and(super::Secret::is_empty) {
@@ -177,16 +187,22 @@ impl Config {
                 if let Some((host, cure)) = hosts.iter().find_map(|host| Some((host, cure_of_host(host)?))) {
                     return Some(Nonsense(table, at, "hosts", format!("\"{host}\" is no host"), cure.into()));
                 }
+                let again = |(at, host): (usize, &String)| hosts[..at].iter().any(|it| it.eq_ignore_ascii_case(host));
+                if let Some(at_host) = (0..hosts.len()).find(|&it| again((it, &hosts[it]))) {
+                    let what = format!("\"{}\" is named twice", hosts[at_host]);
+                    return Some(Nonsense(table, at, "hosts", what, "leave one of the two out".into()));
+                }
             }
             for (late, one) in all.iter().enumerate() {
-                if let Some(early) = all[..late].iter().position(|before| takes_all_of(*before, *one)) {
-                    let what = format!(
-                        "this [[{table}]] is never reached: number {} in the file takes all of its requests",
-                        early + 1
-                    );
-                    let cure = "the first that fits holds: put this one before it".to_owned();
-                    return Some(Nonsense(table, late, "", what, cure));
-                }
+                let Some(early) = all[..late].iter().position(|before| takes_all_of(*before, *one)) else { continue };
+                let number = early + 1;
+                let (what, cure) = if takes_all_of(*one, all[early]) {
+                    ("it fits the same requests as", "leave one of the two out, or tell them apart by hosts or path")
+                } else {
+                    ("all of its requests are taken by", "the first that fits holds: put this one before it")
+                };
+                let what = format!("this [[{table}]] is never reached: {what} number {number} in the file");
+                return Some(Nonsense(table, late, "", what, cure.into()));
             }
         }
         None
@@ -194,6 +210,22 @@ impl Config {
 }
 
 impl RuleSettings {
+    /// What of this rule, the how manieth of the file, cannot be meant.
+    fn nonsense(&self, at: usize) -> Option<Nonsense> {
+        let wrong = |key, what: &str, cure: &str| Some(Nonsense("rule", at, key, what.into(), cure.into()));
+        if self.bypass && !self.says_nothing_of_storing() {
+            let cure = "leave out bypass, or all that says how to store: what goes past the cache is not stored";
+            return wrong("bypass", "bypass = true contradicts the rest of its rule", cure);
+        }
+        if self.ttl.is_some_and(|ttl| ttl.get().is_zero()) && self.stale_while_revalidate.is_none() {
+            let cure = "write bypass = true, or give it a stale_while_revalidate to be served in";
+            return wrong("ttl", "a ttl of nothing: what is stored so is never served", cure);
+        }
+        let odd = self.ignore_query.iter().find(|name| name.is_empty() || name.contains(['=', '&', '?', '#', ' ']));
+        let what = odd.map(|name| format!("\"{name}\" is no name of a parameter"))?;
+        wrong("ignore_query", &what, "write names alone, as [\"utm_*\", \"gclid\"]")
+    }
+
     fn says_nothing_of_storing(&self) -> bool {
         let stores = Self { hosts: Vec::new(), path: None, bypass: false, ignore_query: Vec::new(), ..self.clone() };
         stores == Self::default()
@@ -239,16 +271,16 @@ fn line_of(text: &str, table: &str, nth: usize, key: &str) -> Option<usize> {
     header
 }
 
-/// What toml says, as a sentence and a cure.
-fn explain(message: &str) -> (String, String) {
+/// What toml says of the value of a key, as a sentence and a cure.
+fn explain(message: &str, key: &str) -> (String, String) {
     let ticked: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let first = message.lines().next().unwrap_or_default().to_owned();
+    let first = message.lines().next().unwrap_or_default();
     if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), &ticked[..]) {
         return (format!("unknown key {unknown}"), cure_of_unknown(unknown, known));
     }
     if let (true, [missing, ..]) = (message.starts_with("missing field"), &ticked[..]) {
         let cure = match *missing {
-            "origin" => "add [[origin]] with url = \"http://127.0.0.1:3000\"".to_owned(),
+            "origin" | "url" => "add [[origin]] with url = \"http://127.0.0.1:3000\"".to_owned(),
             other => format!("add {other} = …"),
         };
         return (format!("{missing} is missing"), cure);
@@ -259,16 +291,25 @@ fn explain(message: &str) -> (String, String) {
     if let Some((what, cure)) = message.split_once("; ") {
         return (what.to_owned(), cure.to_owned());
     }
+    let several = ["origin", "rule"].contains(&key) || message.contains("map, expected a sequence");
     let cure = match message {
-        _ if message.contains("map, expected a sequence") => "write its name in two brackets, as [[origin]]",
-        _ if message.contains("expected a sequence") => "write a list, as [\"one\", \"two\"]",
-        _ if message.contains("expected a boolean") => "write true or false, without quotes",
-        _ if message.contains("expected a string") || message.contains("must be quoted") => "write it in quotes",
-        _ if message.contains("expected usize") => "write a whole number, without quotes",
-        _ if message.contains("duplicate key") => "leave one of the two out",
-        _ => "TOML looks so: key = \"value\" · [table] · [[one of several]]",
+        _ if several => "write its name in two brackets, as [[origin]], and its keys below".to_owned(),
+        _ if message.contains("expected a sequence") => "write a list, as [\"one\", \"two\"]".to_owned(),
+        _ if message.contains("expected a boolean") => "write true or false, without quotes".to_owned(),
+        _ if message.contains("expected struct") => format!("write it as a table: [{key}], and its keys below"),
+        _ if message.contains("wanted string or table") => "write \"human\" or \"json\"".to_owned(),
+        _ if message.contains("expected a string") || message.contains("must be quoted") => {
+            "write it in quotes".to_owned()
+        }
+        _ if message.contains("expected usize") => "write a whole number, without quotes".to_owned(),
+        _ if message.contains("duplicate key") => "leave one of the two out".to_owned(),
+        _ => "TOML looks so: key = \"value\" · [table] · [[one of several]]".to_owned(),
     };
-    (first, cure.to_owned())
+    let mut what = first.replace("expected usize", "expected a whole number").replace("a sequence", "a list");
+    if let Some(at) = what.find("expected struct") {
+        what.replace_range(at.., "expected a table");
+    }
+    (what.replace("wanted string or table", "this is no word").replace("type: map", "type: a table"), cure)
 }
 
 fn cure_of_unknown(unknown: &str, known: &[&str]) -> String {

@@ -57,7 +57,7 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where it listens; none: nowhere.
+    /// Where it listens; `off`: nowhere.
     #[serde(deserialize_with = "value::perhaps_socket")]
     pub listen: Option<SocketAddr>,
     /// What a purge must carry as `Authorization: Bearer`; without it nothing can be purged.

@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderName, Uri};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// Reads a value from text; a bare number is read as its digits, so that it is told what a number lacks.
+/// Reads a value from text; what stands there without quotes is read as if it had them, so that it is told what it lacks.
 struct Text<T>(PhantomData<T>);
 
 impl<T: FromStr<Err = String>> Visitor<'_> for Text<T> {
@@ -26,6 +27,14 @@ impl<T: FromStr<Err = String>> Visitor<'_> for Text<T> {
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
         self.visit_str(&number.to_string())
     }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_bool<E: de::Error>(self, is: bool) -> Result<T, E> {
+        self.visit_str(&is.to_string())
+    }
 }
 
 macro_rules! from_text {
@@ -37,7 +46,7 @@ macro_rules! from_text {
         }
     )*};
 }
-from_text!(Span, Size, OriginUrl, RootedPath, FieldName, Address);
+from_text!(Span, Size, OriginUrl, RootedPath, FieldName, Address, PerhapsAddress);
 
 /// An address to listen on.
 struct Address(SocketAddr);
@@ -56,6 +65,21 @@ impl FromStr for Address {
     }
 }
 
+/// An address, or `off`.
+struct PerhapsAddress(Option<SocketAddr>);
+
+impl FromStr for PerhapsAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|wrong: String| format!("{wrong}, or \"off\" for none"))?;
+        Ok(Self(Some(address).map(|Address(address)| address)))
+    }
+}
+
 /// An address from a flag.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map(|Address(address)| address)
@@ -66,7 +90,7 @@ pub(super) fn socket<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D
 }
 
 pub(super) fn perhaps_socket<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    socket(from).map(Some)
+    PerhapsAddress::deserialize(from).map(|PerhapsAddress(address)| address)
 }
 
 /// A time as people write it: `250ms`, `30s`, `5m`, `1h`, `7d`.
@@ -182,6 +206,11 @@ impl FromStr for OriginUrl {
         let authority = uri.authority().filter(|authority| !authority.host().is_empty());
         if authority.is_none_or(|authority| authority.as_str().contains('@')) {
             return Err(wrong("it needs a host, and no password"));
+        }
+        // What stands behind the host can only be a port.
+        let is_odd = |it: &Authority| it.as_str().len() > it.host().len() && it.port_u16().is_none_or(|port| port == 0);
+        if authority.is_some_and(is_odd) {
+            return Err(wrong("ports go from 1 to 65535"));
         }
         if uri.query().is_some() {
             return Err(wrong("it cannot have a query"));

@@ -148,7 +148,7 @@ async fn an_origin_that_cannot_be_reached_is_502_and_one_that_hangs_is_504() {
 async fn nothing_of_the_admin_address_is_on_the_public_port() {
     let origin = Origin::new(|_| ok("", "the origin's own")).await;
     let running = before(&origin).await;
-    for path in ["/", "/stats", "/stats/stream", "/metrics", "/health", "/ready", "/page.js"] {
+    for path in ["/", "/stats", "/stats/stream", "/stats/history", "/metrics", "/health", "/ready", "/page.js"] {
         assert_eq!(body(&get(running.address, path, "").await), "the origin's own", "{path}");
     }
     let purge = "POST /purge HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -210,6 +210,13 @@ async fn the_admin_address_tells_and_purges() {
     }
     assert_eq!(told["requests"]["hit"], 3, "{told}");
     assert_eq!(told["origin_requests"], origin.saw().len(), "{told}");
+    running.proxy.stats.tick();
+    let past: Value = serde_json::from_str(body(&ask_admin(running.admin, "/stats/history").await)).expect("JSON");
+    let last = past.as_array().and_then(|past| past.last()).expect("a second");
+    assert_eq!(
+        (&last["requests"]["hit"], &last["origin_requests"]),
+        (&told["requests"]["hit"], &told["origin_requests"])
+    );
     let metrics = ask_admin(running.admin, "/metrics").await;
     assert!(metrics.contains("\neverfresh_requests_total{outcome=\"hit\"} 3\n"), "{metrics}");
     for (path, found) in [("/health", 200), ("/ready", 200), ("/", 200), ("/page.css", 200), ("/nothing", 404)] {
@@ -235,6 +242,89 @@ async fn a_hundred_requests_of_a_cold_url_are_one_of_the_origin() {
         assert_eq!(body(&answer.await.expect("answered")), "answer 0");
     }
     assert_eq!(origin.saw().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_body_reaches_the_origin_while_it_is_still_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let running = run(config(listener.local_addr().expect("an address"))).await;
+    let mut client = TcpStream::connect(running.address).await.expect("connected");
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\nfirst";
+    client.write_all(head.as_bytes()).await.expect("sent");
+    let (mut origin, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    let mut came = Vec::new();
+    for (piece, next) in [("first", "later"), ("firstlater", "")] {
+        while !came.ends_with(piece.as_bytes()) {
+            assert!(timeout(PATIENCE, origin.read_buf(&mut came)).await.expect("in time").expect("read") > 0);
+        }
+        client.write_all(next.as_bytes()).await.expect("sent");
+    }
+    origin.write_all(ok("", "done").as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("in time").expect("read");
+    assert_eq!(body(&answer), "done");
+}
+
+#[tokio::test]
+async fn who_stalls_in_the_middle_of_a_body_keeps_nobody() {
+    let stalled = ok("cache-control: max-age=60\r\n", "half and the rest").replace(" and the rest", "");
+    let origin = Origin::new(move |_| stalled.clone()).await;
+    let mut config = config(origin.address);
+    config.timeouts.idle = everfresh_proxy::config::Span::millis(200);
+    let running = run(config).await;
+    // raw() fails if the proxy keeps the connection; and half an answer is never stored.
+    for asked in 1..=2 {
+        let answer = get(running.address, "/", "").await;
+        assert!(!answer.contains("rest"), "{answer}");
+        assert_eq!(origin.saw().len(), asked);
+    }
+    let half = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nfirst";
+    assert_eq!(status(&raw(running.address, half).await), 408);
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_ends_when_the_whole_time_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    config.timeouts.whole = everfresh_proxy::config::Span::millis(300);
+    let running = run(config).await;
+    let asking = tokio::spawn(get(running.address, "/endless", ""));
+    let (mut endless, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    let head = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n";
+    endless.write_all(head.as_bytes()).await.expect("sent");
+    // Never idle for long: a piece as often as the other side takes one, until it hangs up.
+    let mut each = tokio::time::interval(std::time::Duration::from_millis(20));
+    let sending = async {
+        while endless.write_all(b"1\r\nx\r\n").await.is_ok() {
+            each.tick().await;
+        }
+    };
+    timeout(PATIENCE, sending).await.expect("hung up on");
+    let answer = timeout(PATIENCE, asking).await.expect("in time").expect("ended");
+    assert!(!answer.ends_with("0\r\n\r\n"), "as broken off, not as whole: {answer}");
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_until_one_ends() {
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.limits.connections = 1;
+    let running = run(config).await;
+    let mut first = TcpStream::connect(running.address).await.expect("connected");
+    first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"answer 0") {
+        assert!(timeout(PATIENCE, first.read_buf(&mut answer)).await.expect("in time").expect("read") > 0);
+    }
+    let second = tokio::spawn(get(running.address, "/second", ""));
+    // It is connected, in the system's queue, and nobody looks at it while the first is used.
+    first.write_all(b"GET /again HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+    while !answer.ends_with(b"answer 1") {
+        assert!(timeout(PATIENCE, first.read_buf(&mut answer)).await.expect("in time").expect("read") > 0);
+    }
+    assert!(!second.is_finished());
+    drop(first);
+    assert_eq!(body(&timeout(PATIENCE, second).await.expect("in time").expect("served")), "answer 2");
 }
 
 #[tokio::test]

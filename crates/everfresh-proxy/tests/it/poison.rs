@@ -1,6 +1,6 @@
 //! Poisoning: what one client sends never changes what another is served.
 
-use crate::world::{Origin, before, body, config, get, ok, raw, run, status};
+use crate::world::{Origin, TOKEN, before, body, config, get, ok, purge, raw, run, status};
 
 /// An origin that reflects all that it is sent, and lets everybody keep it.
 async fn mirror() -> Origin {
@@ -208,4 +208,43 @@ async fn a_field_of_the_key_makes_another_key_and_a_write_forgets_them_all() {
     raw(running.address, write).await;
     assert_ne!(body(&first), body(&get(running.address, "/", de).await));
     assert_ne!(body(&other), body(&get(running.address, "/", fr).await));
+}
+
+#[tokio::test]
+async fn where_forwarded_fields_are_trusted_what_they_say_is_in_the_key() {
+    let origin = mirror().await;
+    let mut config = config(origin.address);
+    config.origins[0].trust_forwarded = true;
+    let running = run(config).await;
+    let ways = [
+        "",
+        "x-forwarded-proto: https\r\n",
+        "x-forwarded-host: evil.example\r\n",
+        "x-forwarded-host: evil.example\r\nx-forwarded-proto: https\r\n",
+        "forwarded: for=192.0.2.1;host=evil.example\r\n",
+        "forwarded: for=192.0.2.1; Proto=https\r\n",
+    ];
+    for (asked, lines) in (1..).zip(ways) {
+        let first = get(running.address, "/", lines).await;
+        assert_eq!(origin.saw().len(), asked, "{lines:?}: {first}");
+        assert_eq!(body(&get(running.address, "/", lines).await), body(&first));
+        assert_eq!(origin.saw().len(), asked, "{lines:?}");
+    }
+    // Who came from where is not; and what is as the key has it already makes no other.
+    get(running.address, "/", "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: http\r\n").await;
+    get(running.address, "/", "forwarded: for=192.0.2.77\r\nx-forwarded-host: A.example\r\n").await;
+    assert_eq!(origin.saw().len(), ways.len());
+    // A write concerns them all, whichever way it came.
+    for lines in ["", "x-forwarded-proto: https\r\n"] {
+        let before = origin.saw().len();
+        let head =
+            format!("POST / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n{lines}content-length: 0\r\n\r\n");
+        assert_eq!(status(&raw(running.address, head).await), 200);
+        for way in ways {
+            get(running.address, "/", way).await;
+        }
+        assert_eq!(origin.saw().len(), before + 1 + ways.len(), "{lines:?}");
+    }
+    let told = purge(running.admin, TOKEN, "{\"url\":\"http://a.example/\"}").await;
+    assert_eq!(body(&told), "{\"purged\":6}", "one URL, however it came");
 }

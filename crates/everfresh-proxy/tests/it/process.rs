@@ -127,6 +127,31 @@ async fn check_says_what_is_wrong_and_exits_with_2() {
     assert!(told.contains("wrong.toml:3: unknown key preserve_hosts\n  cure: did you mean preserve_host?"), "{told}");
     let serve = everfresh().args(["serve", "--config"]).arg(&wrong).output().await.expect("ended");
     assert_eq!(serve.status.code(), Some(2));
+    let tls = format!("{}/tests/it/tls", env!("CARGO_MANIFEST_DIR"));
+    let none = file("none", "nothing");
+    let none = none.display();
+    for (cert, key, line, what) in [
+        (none.to_string(), format!("{tls}/key.pem"), 4, "no certificate is in it"),
+        (format!("{tls}/cert.pem"), none.to_string(), 5, "no private key is in it"),
+        (format!("{tls}/cert.pem"), format!("{tls}/renewed-key.pem"), 5, "not the key of the certificate in"),
+    ] {
+        let text = format!("[[origin]]\nurl = \"http://x\"\n[tls]\ncert = \"{cert}\"\nkey = \"{key}\"\n");
+        let wrong = file("tls", &text);
+        for command in [&["check"][..], &["serve", "--config"]] {
+            let ended = everfresh().args(command).arg(&wrong).output().await.expect("ended");
+            let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert_eq!(ended.status.code(), Some(2), "{told}");
+            assert!(told.contains(&format!("tls.toml:{line}: tls.")) && told.contains(what), "{told}");
+            assert!(told.contains("\n  cure: tls."), "{told}");
+        }
+    }
+    let latin = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("latin.toml");
+    std::fs::write(&latin, b"# all\n# \xe9\n").expect("written");
+    for (file, what) in [(&latin, "latin.toml:2: this is no text"), (&PathBuf::from("/gone.toml"), "cannot be read")] {
+        let ended = everfresh().arg("check").arg(file).output().await.expect("ended");
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(2) && told.contains(what) && told.contains("\n  cure: "), "{told}");
+    }
     let right = file("right", "[[origin]]\nurl = \"http://x\"\n");
     let ended = everfresh().arg("check").arg(&right).output().await.expect("ended");
     assert_eq!(ended.status.code(), Some(0));
@@ -137,7 +162,7 @@ async fn completions_and_help_are_there() {
     for (arguments, wanted) in [
         (["completions", "bash"], "_everfresh"),
         (["completions", "fish"], "everfresh"),
-        (["serve", "--help"], "Usage"),
+        (["serve", "--help"], "<--origin <URL>|--config <FILE>>"),
     ] {
         let ended = everfresh().args(arguments).output().await.expect("ended");
         assert_eq!(ended.status.code(), Some(0));

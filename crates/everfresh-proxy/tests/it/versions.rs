@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use everfresh_proxy::bound::Bound;
 use everfresh_proxy::config::{Config, Tls};
@@ -12,11 +13,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::world::{Origin, PATIENCE, before, config, run};
+use crate::world::{Origin, PATIENCE, before, body, config, raw, run, status};
 
 type Two = Client<HttpConnector, Empty<bytes::Bytes>>;
 
@@ -47,6 +49,69 @@ async fn h2c_is_served_to_clients_and_spoken_to_origins() {
     assert_eq!(outer.proxy.stats.outcome("hit"), 1);
     let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
     assert!(saw.contains("via: 2 everfresh") || saw.contains("via: 1.1 everfresh, 1.1 everfresh"), "{saw}");
+}
+
+/// An origin of HTTP/2 that refuses its first stream, or goes away before it, and counts what it looks at.
+async fn refusing(how: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (asked, looked_at) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let (asked, counted) = (Arc::new(asked), Arc::clone(&looked_at));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (asked, counted) = (Arc::clone(&asked), Arc::clone(&counted));
+            tokio::spawn(async move {
+                if how == "away" && asked.load(Ordering::Relaxed) == 0 {
+                    // Settings, and GOAWAY: the last stream that was looked at is 0, for no error.
+                    asked.store(1, Ordering::Relaxed);
+                    let mut begun = [0; 24];
+                    stream.read_exact(&mut begun).await.expect("a preface");
+                    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("sent");
+                    let mut frame = [0; 9];
+                    while frame[3] != 1 {
+                        stream.read_exact(&mut frame).await.expect("a frame");
+                        let length = usize::from(frame[1]) * 256 + usize::from(frame[2]);
+                        stream.read_exact(&mut vec![0; length]).await.expect("its content");
+                    }
+                    let away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                    stream.write_all(&away).await.expect("sent");
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    return;
+                }
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    if how == "refused" && asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    if how == "failed" {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                        continue;
+                    }
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    let _ = respond.send_response(http::Response::new(()), true);
+                }
+            });
+        }
+    });
+    (address, looked_at)
+}
+
+#[tokio::test]
+async fn only_what_an_origin_says_it_did_not_look_at_is_sent_again() {
+    for (how, method, answered, looked_at) in
+        [("refused", "GET", 200, 1), ("away", "GET", 200, 1), ("failed", "GET", 502, 1), ("refused", "POST", 502, 0)]
+    {
+        let (address, counted) = refusing(how).await;
+        let mut config = config(address);
+        config.origins[0].http2 = true;
+        let running = run(config).await;
+        let length = if method == "POST" { "content-length: 2\r\n\r\nhi" } else { "\r\n" };
+        let request = format!("{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{length}");
+        assert_eq!(status(&raw(running.address, request).await), answered, "{how} {method}");
+        assert_eq!(counted.load(Ordering::Relaxed), looked_at, "{how} {method}");
+    }
 }
 
 fn with_tls(origin: &Origin, cert: &str, key: &str) -> Config {
@@ -92,12 +157,49 @@ async fn a_renewed_certificate_is_taken_on_without_a_restart_and_a_wrong_one_is_
 }
 
 #[tokio::test]
+async fn who_speaks_plain_http_to_tls_is_told_so() {
+    let origin = Origin::counting().await;
+    let running = run(with_tls(&origin, "cert.pem", "key.pem")).await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let long = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 900000\r\n\r\n{}", "x".repeat(900_000));
+    for request in ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", preface, &long] {
+        let answer = raw(running.address, request).await;
+        assert_eq!(status(&answer), 400, "{answer}");
+        assert!(body(&answer).contains("this port speaks TLS: write https://"), "{answer}");
+    }
+    // What is neither is not answered, and keeps nobody.
+    assert_eq!(raw(running.address, "\0\0\0").await.find("HTTP"), None);
+    assert_eq!(origin.saw().len(), 0);
+    assert!(!shown(running.address).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_head_of_http_2_that_is_too_large_is_431_and_the_connection_goes_on() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    let stream = TcpStream::connect(running.address).await.expect("connected");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let one_long = vec![("x-long".to_owned(), "~".repeat(70_000))];
+    let many = (0..70).map(|number| (format!("x-{number}"), "~".repeat(1000))).collect();
+    for (fields, wanted) in [(one_long, 431), (many, 431), (Vec::new(), 200)] {
+        let mut request = Request::get(format!("http://{}/", running.address));
+        for (name, value) in &fields {
+            request = request.header(name, value);
+        }
+        let request = request.body(Empty::<bytes::Bytes>::new()).expect("a request");
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("in time").expect("answered");
+        assert_eq!(answer.status(), wanted);
+    }
+    assert_eq!(origin.saw().len(), 1);
+}
+
+#[tokio::test]
 async fn over_tls_http_2_is_agreed_on() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls");
     let origin = Origin::counting().await;
-    let mut config = config(origin.address);
-    config.tls = Some(Tls { cert: folder.join("cert.pem"), key: folder.join("key.pem") });
-    let running = run(config).await;
+    let running = run(with_tls(&origin, "cert.pem", "key.pem")).await;
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate")).expect("a root");

@@ -210,6 +210,7 @@ where
     ///
     /// # Panics
     /// If the function panics on this thread.
+    #[inline]
     pub fn call_blocking<Q, W>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>
     where
         Q: ?Sized,
@@ -220,6 +221,17 @@ where
             self.stack.teller.tell(Event::CacheHit);
             return Ok(value);
         }
+        self.call_blocking_slowly(key, function)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_blocking_slowly<Q, W>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>
+    where
+        Q: ?Sized,
+        F: Front<Q, V>,
+        W: Fn() -> Result<V, E> + Send + Sync + 'static,
+    {
         let telling = Arc::new(Telling::default());
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
         let load = move || {

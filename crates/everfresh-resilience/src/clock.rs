@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -270,7 +270,7 @@ impl Timepiece {
         mut future: Pin<&mut F>,
     ) -> Option<F::Output> {
         #[cfg(feature = "tokio")]
-        let mut native = pin!(None::<tokio::time::Sleep>);
+        let mut native = std::pin::pin!(None::<tokio::time::Sleep>);
         let mut boxed: Option<Sleep> = None;
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(made) = future.as_mut().poll(cx) {

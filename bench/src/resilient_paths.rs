@@ -33,16 +33,31 @@ struct Crowd {
     cache: f64,
 }
 
-fn guarded(lifetime: Lifetime, capacity: usize) -> Guarded {
-    let cache = Cache::builder().capacity(capacity).lifetime(lifetime).clock(TokioClock::new()).build();
-    Policy::builder()
+/// In the runtime's time, as a program of tasks has it, or in the system's, where blocking functions belong.
+#[derive(Clone, Copy)]
+enum Time {
+    Runtime,
+    System,
+}
+
+fn guarded(time: Time, lifetime: Lifetime, capacity: usize) -> Guarded {
+    let cache = Cache::builder().capacity(capacity).lifetime(lifetime);
+    let cache = match time {
+        Time::Runtime => cache.clock(TokioClock::new()).build(),
+        Time::System => cache.build(),
+    };
+    let policy = Policy::builder();
+    let policy = match time {
+        Time::Runtime => policy.clock(PolicyClock::new()),
+        Time::System => policy,
+    };
+    policy
         .cache(cache.unwrap_or_else(|error| panic!("{error}")))
         .circuit_breaker(CircuitBreaker::consecutive(5).open_for(FOREVER))
         .rate_limit(RateLimit::new(1_000_000_000, Duration::from_secs(1)))
         .bulkhead(Bulkhead::new(64))
         .retry(Retry::attempts(3).base(Duration::ZERO))
         .timeout(Duration::from_secs(10))
-        .clock(PolicyClock::new())
         .build()
         .unwrap_or_else(|error| panic!("{error}"))
 }
@@ -67,16 +82,16 @@ async fn paths(calls: u64) -> Vec<Path> {
     let lasting = Lifetime::ttl(FOREVER);
     let at_once_stale = Lifetime::ttl(Duration::from_nanos(1)).stale_while_revalidate(FOREVER);
     let mut paths = Vec::new();
-    let policy = guarded(lasting, KEYS as usize);
+    let policy = guarded(Time::Runtime, lasting, KEYS as usize);
     for key in 0..KEYS / 2 {
         get(&policy, key).await;
     }
     paths.push(each("fresh hit", calls, async |number| get(&policy, number % (KEYS / 2)).await).await);
-    let policy = guarded(lasting, KEYS as usize);
+    let policy = guarded(Time::Runtime, lasting, KEYS as usize);
     paths.push(
         each("miss, through all layers, with an eviction", calls, async |number| get(&policy, number).await).await,
     );
-    let policy = guarded(at_once_stale, KEYS as usize);
+    let policy = guarded(Time::Runtime, at_once_stale, KEYS as usize);
     get(&policy, 0).await;
     let while_it_runs = async |_| get(&policy, 0).await;
     paths.push(each("stale hit while its refresh runs", calls, while_it_runs).await);
@@ -89,7 +104,7 @@ async fn paths(calls: u64) -> Vec<Path> {
         }
     };
     paths.push(each("stale hit, and its refresh to the end", calls / 10, refreshed).await);
-    let policy = guarded(at_once_stale, KEYS as usize);
+    let policy = guarded(Time::Runtime, at_once_stale, KEYS as usize);
     get(&policy, 0).await;
     while policy.health().circuit.is_some_and(|circuit| circuit.retry_after.is_zero()) {
         let _ = policy.call(&1, || ready(Err(Down))).await;
@@ -122,8 +137,8 @@ fn millions(threads: usize, calls: u64, call: impl Fn(u64) + Sync) -> f64 {
     })
 }
 
-fn crowds(calls: u64) -> Vec<Crowd> {
-    let policy = guarded(Lifetime::ttl(FOREVER), 2 * KEYS as usize);
+fn crowds(time: Time, calls: u64) -> Vec<Crowd> {
+    let policy = guarded(time, Lifetime::ttl(FOREVER), 2 * KEYS as usize);
     for key in 0..KEYS {
         let _ = policy.call_blocking(&key, move || Ok(key));
     }
@@ -153,8 +168,12 @@ pub fn run(calls: u64) {
         println!("| {name} | {p50} | {p99} |");
     }
     let _inside = runtime.enter();
-    println!("\nhits of many threads, M/s\n| threads | through the policy | `Cache::get` |\n|---|---|---|");
-    for Crowd { threads, policy, cache } in crowds(10 * calls) {
-        println!("| {threads} | {policy:.1} | {cache:.1} |");
+    for (time, name) in [(Time::System, "the system's"), (Time::Runtime, "a runtime's")] {
+        println!(
+            "\nhits of many threads in {name} time, M/s\n| threads | through the policy | `Cache::get` |\n|---|---|---|"
+        );
+        for Crowd { threads, policy, cache } in crowds(time, 10 * calls) {
+            println!("| {threads} | {policy:.1} | {cache:.1} |");
+        }
     }
 }

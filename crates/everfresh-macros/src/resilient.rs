@@ -183,6 +183,9 @@ const TIMES: &[&str] = &[
     "after",
 ];
 
+/// What may be zero among them: no pause, no wait, no window, a second call at once.
+const MAY_BE_ZERO: &[&str] = &["stale_while_revalidate", "stale_if_error", "max_wait", "base", "max_delay", "after"];
+
 fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
     if !input.peek(syn::token::Paren) {
         return Err(Error::new(layer.span(), format!("`{layer}` takes its choices in brackets: `{layer}(..)`")));
@@ -196,9 +199,11 @@ fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
         if choices.iter().any(|choice| choice.name == name) {
             return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
         }
-        let input = match TIMES.iter().any(|time| name == time) {
-            true => Given::Time(Time::parse(&inside)?),
-            false => Given::Expr(inside.parse()?),
+        let is = |names: &[&str]| names.iter().any(|known| name == known);
+        let input = match (is(TIMES), is(MAY_BE_ZERO)) {
+            (true, true) => Given::Time(Time::parse_any(&inside)?),
+            (true, false) => Given::Time(Time::parse(&inside)?),
+            (false, _) => Given::Expr(inside.parse()?),
         };
         choices.push(Choice { name, input });
         if !inside.is_empty() {
@@ -575,6 +580,9 @@ mod tests {
             "timeout = LIMIT, cache(), skip(name)",
             "retry(max_attempts = 3, jitter = false), listener = a, listener = b",
             "cache(ttl = \"5m\", stale_while_revalidate = \"1h\", capacity = 10)",
+            "cache(ttl = \"5m\", stale_while_revalidate = \"0s\"), hedge(after = \"0s\")",
+            "retry(max_attempts = 3, base = \"0s\", max_delay = \"0s\")",
+            "bulkhead(max_concurrent = 3, max_wait = \"0s\"), rate_limit(calls = 1, per = \"1s\", max_wait = \"0s\")",
         ] {
             assert_eq!(refused(arguments, PLAIN), "", "{arguments}");
         }
@@ -591,6 +599,10 @@ mod tests {
             ("retries = 3", "there are: cache(..)"),
             ("timeout = \"10\"", "is it \"10s\""),
             ("timeout = \"10s\", timeout = \"5s\"", "given twice"),
+            ("timeout = \"0s\"", "more than zero"),
+            ("timeout(whole = \"0s\")", "more than zero"),
+            ("cache(ttl = \"0s\")", "more than zero"),
+            ("rate_limit(calls = 1, per = \"0s\")", "more than zero"),
             ("timeout()", "say of what"),
             ("retry(attempts = 3)", "needs `max_attempts"),
             ("retry(max_attempts = 3, pause = 1)", "base, factor, max_delay"),

@@ -10,13 +10,28 @@ use syn::{Error, Expr, ExprLit, Lit, Result};
 pub(crate) struct Time {
     expression: Expr,
     tokens: TokenStream,
+    /// It is written out, and zero.
+    is_zero: bool,
 }
 
 impl Time {
+    /// A duration above zero, as nearly all are.
     pub(crate) fn parse(input: ParseStream<'_>) -> Result<Time> {
+        let time = Time::parse_any(input)?;
+        if time.is_zero {
+            return Err(Error::new(
+                time.span(),
+                "a duration of zero would end everything at once; leave the argument out, or give more than zero",
+            ));
+        }
+        Ok(time)
+    }
+
+    /// A duration that may be zero: a pause, a wait, a window.
+    pub(crate) fn parse_any(input: ParseStream<'_>) -> Result<Time> {
         let expression: Expr = input.parse()?;
         let Expr::Lit(ExprLit { lit, .. }) = peeled(&expression) else {
-            return Ok(Time { tokens: expression.to_token_stream(), expression });
+            return Ok(Time { tokens: expression.to_token_stream(), expression, is_zero: false });
         };
         let Lit::Str(text) = lit else {
             return Err(Error::new(
@@ -37,14 +52,9 @@ impl Time {
                 format!("\"{written}\" is not a duration ({error}); write it as \"90s\", \"1h30m\", \"2m\" (minutes)"),
             )
         })?;
-        if duration.is_zero() {
-            return Err(Error::new(
-                lit.span(),
-                "a duration of zero would end everything at once; leave the argument out, or give more than zero",
-            ));
-        }
         let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
-        Ok(Time { tokens: quote!(::core::time::Duration::new(#seconds, #nanos)), expression })
+        let tokens = quote!(::core::time::Duration::new(#seconds, #nanos));
+        Ok(Time { tokens, expression, is_zero: duration.is_zero() })
     }
 
     pub(crate) fn span(&self) -> proc_macro2::Span {

@@ -160,7 +160,7 @@ impl<V, E, F> Builder<V, E, F> {
 
     /// The time in which it lives, unless a registry says otherwise; the system's by default.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Timepiece::Other(Arc::new(clock));
+        self.clock = Timepiece::of(clock);
         self
     }
 

@@ -1,10 +1,11 @@
 //! The bulkhead: so many calls at once, so that one slow backend does not take all of the program's hands.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::clock::Timepiece;
 use crate::error::ConfigError;
@@ -60,27 +61,31 @@ pub struct BulkheadHealth {
 #[derive(Debug)]
 pub(crate) struct Places {
     pub(crate) settings: Bulkhead,
-    free: Arc<Semaphore>,
+    free: Semaphore,
     waiting: AtomicUsize,
 }
 
 impl Places {
     pub(crate) fn new(settings: Bulkhead) -> Places {
-        Places { settings, free: Arc::new(Semaphore::new(settings.places)), waiting: AtomicUsize::new(0) }
+        Places { settings, free: Semaphore::new(settings.places), waiting: AtomicUsize::new(0) }
     }
 
-    /// Takes a place; whether that took a wait. `None` if there was none to be had.
-    pub(crate) async fn enter(&self, clock: &Timepiece) -> Option<(Place, bool)> {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some((Place(Held::Alone(place)), false));
-        }
+    /// Takes a place that is free, and that nobody waits for.
+    #[inline]
+    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Place<'_>> {
+        self.free.try_acquire().ok()?.forget();
+        Some(Place { places: self, shared: None })
+    }
+
+    /// Waits for a place. `None` if there was none to be had.
+    pub(crate) async fn enter(self: &Arc<Self>, clock: &Timepiece) -> Option<Place<'_>> {
         if self.settings.max_wait.is_zero() {
             return None;
         }
         let _waiting = Waiting::enter(&self.waiting, self.settings.max_waiting)?;
-        let give_up_at = clock.now().saturating_add(self.settings.max_wait);
-        let place = clock.before(give_up_at, Arc::clone(&self.free).acquire_owned()).await?.ok()?;
-        Some((Place(Held::Alone(place)), true))
+        let free = clock.within(clock.now(), Some(self.settings.max_wait), pin!(self.free.acquire())).await?;
+        free.ok()?.forget();
+        Some(Place { places: self, shared: None })
     }
 
     pub(crate) fn health(&self) -> BulkheadHealth {
@@ -92,25 +97,34 @@ impl Places {
 
 /// A place that is taken, until the last who shares it lets go.
 #[derive(Debug)]
-pub(crate) struct Place(Held);
-
-#[derive(Debug)]
-enum Held {
-    Alone(OwnedSemaphorePermit),
-    Shared(Arc<OwnedSemaphorePermit>),
-    Moving,
+pub(crate) struct Place<'a> {
+    places: &'a Arc<Places>,
+    shared: Option<Arc<Part>>,
 }
 
-impl Place {
+impl Place<'_> {
     /// A part in the place for work that may go on behind its caller.
-    pub(crate) fn share(&mut self) -> Option<Arc<OwnedSemaphorePermit>> {
-        let shared = match std::mem::replace(&mut self.0, Held::Moving) {
-            Held::Alone(place) => Arc::new(place),
-            Held::Shared(place) => place,
-            Held::Moving => return None,
-        };
-        self.0 = Held::Shared(Arc::clone(&shared));
-        Some(shared)
+    pub(crate) fn share(&mut self) -> Arc<Part> {
+        Arc::clone(self.shared.get_or_insert_with(|| Arc::new(Part(Arc::clone(self.places)))))
+    }
+}
+
+impl Drop for Place<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.shared.is_none() {
+            self.places.free.add_permits(1);
+        }
+    }
+}
+
+/// A place in the hands of several, which the last of them gives back.
+#[derive(Debug)]
+pub(crate) struct Part(Arc<Places>);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.free.add_permits(1);
     }
 }
 

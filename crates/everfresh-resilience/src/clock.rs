@@ -1,5 +1,7 @@
 //! Time as a value: the system's, one that a test moves by hand, or a runtime's own.
 
+#[cfg(feature = "tokio")]
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -162,6 +164,8 @@ impl Drop for ManualSleep {
 pub struct TokioClock {
     origin: tokio::time::Instant,
     runtime: tokio::runtime::Handle,
+    /// Only the time of a runtime of one thread can be paused; that of all others is the system's, inside or outside.
+    can_pause: bool,
 }
 
 #[cfg(feature = "tokio")]
@@ -171,12 +175,29 @@ impl TokioClock {
     /// # Panics
     /// If called outside of a tokio runtime, or in one without time.
     pub fn new() -> TokioClock {
-        TokioClock { origin: tokio::time::Instant::now(), runtime: tokio::runtime::Handle::current() }
+        let runtime = tokio::runtime::Handle::current();
+        let can_pause = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread;
+        TokioClock { origin: tokio::time::Instant::now(), runtime, can_pause }
     }
 
     /// Entering is dear, and needed only outside of every runtime.
+    #[inline]
     fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
         tokio::runtime::Handle::try_current().is_err().then(|| self.runtime.enter())
+    }
+
+    #[inline]
+    fn read(&self) -> Duration {
+        // Whether this is inside of a runtime is known for nothing in a task. Anywhere else the answer writes to what
+        // all threads share.
+        let _inside = if self.can_pause && tokio::task::try_id().is_none() { self.enter() } else { None };
+        self.origin.elapsed()
+    }
+
+    fn sleep(&self, at: Duration) -> Option<tokio::time::Sleep> {
+        let at = self.origin.checked_add(at)?;
+        let _inside = self.enter();
+        Some(tokio::time::sleep_until(at))
     }
 }
 
@@ -190,32 +211,42 @@ impl Default for TokioClock {
 #[cfg(feature = "tokio")]
 impl Clock for TokioClock {
     fn now(&self) -> Duration {
-        let _inside = self.enter();
-        self.origin.elapsed()
+        self.read()
     }
 
     fn sleep_until(&self, at: Duration) -> Sleep {
-        let _inside = self.enter();
-        match self.origin.checked_add(at) {
-            Some(at) => Box::pin(tokio::time::sleep_until(at)),
+        match self.sleep(at) {
+            Some(sleep) => Box::pin(sleep),
             None => Box::pin(std::future::pending()),
         }
     }
 }
 
-/// The clock as the layers use it: the system's without a call through a table.
+/// The clock as the layers use it: the system's and the runtime's without a call through a table.
 #[derive(Clone, Default)]
 pub(crate) enum Timepiece {
     #[default]
     System,
+    #[cfg(feature = "tokio")]
+    Tokio(TokioClock),
     Other(Arc<dyn Clock>),
 }
 
 impl Timepiece {
+    pub(crate) fn of(clock: impl Clock) -> Timepiece {
+        #[cfg(feature = "tokio")]
+        if let Some(clock) = (&clock as &dyn Any).downcast_ref::<TokioClock>() {
+            return Timepiece::Tokio(clock.clone());
+        }
+        Timepiece::Other(Arc::new(clock))
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> Duration {
         match self {
             Timepiece::System => SystemClock.now(),
+            #[cfg(feature = "tokio")]
+            Timepiece::Tokio(clock) => clock.read(),
             Timepiece::Other(clock) => clock.now(),
         }
     }
@@ -223,19 +254,37 @@ impl Timepiece {
     pub(crate) fn sleep_until(&self, at: Duration) -> Sleep {
         match self {
             Timepiece::System => SystemClock.sleep_until(at),
+            #[cfg(feature = "tokio")]
+            Timepiece::Tokio(clock) => clock.sleep_until(at),
             Timepiece::Other(clock) => clock.sleep_until(at),
         }
     }
 
-    /// What a future makes before a moment, or nothing. A future that is ready at once costs no timer.
-    pub(crate) async fn before<F: Future>(&self, at: Duration, future: F) -> Option<F::Output> {
-        let mut future = std::pin::pin!(future);
-        let mut sleep: Option<Sleep> = None;
+    /// What a future makes before `bound` has passed since `began`, or nothing; without a bound, however long it takes.
+    /// A future that is ready at once costs no timer, and a timer of the runtime no allocation.
+    #[inline]
+    pub(crate) async fn within<F: Future>(
+        &self,
+        began: Duration,
+        bound: Option<Duration>,
+        mut future: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        #[cfg(feature = "tokio")]
+        let mut native = std::pin::pin!(None::<tokio::time::Sleep>);
+        let mut boxed: Option<Sleep> = None;
         std::future::poll_fn(move |cx| {
             if let Poll::Ready(made) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(made));
             }
-            let sleep = sleep.get_or_insert_with(|| self.sleep_until(at));
+            let Some(bound) = bound else { return Poll::Pending };
+            #[cfg(feature = "tokio")]
+            if let Timepiece::Tokio(clock) = self {
+                if native.is_none() {
+                    native.set(clock.sleep(began.saturating_add(bound)));
+                }
+                return native.as_mut().as_pin_mut().map_or(Poll::Pending, |sleep| sleep.poll(cx).map(|()| None));
+            }
+            let sleep = boxed.get_or_insert_with(|| self.sleep_until(began.saturating_add(bound)));
             sleep.as_mut().poll(cx).map(|()| None)
         })
         .await

@@ -11,7 +11,8 @@ pub enum Event {
     CacheHit,
     /// The cache in front served a stale value: no layer was touched on the caller's behalf.
     CacheStale,
-    /// The cache in front had nothing to serve, and this call went on to the layers.
+    /// The cache in front had nothing to serve, and this call went on to the layers; told when it is over, after what
+    /// they tell.
     CacheMiss,
     /// The cache in front let this call wait for one that was under way.
     CacheCoalesced,

@@ -39,10 +39,10 @@ impl InFlight {
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Lets no more calls in, and waits until those under way have ended or a moment has come; how many are left.
-    pub(crate) async fn close(&self, clock: &Timepiece, until: std::time::Duration) -> usize {
+    /// Lets no more calls in, and waits until those under way have ended, but no longer than told; how many are left.
+    pub(crate) async fn close(&self, clock: &Timepiece, deadline: std::time::Duration) -> usize {
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
-        let drained = async {
+        let drained = std::pin::pin!(async {
             loop {
                 let mut idle = std::pin::pin!(self.idle.notified());
                 // Registered before the look, so that an end in between is not missed.
@@ -52,8 +52,8 @@ impl InFlight {
                 }
                 idle.await;
             }
-        };
-        let _ = clock.before(until, drained).await;
+        });
+        let _ = clock.within(clock.now(), Some(deadline), drained).await;
         self.count()
     }
 }

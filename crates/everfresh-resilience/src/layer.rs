@@ -161,10 +161,7 @@ where
         let other = self.service.clone();
         let ready = Some(std::mem::replace(&mut self.service, other.clone()));
         let stack = Arc::clone(&self.stack);
-        Box::pin(async move {
-            let result = stack.run(Requests { ready, service: other, request }).await;
-            stack.answer(result).await
-        })
+        Box::pin(async move { stack.answer(Requests { ready, service: other, request }).await })
     }
 }
 
@@ -188,10 +185,7 @@ where
         let other = self.service.clone();
         let ready = std::mem::replace(&mut self.service, other);
         let stack = Arc::clone(&self.stack);
-        Box::pin(async move {
-            let result = stack.run(Request(Some((ready, request)))).await;
-            stack.answer(result).await
-        })
+        Box::pin(async move { stack.answer(Request(Some((ready, request)))).await })
     }
 }
 
@@ -210,7 +204,7 @@ where
 {
     type Attempt = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
-    fn begin(&mut self, _place: Option<&mut Place>) -> Self::Attempt {
+    fn begin(&mut self, _place: Option<&mut Place<'_>>) -> Self::Attempt {
         let request = self.request.clone();
         match self.ready.take() {
             Some(mut service) => Box::pin(service.call(request)),
@@ -234,7 +228,7 @@ where
 {
     type Attempt = S::Future;
 
-    fn begin(&mut self, _place: Option<&mut Place>) -> S::Future {
+    fn begin(&mut self, _place: Option<&mut Place<'_>>) -> S::Future {
         match self.0.take() {
             Some((mut service, request)) => service.call(request),
             None => unreachable!("`once_layer` refuses policies that begin a second attempt"),

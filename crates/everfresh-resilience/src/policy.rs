@@ -71,8 +71,7 @@ impl<V, E> Policy<V, E> {
         W: FnMut() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        let result = self.stack.run(Task(function)).await;
-        self.stack.answer(result).await
+        self.stack.answer(Task(function)).await
     }
 
     /// As [`call`](Policy::call) on a thread: the same circuit, limits and places.
@@ -92,8 +91,10 @@ impl<V, E> Policy<V, E> {
         E: Send + 'static,
         W: Fn() -> Result<V, E> + Send + Sync + 'static,
     {
-        let result = run_blocking(&self.stack, function);
-        drive(self.stack.answer(result))
+        match self.stack.walks_away() {
+            true => drive(self.stack.answer(Elsewhere(Arc::new(function)))),
+            false => drive(self.stack.answer(Here(function))),
+        }
     }
 }
 
@@ -103,7 +104,7 @@ where
     E: Send + 'static,
     W: Fn() -> Result<V, E> + Send + Sync + 'static,
 {
-    match stack.timeout.is_some() || stack.hedge.is_some() {
+    match stack.walks_away() {
         true => drive(stack.run(Elsewhere(Arc::new(function)))),
         false => drive(stack.run(Here(function))),
     }
@@ -209,6 +210,7 @@ where
     ///
     /// # Panics
     /// If the function panics on this thread.
+    #[inline]
     pub fn call_blocking<Q, W>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>
     where
         Q: ?Sized,
@@ -219,6 +221,17 @@ where
             self.stack.teller.tell(Event::CacheHit);
             return Ok(value);
         }
+        self.call_blocking_slowly(key, function)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_blocking_slowly<Q, W>(&self, key: &Q, function: W) -> Result<V, Arc<Error<E>>>
+    where
+        Q: ?Sized,
+        F: Front<Q, V>,
+        W: Fn() -> Result<V, E> + Send + Sync + 'static,
+    {
         let telling = Arc::new(Telling::default());
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
         let load = move || {
@@ -306,8 +319,7 @@ impl<V, E, F> Policy<V, E, F> {
     /// A cache in front goes on serving what it has. Calls are counted always, refreshes among them. A blocking
     /// function that its caller has walked away from is not.
     pub async fn close(&self, deadline: Duration) -> usize {
-        let until = self.stack.clock.now().saturating_add(deadline);
-        self.stack.in_flight.close(&self.stack.clock, until).await
+        self.stack.in_flight.close(&self.stack.clock, deadline).await
     }
 
     /// As [`close`](Policy::close) on a thread.

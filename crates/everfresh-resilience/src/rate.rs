@@ -82,23 +82,26 @@ impl Limiter {
         Ok(Limiter { settings, limiter, clock })
     }
 
-    /// Takes the room for one call; whether that took a wait.
-    pub(crate) async fn enter(&self, began: Duration) -> Result<bool, Duration> {
-        let Err(mut earliest) = self.check(began) else { return Ok(false) };
+    /// Waits for the room for one call that had none when it began, at the earliest then; what time it has become. The
+    /// error is how long until there is room.
+    pub(crate) async fn enter(&self, began: Duration, mut earliest: Duration) -> Result<Duration, Duration> {
         let give_up_at = began.saturating_add(self.settings.max_wait);
         loop {
             if earliest > give_up_at {
                 return Err(earliest.saturating_sub(self.clock.now()));
             }
             self.clock.sleep_until(earliest).await;
-            match self.check(self.clock.now()) {
-                Ok(()) => return Ok(true),
+            let now = self.clock.now();
+            match self.check(now) {
+                Ok(()) => return Ok(now),
                 Err(later) => earliest = later,
             }
         }
     }
 
-    fn check(&self, now: Duration) -> Result<(), Duration> {
+    /// Takes the room for one call, or says when there is some at the earliest.
+    #[inline]
+    pub(crate) fn check(&self, now: Duration) -> Result<(), Duration> {
         NOTED.set(now);
         self.limiter.check().map_err(|not_until| not_until.earliest_possible().into())
     }

@@ -92,8 +92,7 @@ impl Registry {
 
     /// A registry that lives in another time, and all its policies with it.
     pub fn with_clock(clock: impl Clock) -> Registry {
-        let clock = Timepiece::Other(Arc::new(clock));
-        Registry { inner: Arc::new(Inner { clock, shared: Mutex::default() }) }
+        Registry { inner: Arc::new(Inner { clock: Timepiece::of(clock), shared: Mutex::default() }) }
     }
 
     /// How everything is, by name; names of which no policy was built are not among them.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::bulkhead::{Place, Places};
-use crate::circuit::{Change, Circuit, Permit};
+use crate::circuit::{Change, Circuit, Permit, Slow};
 use crate::clock::Timepiece;
 use crate::error::Error;
 use crate::event::{Event, Exhausted, Teller};
@@ -39,6 +39,7 @@ pub(crate) struct Judge<V, E> {
 
 impl<V, E> Judge<V, E> {
     /// Whether an attempt is worth another: an error by default, and what the predicate says.
+    #[inline]
     fn is_bad(&self, result: &Result<V, E>) -> bool {
         self.retry_if.as_ref().map_or(result.is_err(), |predicate| predicate(result))
     }
@@ -111,7 +112,16 @@ impl<V, E> Stack<V, E> {
     pub(crate) async fn run(&self, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
         let began = self.clock.now();
         let mut course = Course { permit: None, attempts: 0, running_since: None };
-        let result = self.admitted(&mut course, &mut work, began).await;
+        let result = match self.admitted(&mut course, began) {
+            Ok(_under) => {
+                let whole = self.timeout.and_then(|timeout| timeout.whole);
+                match whole {
+                    None => self.entered(&mut course, &mut work, began).await,
+                    Some(whole) => self.bounded(&mut course, &mut work, began, whole).await,
+                }
+            }
+            Err(refused) => Err(refused.into()),
+        };
         if self.teller.any() {
             let (took, attempts) = (self.clock.now().saturating_sub(began), course.attempts);
             self.teller.tell(match &result {
@@ -122,9 +132,9 @@ impl<V, E> Stack<V, E> {
         result
     }
 
-    /// What the caller gets: also a value that was rejected, or the fallback's.
-    pub(crate) async fn answer(&self, result: Result<V, Undone<V, E>>) -> Result<V, Error<E>> {
-        match result {
+    /// One call through all layers, as its caller gets it.
+    pub(crate) async fn answer(&self, work: impl Work<V, E>) -> Result<V, Error<E>> {
+        match self.run(work).await {
             Ok(value) | Err(Undone::Rejected(value)) => Ok(value),
             Err(Undone::Error(error)) => self.fall_back(&error).value().await.ok_or(error),
         }
@@ -140,40 +150,53 @@ impl<V, E> Stack<V, E> {
         FallingBack { made, later, teller: &self.teller }
     }
 
+    /// Whether a caller may go before the function has ended, so that one which blocks belongs on a worker.
+    pub(crate) fn walks_away(&self) -> bool {
+        self.timeout.is_some() || self.hedge.is_some()
+    }
+
     /// Whether a call would be refused before anything is done for it.
     pub(crate) fn refuses(&self) -> bool {
         self.in_flight.is_closed()
             || self.circuit.as_ref().is_some_and(|circuit| circuit.refuses(self.clock.now()).is_some())
     }
 
-    async fn admitted<'a>(
+    /// Counted among the calls under way, and let through by the circuit.
+    #[inline]
+    fn admitted<'a>(&'a self, course: &mut Course<'a>, now: Duration) -> Result<Under<'a>, Error<E>> {
+        let under = self.in_flight.enter().ok_or(Error::Closed)?;
+        if let Some(budget) = &self.budget {
+            budget.note_call(now);
+        }
+        if let Some(circuit) = &self.circuit {
+            course.permit = Some(self.admit(circuit, now)?);
+        }
+        Ok(under)
+    }
+
+    /// As [`entered`](Stack::entered), no longer than the whole call may take. If it does, that is a word about the
+    /// backend only if it was at work.
+    async fn bounded<'a>(
         &'a self,
         course: &mut Course<'a>,
         work: &mut impl Work<V, E>,
         began: Duration,
+        whole: Duration,
     ) -> Result<V, Undone<V, E>> {
-        let Some(_under) = self.in_flight.enter() else { return Err(Error::Closed.into()) };
-        if let Some(budget) = &self.budget {
-            budget.note_call(began);
-        }
-        if let Some(circuit) = &self.circuit {
-            course.permit = Some(self.admit(circuit, began)?);
-        }
-        let Some(bound) = self.timeout.and_then(|timeout| timeout.whole) else {
-            return self.entered(course, work, began).await;
-        };
-        match self.clock.before(began.saturating_add(bound), self.entered(course, work, began)).await {
-            Some(result) => result,
-            None => {
-                self.teller.tell(Event::Timeout { after: bound });
-                if let Some(since) = course.running_since {
-                    self.note(course, true, since);
-                }
-                Err(Error::TimedOut { after: bound }.into())
+        {
+            let entered = pin!(self.entered(course, work, began));
+            if let Some(result) = self.clock.within(began, Some(whole), entered).await {
+                return result;
             }
         }
+        self.teller.tell(Event::Timeout { after: whole });
+        if let Some(since) = course.running_since {
+            self.note(course, true, since);
+        }
+        Err(Error::TimedOut { after: whole }.into())
     }
 
+    #[inline]
     fn admit<'a>(&self, circuit: &'a Circuit, now: Duration) -> Result<Permit<'a>, Error<E>> {
         match circuit.admit(now) {
             Ok((permit, change)) => {
@@ -195,17 +218,15 @@ impl<V, E> Stack<V, E> {
         began: Duration,
     ) -> Result<V, Undone<V, E>> {
         let mut now = began;
-        if let Some(limiter) = &self.limiter {
-            match limiter.enter(began).await {
-                Ok(false) => {}
-                Ok(true) => now = self.clock.now(),
-                Err(retry_after) => {
-                    self.teller.tell(Event::RateLimited { retry_after });
-                    return Err(Error::RateLimited { retry_after }.into());
-                }
-            }
+        if let Some(limiter) = &self.limiter
+            && let Err(earliest) = limiter.check(began)
+        {
+            now = limiter.enter(began, earliest).await.map_err(|retry_after| self.over_the_limit(retry_after))?;
         }
-        let mut place = self.take_place(&mut now).await?;
+        let mut place = match self.place_at_once() {
+            Ok(place) => place,
+            Err(places) => Some(self.wait_for_place(places, &mut now).await?),
+        };
         loop {
             let attempt = self.attempt(course, work, place.as_mut(), now).await;
             let bad = self.judged(course, &attempt, now);
@@ -229,46 +250,53 @@ impl<V, E> Stack<V, E> {
                     Err(_) => return self.exhausted(course, attempt, Exhausted::Circuit),
                 }
             }
-            match self.take_place(&mut now).await {
-                Ok(again) => place = again,
-                Err(_) => return self.exhausted(course, attempt, Exhausted::Bulkhead),
-            }
+            place = match self.place_at_once() {
+                Ok(place) => place,
+                Err(places) => match self.wait_for_place(places, &mut now).await {
+                    Ok(place) => Some(place),
+                    Err(_) => return self.exhausted(course, attempt, Exhausted::Bulkhead),
+                },
+            };
         }
     }
 
-    async fn take_place(&self, now: &mut Duration) -> Result<Option<Place>, Error<E>> {
-        let Some(places) = &self.places else { return Ok(None) };
-        match places.enter(&self.clock).await {
-            Some((place, waited)) => {
-                if waited {
-                    *now = self.clock.now();
-                }
-                Ok(Some(place))
-            }
-            None => {
-                self.teller.tell(Event::BulkheadRejected);
-                Err(Error::BulkheadFull)
-            }
+    fn over_the_limit(&self, retry_after: Duration) -> Error<E> {
+        self.teller.tell(Event::RateLimited { retry_after });
+        Error::RateLimited { retry_after }
+    }
+
+    /// A place, if there is a bulkhead; or the bulkhead that has to be waited for.
+    #[inline]
+    fn place_at_once(&self) -> Result<Option<Place<'_>>, &Arc<Places>> {
+        match &self.places {
+            None => Ok(None),
+            Some(places) => places.try_enter().map(Some).ok_or(places),
         }
     }
 
+    async fn wait_for_place<'a>(&self, places: &'a Arc<Places>, now: &mut Duration) -> Result<Place<'a>, Error<E>> {
+        let Some(place) = places.enter(&self.clock).await else {
+            self.teller.tell(Event::BulkheadRejected);
+            return Err(Error::BulkheadFull);
+        };
+        *now = self.clock.now();
+        Ok(place)
+    }
+
+    #[inline]
     async fn attempt(
         &self,
         course: &mut Course<'_>,
         work: &mut impl Work<V, E>,
-        place: Option<&mut Place>,
+        place: Option<&mut Place<'_>>,
         now: Duration,
     ) -> Attempt<V, E> {
         course.attempts += 1;
         course.running_since = Some(now);
         let bound = self.timeout.and_then(|timeout| timeout.attempt);
-        let ended = match (bound, self.hedge) {
-            (None, None) => Some(work.begin(place).await),
-            (None, Some(hedge)) => Some(self.hedged(hedge, work, place, now).await),
-            (Some(bound), None) => self.clock.before(now.saturating_add(bound), work.begin(place)).await,
-            (Some(bound), Some(hedge)) => {
-                self.clock.before(now.saturating_add(bound), self.hedged(hedge, work, place, now)).await
-            }
+        let ended = match self.hedge {
+            None => self.clock.within(now, bound, pin!(work.begin(place))).await,
+            Some(hedge) => self.clock.within(now, bound, Box::pin(self.hedged(hedge, work, place, now)).as_mut()).await,
         };
         course.running_since = None;
         match ended {
@@ -286,14 +314,14 @@ impl<V, E> Stack<V, E> {
         &self,
         hedge: Hedge,
         work: &mut W,
-        mut place: Option<&mut Place>,
+        mut place: Option<&mut Place<'_>>,
         now: Duration,
     ) -> Result<V, E> {
         let mut first = pin!(work.begin(place.as_deref_mut()));
-        let mut next_at = now.saturating_add(hedge.after);
-        if let Some(result) = self.clock.before(next_at, first.as_mut()).await {
+        if let Some(result) = self.clock.within(now, Some(hedge.after), first.as_mut()).await {
             return result;
         }
+        let mut begun = now;
         let mut first_runs = true;
         let mut others: Vec<Pin<Box<W::Attempt>>> = Vec::new();
         let mut left = hedge.more;
@@ -302,7 +330,7 @@ impl<V, E> Stack<V, E> {
                 left -= 1;
                 self.teller.tell(Event::Hedged);
                 others.push(Box::pin(work.begin(place.as_deref_mut())));
-                next_at = next_at.saturating_add(hedge.after);
+                begun = begun.saturating_add(hedge.after);
             } else {
                 left = 0;
             }
@@ -332,13 +360,14 @@ impl<V, E> Stack<V, E> {
             if left == 0 {
                 return any_good.await;
             }
-            if let Some(result) = self.clock.before(next_at, &mut any_good).await {
+            if let Some(result) = self.clock.within(begun, Some(hedge.after), Pin::new(&mut any_good)).await {
                 return result;
             }
         }
     }
 
     /// Tells the circuit how an attempt went; whether it is worth another.
+    #[inline]
     fn judged(&self, course: &Course<'_>, attempt: &Attempt<V, E>, began: Duration) -> bool {
         let (bad, failed) = match attempt {
             Attempt::TimedOut(_) => (true, true),
@@ -358,18 +387,22 @@ impl<V, E> Stack<V, E> {
     #[inline]
     fn note(&self, course: &Course<'_>, failed: bool, began: Duration) {
         let (Some(circuit), Some(permit)) = (&self.circuit, &course.permit) else { return };
-        let mut slow = false;
-        if let Some(bound) = circuit.settings.slow {
-            let took = self.clock.now().saturating_sub(began);
-            slow = took > bound.longer_than;
-            if slow {
-                self.teller.tell(Event::SlowCall { took });
-            }
-        }
+        let slow = circuit.settings.slow.is_some_and(|bound| self.is_slow(bound, began));
         let change = permit.note(failed, slow, || self.clock.now());
         self.tell_change(change);
     }
 
+    #[cold]
+    fn is_slow(&self, bound: Slow, began: Duration) -> bool {
+        let took = self.clock.now().saturating_sub(began);
+        let slow = took > bound.longer_than;
+        if slow {
+            self.teller.tell(Event::SlowCall { took });
+        }
+        slow
+    }
+
+    #[inline]
     fn tell_change(&self, change: Option<Change>) {
         match change {
             None => {}

@@ -11,7 +11,7 @@ pub(crate) trait Work<V, E> {
     type Attempt: Future<Output = Result<V, E>>;
 
     /// Begins an attempt, which may hold on to a part in the place for longer than its caller waits.
-    fn begin(&mut self, place: Option<&mut Place>) -> Self::Attempt;
+    fn begin(&mut self, place: Option<&mut Place<'_>>) -> Self::Attempt;
 }
 
 /// A closure that returns a future.
@@ -24,7 +24,7 @@ where
 {
     type Attempt = Fut;
 
-    fn begin(&mut self, _place: Option<&mut Place>) -> Fut {
+    fn begin(&mut self, _place: Option<&mut Place<'_>>) -> Fut {
         (self.0)()
     }
 }
@@ -35,7 +35,7 @@ pub(crate) struct Here<F>(pub(crate) F);
 impl<V, E, F: FnMut() -> Result<V, E>> Work<V, E> for Here<F> {
     type Attempt = std::future::Ready<Result<V, E>>;
 
-    fn begin(&mut self, _place: Option<&mut Place>) -> Self::Attempt {
+    fn begin(&mut self, _place: Option<&mut Place<'_>>) -> Self::Attempt {
         std::future::ready((self.0)())
     }
 }
@@ -51,9 +51,9 @@ where
 {
     type Attempt = OnWorker<V, E>;
 
-    fn begin(&mut self, place: Option<&mut Place>) -> Self::Attempt {
+    fn begin(&mut self, place: Option<&mut Place<'_>>) -> Self::Attempt {
         let function = Arc::clone(&self.0);
-        let held = place.and_then(Place::share);
+        let held = place.map(Place::share);
         OnWorker(blocking::unblock(move || {
             // Until the function has really ended, whoever waits for it or not.
             let _held = held;

@@ -250,14 +250,23 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
     }
 
-    /// The value if it is plainly fresh and nobody listens; `None` says nothing.
+    /// The value if it is certainly fresh; `None` says nothing.
     #[cfg(feature = "resilience")]
     #[inline]
-    pub(crate) fn plain_hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+    pub(crate) fn get_fresh<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         match self.get_plainly(self.hash(key), key) {
             Plainly::Value(value) => Some(value),
-            _ => None,
+            Plainly::Found(found) => self.look_if_fresh(found),
+            Plainly::Unknown => None,
         }
+    }
+
+    /// As [`look_closely`](Cache::look_closely), of a value that is not stale.
+    #[cfg(feature = "resilience")]
+    #[inline(never)]
+    fn look_if_fresh(&self, found: Glance<'_, K, V>) -> Option<V> {
+        let judged = self.engine.judge_closely(&found).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
+        Some(self.give(&found, judged))
     }
 
     /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
@@ -289,8 +298,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
     #[inline(never)]
     fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
+        let judged = self.engine.judge_closely(&found)?;
+        Some(self.give(&found, judged))
+    }
+
+    /// The value of a lookup that is over, counted and told.
+    #[inline]
+    fn give(&self, found: &Glance<'_, K, V>, (outcome, status): (Outcome, RefreshStatus)) -> V {
         let engine = &self.engine;
-        let (outcome, status) = engine.judge_closely(&found)?;
         let value = found.value.clone();
         match engine.counters.of_thread(found.thread()) {
             Some(mut counts) => counts.lookup(outcome, status),
@@ -302,9 +317,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             }
         }
         if engine.listeners.any() {
-            self.tell(&found, outcome, status);
+            self.tell(found, outcome, status);
         }
-        Some(value)
+        value
     }
 
     #[cold]

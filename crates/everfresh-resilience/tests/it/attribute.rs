@@ -133,7 +133,7 @@ struct Backend {
 }
 
 impl Backend {
-    #[resilient(retry(max_attempts = 3, base = std::time::Duration::ZERO, jitter = false))]
+    #[resilient(retry(max_attempts = 3, base = "0s", jitter = false), bulkhead(max_concurrent = 9, max_wait = "0s"))]
     async fn ask(&self, what: Option<&str>, list: &[u32]) -> Result<String, Broken> {
         match self.calls.fetch_add(1, Ordering::SeqCst) {
             0 | 1 => Err(Broken(1)),

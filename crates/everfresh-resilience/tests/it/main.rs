@@ -7,6 +7,7 @@ mod budget;
 mod bulkhead;
 mod cached;
 mod circuit;
+mod clocks;
 mod closing;
 mod fallback;
 mod hedge;
@@ -18,3 +19,4 @@ mod support;
 mod told;
 #[cfg(feature = "tower")]
 mod tower;
+mod window;

@@ -34,7 +34,7 @@ pub type Cached = Policy<u32, Broken, everfresh_resilience::Behind<Cache<String,
 
 /// A builder in the runtime's time.
 pub fn builder() -> Builder<u32, Broken> {
-    Plain::builder().clock(TokioClock::new())
+    Plain::builder().clock(everfresh_resilience::TokioClock::new())
 }
 
 /// A cache in the runtime's time: fresh for a minute, then stale for ten.

@@ -188,6 +188,8 @@ impl Drop for ManualSleep {
 pub struct TokioClock {
     origin: tokio::time::Instant,
     runtime: tokio::runtime::Handle,
+    /// Only the time of a runtime of one thread can be paused; that of all others is the system's.
+    can_pause: bool,
 }
 
 #[cfg(feature = "tokio")]
@@ -197,7 +199,9 @@ impl TokioClock {
     /// # Panics
     /// If called outside of a tokio runtime, or in one without time.
     pub fn new() -> TokioClock {
-        TokioClock { origin: tokio::time::Instant::now(), runtime: tokio::runtime::Handle::current() }
+        let runtime = tokio::runtime::Handle::current();
+        let can_pause = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread;
+        TokioClock { origin: tokio::time::Instant::now(), runtime, can_pause }
     }
 }
 
@@ -211,6 +215,10 @@ impl Default for TokioClock {
 #[cfg(feature = "tokio")]
 impl Clock for TokioClock {
     fn now(&self) -> Duration {
+        // Entering writes to what all threads of the runtime share.
+        if !self.can_pause {
+            return self.origin.into_std().elapsed();
+        }
         let _inside = self.runtime.enter();
         self.origin.elapsed()
     }

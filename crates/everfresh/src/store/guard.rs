@@ -91,12 +91,18 @@ pub(crate) struct Removed<'s, K, V> {
     /// With a hazard, the entry is among the garbage already and this guards it; else dropping this puts it there.
     hazard: Option<Hazard>,
     shard: &'s Shard<K, V>,
+    cost: u64,
     _stays_on_its_thread: PhantomData<*const ()>,
 }
 
 impl<'s, K, V> Removed<'s, K, V> {
-    pub(super) fn new(node: Node<K, V>, hazard: Option<Hazard>, shard: &'s Shard<K, V>) -> Removed<'s, K, V> {
-        Removed { node, hazard, shard, _stays_on_its_thread: PhantomData }
+    pub(super) fn new(
+        node: Node<K, V>,
+        hazard: Option<Hazard>,
+        shard: &'s Shard<K, V>,
+        cost: u64,
+    ) -> Removed<'s, K, V> {
+        Removed { node, hazard, shard, cost, _stays_on_its_thread: PhantomData }
     }
 }
 
@@ -113,8 +119,8 @@ impl<K, V> Deref for Removed<'_, K, V> {
 impl<K, V> Drop for Removed<'_, K, V> {
     fn drop(&mut self) {
         match self.hazard.take() {
-            Some(hazard) => self.shard.let_go(hazard),
-            None => self.shard.retire(self.node),
+            Some(hazard) => self.shard.let_go_of_removed(hazard, self.cost),
+            None => self.shard.retire(self.node, self.cost),
         }
     }
 }
@@ -159,11 +165,13 @@ pub(super) struct Departures<'s, K, V> {
     wanted: bool,
     pub(super) seen: Vec<(Removed<'s, K, V>, PushedOut)>,
     pub(super) unseen: Unseen,
+    /// Other shards that have much garbage now.
+    pub(super) littered: Vec<usize>,
 }
 
 impl<'s, K, V> Departures<'s, K, V> {
     pub(super) fn none(wanted: bool) -> Self {
-        Departures { wanted, seen: Vec::new(), unseen: Unseen::default() }
+        Departures { wanted, seen: Vec::new(), unseen: Unseen::default(), littered: Vec::new() }
     }
 
     /// All that there is to say of an insertion.

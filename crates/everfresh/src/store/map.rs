@@ -28,6 +28,8 @@ const MOST_SHARDS: usize = 256;
 /// Up to here it is remembered how often keys came: loops over a little more than fits are common in front of small
 /// caches, and what a count costs does not matter yet. In larger ones it gains nothing, and more is in flux.
 const MOST_COUNTED: usize = 16 << 10;
+/// Where weights count, what was removed and not yet dropped is at most one part in so many of the bound, and what is read.
+const MOST_GARBAGE: u64 = 32;
 
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
@@ -68,7 +70,9 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 _ => Policy::S3Fifo(Queues::new(0)),
             };
-            let state = State::new(account.is_weighted(), policy, seed);
+            let most_garbage =
+                if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
+            let state = State::new(account.is_weighted(), policy, seed, most_garbage);
             Shard::new(state, settings.prompt_drop, bounded, exact_order)
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();
@@ -224,6 +228,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
                 shard.unlock(state);
+                self.tidy(&mut gone);
                 if gone.is_empty() {
                     return Err(entry);
                 }
@@ -233,6 +238,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             if terms.cost > self.account.limit() {
                 let replaced = found.and_then(|place| self.take(shard, &mut state, place));
                 shard.unlock(state);
+                self.tidy(&mut gone);
                 return Ok(gone.with(replaced, Some(entry)));
             }
             let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
@@ -258,9 +264,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                     permit.add(old_cost.saturating_sub(terms.cost));
                     if let Some(old) = old {
                         if gone.are_wanted() {
-                            replaced = Some(shard.hand_out(&mut state, old));
+                            replaced = Some(shard.hand_out(&mut state, old, old_cost));
                         } else {
-                            shard.discard(&mut state, old);
+                            shard.discard(&mut state, old, old_cost);
                             gone.unseen.replaced = 1;
                         }
                     }
@@ -271,7 +277,16 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 }
             }
             shard.unlock(state);
+            self.tidy(&mut gone);
             return Ok(gone.with(replaced, None));
+        }
+    }
+
+    /// Drops the garbage that room made elsewhere has left behind, if it is much.
+    fn tidy(&self, gone: &mut Departures<'_, K, V>) {
+        for index in gone.littered.drain(..) {
+            let shard = &self.shards[index];
+            shard.unlock(shard.lock());
         }
     }
 
@@ -306,7 +321,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let cost = shard.cost_at(state, place);
         let node = shard.take_out(state, place, cost, false, &|key| self.hash(key))?;
         self.account.give_back(cost);
-        Some(shard.hand_out(state, node))
+        Some(shard.hand_out(state, node, cost))
     }
 
     /// Makes room: in the shard whose lock is held if it has its share of the cache, else in another one. Returns the
@@ -350,8 +365,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let Some(mut state) = shard.try_lock() else { continue };
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
-                // The garbage is left to that shard's next writer: nothing of the user's may run under our own lock.
-                return Some(shard.depart(&mut state, evicted, gone));
+                // The garbage is left for later: nothing of the user's may run under our own lock.
+                let units = shard.depart(&mut state, evicted, gone);
+                if state.reach.garbage.is_heavy() {
+                    gone.littered.push((first + step) % count);
+                }
+                return Some(units);
             }
         }
         None

@@ -16,8 +16,10 @@ const MOST_STEPS: usize = 2;
 impl<K, V> Shard<K, V> {
     /// Puts a node among the garbage. With the lock held, and after its slot was overwritten.
     #[inline]
-    pub(super) fn discard(&self, state: &mut State<K, V>, node: Node<K, V>) {
-        state.reach.garbage.fresh.push(node);
+    pub(super) fn discard(&self, state: &mut State<K, V>, node: Node<K, V>, cost: u64) {
+        let garbage = &mut state.reach.garbage;
+        garbage.fresh.push(node);
+        garbage.cost = garbage.cost.saturating_add(cost);
         if self.prompt {
             // SeqCst: counted before the look at the hazards; see `let_go`.
             self.waiting.store(state.reach.garbage.len(), Ordering::SeqCst);
@@ -25,9 +27,9 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Puts a node among the garbage that no slot names any more.
-    pub(super) fn retire(&self, node: Node<K, V>) {
+    pub(super) fn retire(&self, node: Node<K, V>, cost: u64) {
         let mut state = self.lock();
-        self.discard(&mut state, node);
+        self.discard(&mut state, node, cost);
         if self.prompt {
             drop(state);
             self.collect_all();
@@ -39,7 +41,7 @@ impl<K, V> Shard<K, V> {
     /// Lets go of the lock, and drops garbage if enough has come together. No code of the user runs before.
     #[inline]
     pub(super) fn unlock<'s>(&'s self, state: MutexGuard<'s, State<K, V>>) {
-        if state.reach.garbage.fresh.len() >= state.reach.collect_at {
+        if state.reach.garbage.fresh.len() >= state.reach.collect_at || state.reach.garbage.is_heavy() {
             self.tidy(state);
         } else if self.prompt && !state.reach.garbage.fresh.is_empty() {
             drop(state);
@@ -53,14 +55,15 @@ impl<K, V> Shard<K, V> {
         if reach.garbage.aging.is_empty() {
             reach.garbage.age();
         }
-        if !reach.garbage.is_ripe() {
+        if reach.garbage.is_heavy() || !reach.garbage.is_ripe() {
             let step = (state.len / 32).clamp(STEP, BATCH);
-            if state.reach.garbage.len() < MOST_STEPS * step {
+            if state.reach.garbage.len() < MOST_STEPS * step && !state.reach.garbage.is_heavy() {
                 state.reach.collect_at = state.reach.garbage.fresh.len() + step;
                 return;
             }
             // Nobody else has raised a barrier meanwhile: it is this one's turn, for all stores.
             state.reach.garbage.age();
+            state.reach.garbage.cost = 0;
             drop(state);
             heavy();
             state = self.lock();
@@ -76,7 +79,11 @@ impl<K, V> Shard<K, V> {
             self.collect(&mut state, &mut unreachable);
             more = unreachable.is_full();
             if !more {
-                state.reach.garbage.age();
+                let garbage = &mut state.reach.garbage;
+                garbage.age();
+                if garbage.len() == 0 {
+                    garbage.cost = 0;
+                }
                 state.reach.collect_at = (state.len / 32).clamp(STEP, BATCH);
             }
             drop(state);

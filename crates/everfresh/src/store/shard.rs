@@ -20,6 +20,8 @@ pub(super) struct Shard<K, V> {
     pub(super) prompt: bool,
     /// Entries cost something.
     pub(super) bounded: bool,
+    /// Whoever takes out an entry that costs more than this sees to it that it is dropped.
+    most_garbage: u64,
     /// What follows is written often, on lines that readers have no need of.
     _apart: Apart,
     /// Removed entries that are not dropped yet.
@@ -57,6 +59,7 @@ impl<K, V> Shard<K, V> {
             table: AtomicPtr::new(ptr::null_mut()),
             prompt,
             bounded,
+            most_garbage: state.reach.garbage.most,
             _apart: Apart,
             waiting: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
@@ -102,6 +105,18 @@ impl<K, V> Shard<K, V> {
         // SeqCst both: whoever found this guard in its way had counted the waiting entry before it looked.
         hazard.release_ordered();
         if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.collect_all();
+        }
+    }
+
+    /// Ends the guard of who took an entry out. A heavy one does not wait for the next writer.
+    pub(super) fn let_go_of_removed(&self, hazard: Hazard, cost: u64) {
+        if self.prompt {
+            self.let_go_promptly(hazard);
+            return;
+        }
+        drop(hazard);
+        if cost > self.most_garbage {
             self.collect_all();
         }
     }

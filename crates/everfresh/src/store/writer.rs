@@ -315,10 +315,10 @@ impl<K, V> Shard<K, V> {
 
     /// Hands out a node that was taken out: as garbage that a hazard of the caller guards.
     #[inline]
-    pub(super) fn hand_out(&self, state: &mut State<K, V>, node: Node<K, V>) -> Removed<'_, K, V> {
+    pub(super) fn hand_out(&self, state: &mut State<K, V>, node: Node<K, V>, cost: u64) -> Removed<'_, K, V> {
         let hazard = Hazard::guard_locked(node.address());
-        self.discard(state, node);
-        Removed::new(node, Some(hazard), self)
+        self.discard(state, node, cost);
+        Removed::new(node, Some(hazard), self, cost)
     }
 
     /// Hands out an entry that had to make room; returns the units that this freed. Only the first few have hazards:
@@ -331,12 +331,13 @@ impl<K, V> Shard<K, V> {
         gone: &mut Departures<'s, K, V>,
     ) -> u64 {
         if !gone.are_wanted() {
-            self.discard(state, evicted.node);
+            self.discard(state, evicted.node, evicted.cost);
             gone.count(evicted.why);
             return evicted.cost;
         }
         let few = gone.seen.len() < FEW;
-        let removed = if few { self.hand_out(state, evicted.node) } else { Removed::new(evicted.node, None, self) };
+        let Evicted { node, cost, .. } = evicted;
+        let removed = if few { self.hand_out(state, node, cost) } else { Removed::new(node, None, self, cost) };
         gone.seen.push((removed, evicted.why));
         evicted.cost
     }

@@ -53,6 +53,38 @@ fn every_value_is_dropped_exactly_once() {
 }
 
 #[test]
+fn where_weights_count_what_was_removed_and_not_dropped_is_a_small_part_of_the_bound() {
+    const BOUND: u64 = 1 << 20;
+    for weight in [1 << 8, 1 << 12, 1 << 14, 1 << 16, 1 << 19] {
+        let alive = Arc::new(AtomicIsize::new(0));
+        let settings = Settings { bound: Bound::Weight(BOUND), eviction: Eviction::S3Fifo, prompt_drop: false };
+        let store = Store::new(settings, RandomState::new());
+        // What one writer has just taken out is dropped by the next one, unless it is heavy by itself.
+        let most = BOUND + BOUND / 32 + BOUND / 32;
+        let held = |alive: &AtomicIsize| alive.load(Ordering::Relaxed) as u64 * weight;
+        for key in 0..1_000_u64 {
+            let new = entry(key, Counted::new(&alive, key));
+            if key % 2 == 0 {
+                drop(store.insert(store.hash(&key), new, weight, Moment::NEVER, START));
+            } else {
+                drop(store.put(store.hash(&key), new, (weight, Moment::NEVER), START, false));
+            }
+            assert!(held(&alive) <= most, "{} of {weight} each", alive.load(Ordering::Relaxed));
+        }
+        let last = 999;
+        for turn in 0..100 {
+            let new = entry(last, Counted::new(&alive, turn));
+            drop(store.put(store.hash(&last), new, (weight, Moment::NEVER), START, turn % 2 == 0));
+            assert!(held(&alive) <= most, "{} of {weight} each", alive.load(Ordering::Relaxed));
+        }
+        for key in 0..1_000_u64 {
+            drop(store.remove(store.hash(&key), &key));
+        }
+        assert!(held(&alive) <= BOUND / 32 + BOUND / 32, "{} of {weight} each", alive.load(Ordering::Relaxed));
+    }
+}
+
+#[test]
 fn with_prompt_drops_nothing_outlives_its_removal_but_what_is_read() {
     let alive = Arc::new(AtomicIsize::new(0));
     let settings = Settings { bound: Bound::Entries(10), eviction: Eviction::S3Fifo, prompt_drop: true };

@@ -23,9 +23,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use crate::arena::Arena;
 use crate::body::{Body, BoxError, Watched};
 use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
+use crate::outlet::Outlet;
 
 /// The bounds of one listener.
 #[derive(Clone, Debug)]
@@ -34,12 +36,14 @@ pub struct Bounds {
     pub limits: Limits,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// Where bodies may stand that need no copy to be sent.
+    pub arena: Option<Arc<Arena>>,
 }
 
 impl Bounds {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
-        Self { limits: config.limits.clone(), timeouts: config.timeouts.clone() }
+        Self { limits: config.limits.clone(), timeouts: config.timeouts.clone(), arena: None }
     }
 }
 
@@ -69,16 +73,19 @@ pub struct Ended {
 }
 
 /// Serves until `stop` turns true, then lets what runs end for as long as `drain` says.
-pub async fn serve<S, F>(
+///
+/// `services` is asked for a service for each connection.
+pub async fn serve<N, S, F>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     bounds: Bounds,
     connections: Arc<dyn Fn(isize) + Send + Sync>,
-    service: S,
+    services: N,
     mut stop: watch::Receiver<bool>,
 ) -> Ended
 where
-    S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    N: Fn() -> S,
+    S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(bounds.limits.connections));
@@ -104,7 +111,7 @@ where
                 continue;
             }
         };
-        let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), service.clone(), stop.clone());
+        let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), services(), stop.clone());
         let connections = Arc::clone(&connections);
         running.spawn(async move {
             let _permit = permit;
@@ -112,7 +119,10 @@ where
             let _one = OnDrop(Some(move || connections(-1)));
             let _ = stream.set_nodelay(true);
             match tls {
-                None => connection(stream, Peer { address: address.ip(), secure: false }, &bounds, service, stop).await,
+                None => {
+                    let (stream, peer) = (Outlet::new(stream, bounds.arena.clone()), Peer { address: address.ip(), secure: false });
+                    connection(stream, peer, &bounds, service, stop).await;
+                }
                 Some(tls) => match timeout(bounds.timeouts.head.get(), tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         connection(stream, Peer { address: address.ip(), secure: true }, &bounds, service, stop).await;
@@ -160,9 +170,10 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 async fn connection<T, S, F>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let service = Arc::new(service);
     let head = usize::try_from(bounds.limits.head.get()).unwrap_or(usize::MAX).max(8192);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -192,7 +203,7 @@ where
         lingers: None,
     };
     let answering = service_fn(move |request: Request<Incoming>| {
-        let (service, busy) = (service.clone(), Busy::new(&watched));
+        let (service, busy) = (Arc::clone(&service), Busy::new(&watched));
         async move {
             // Boxed: hyper moves this future about, and what an exchange with an origin needs is large.
             let response = Box::pin(service(peer, request)).await;

@@ -5,15 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::arena::{Arena, LEAST};
-
-/// At most so much by one call: a fast client must not keep its thread from all others.
-const MOST: usize = 1 << 20;
 
 /// A connection that knows where bodies may stand.
 pub struct Outlet {
@@ -25,30 +20,6 @@ impl Outlet {
     /// Over this connection.
     pub fn new(stream: TcpStream, arena: Option<Arc<Arena>>) -> Self {
         Self { stream, arena }
-    }
-
-    /// Sends what stands before a body, and as much of the body as the socket takes; `None` if that cannot be done here.
-    fn send(&self, arena: &Arena, before: &[IoSlice<'_>], offset: u64, length: usize) -> io::Result<Option<usize>> {
-        let ahead: usize = before.iter().map(|piece| piece.len()).sum();
-        if ahead > 0 {
-            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-            let sent = rustix::io::retry_on_intr(|| {
-                sendmsg(&self.stream, before, &mut SendAncillaryBuffer::default(), flags)
-            })?;
-            if sent < ahead {
-                return Ok(Some(sent));
-            }
-        }
-        let mut from = offset;
-        let sent = rustix::io::retry_on_intr(|| {
-            rustix::fs::sendfile(&self.stream, arena, Some(&mut from), length.min(MOST))
-        });
-        match sent {
-            Ok(sent) if sent > 0 => Ok(Some(ahead + sent)),
-            Err(Errno::AGAIN) if ahead == 0 => Err(io::ErrorKind::WouldBlock.into()),
-            _ if ahead > 0 => Ok(Some(ahead)),
-            _ => Ok(None),
-        }
     }
 }
 
@@ -79,7 +50,7 @@ impl AsyncWrite for Outlet {
         if let (Some((at, offset, length)), Some(arena)) = (body, &self.arena) {
             loop {
                 ready!(self.stream.poll_write_ready(context))?;
-                let sending = || self.send(arena, &pieces[..at], offset, length);
+                let sending = || arena.send(&self.stream, &pieces[..at], offset, length);
                 match self.stream.try_io(Interest::WRITABLE, sending) {
                     Ok(Some(sent)) => return Poll::Ready(Ok(sent)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -89,7 +89,7 @@ impl Client {
 }
 
 /// Carries on counting a request as running until its answer is done.
-struct Running(Arc<Door>);
+pub struct Running(Arc<Door>);
 
 impl Running {
     fn new(door: Arc<Door>) -> Self {
@@ -192,7 +192,11 @@ impl Proxy {
 
 impl Door {
     /// Answers one request of a client.
-    pub async fn serve(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub async fn serve(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Response<Watched<Body, Option<Running>>> {
         let began = Instant::now();
         let (site, stats) = (&self.site, &self.proxy.stats);
         let running = Running::new(Arc::clone(&self));
@@ -235,11 +239,9 @@ impl Door {
             );
         }
         let idle = site.config.timeouts.whole.get();
-        response.map(
-            |body| {
-                if body.is_end_stream() { body } else { Watched::new(body, idle, None, running).boxed_unsync() }
-            },
-        )
+        // Without a body it is answered.
+        let running = (!response.body().is_end_stream()).then_some(running);
+        response.map(|body| Watched::new(body, idle, None, running))
     }
 
     async fn answer(

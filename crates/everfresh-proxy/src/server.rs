@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::arena::Arena;
-use crate::body::{Body, BoxError, Watched};
+use crate::body::{BoxError, Watched};
 use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
 use crate::outlet::Outlet;
@@ -75,7 +76,7 @@ pub struct Ended {
 /// Serves until `stop` turns true, then lets what runs end for as long as `drain` says.
 ///
 /// `services` is asked for a service for each connection.
-pub async fn serve<N, S, F>(
+pub async fn serve<N, S, F, B>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     bounds: Bounds,
@@ -86,7 +87,8 @@ pub async fn serve<N, S, F>(
 where
     N: Fn() -> S,
     S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
     let room = Arc::new(Semaphore::new(bounds.limits.connections));
     let bounds = Arc::new(bounds);
@@ -120,7 +122,8 @@ where
             let _ = stream.set_nodelay(true);
             match tls {
                 None => {
-                    let (stream, peer) = (Outlet::new(stream, bounds.arena.clone()), Peer { address: address.ip(), secure: false });
+                    let (stream, peer) =
+                        (Outlet::new(stream, bounds.arena.clone()), Peer { address: address.ip(), secure: false });
                     connection(stream, peer, &bounds, service, stop).await;
                 }
                 Some(tls) => match timeout(bounds.timeouts.head.get(), tls.accept(stream)).await {
@@ -167,11 +170,12 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
     }
 }
 
-async fn connection<T, S, F>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
+async fn connection<T, S, F, B>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
     let service = Arc::new(service);
     let head = usize::try_from(bounds.limits.head.get()).unwrap_or(usize::MAX).max(8192);
@@ -212,11 +216,9 @@ where
                 busy.0.refused.store(true, Ordering::Relaxed);
             }
             Ok::<_, Infallible>(response.map(|body| {
-                if http_body::Body::is_end_stream(&body) {
-                    body
-                } else {
-                    Watched::new(body, whole, None, busy).boxed_unsync()
-                }
+                // Without a body it is answered.
+                let busy = (!body.is_end_stream()).then_some(busy);
+                Watched::new(body, whole, None, busy)
             }))
         }
     });

@@ -132,9 +132,8 @@ impl Waits {
         use std::fmt::Write as _;
         let mut below = 0;
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
-        let sum = |of: &dyn Fn(&Own) -> &AtomicU64| -> u64 {
-            self.0.all().map(|own| of(own).load(Ordering::Relaxed)).sum()
-        };
+        let sum =
+            |of: &dyn Fn(&Own) -> &AtomicU64| -> u64 { self.0.all().map(|own| of(own).load(Ordering::Relaxed)).sum() };
         for (at, bound) in METRIC_BOUNDS.iter().enumerate() {
             below += sum(&|own| &own.bounds[at]);
             let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1000.0);

@@ -1,31 +1,28 @@
-//! Where large bodies are kept: a file in memory that the kernel sends from without a copy (`sendfile`).
-//!
-//! The file is mapped once, as one region of addresses that is larger than all that may be stored; only what is in use
-//! takes memory. A body has a range of whole pages, is written once, and is read by everybody through the mapping.
-//!
-//! **Why no answer can be altered by what comes after it.** What `sendfile` hands to a socket are the pages themselves,
-//! which may wait there, or be sent again, long after the last handle of the body is gone. So a range is punched out of
-//! the file before it is given to another body: its pages leave the file, and live on, unchanged, for as long as a packet
-//! holds them; the other body gets new ones. That needs pages that are as small as the ranges are aligned to, for of a
-//! larger one a part would be blanked where it stands: the mapping, through which alone pages come into being, is told to
-//! have none (`MADV_NOHUGEPAGE`). If punching fails, the range is never given out again.
+//! A file in memory, mapped.
 #![allow(unsafe_code, reason = "reads and writes the mapping by address; see DESIGN.md")]
 
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use offset_allocator::{Allocation, Allocator};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create, sendfile,
+};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::net::TcpStream;
 
-/// Shorter bodies stay on the heap: to send them, one copy is less than one more call of the kernel.
-pub const LEAST: usize = 32 << 10;
+use super::LEAST;
 
 /// Addresses for each byte that may be stored: what readers still hold, and the gaps between ranges, need some too.
 const REGION: u64 = 2;
+
+/// At most so much by one call: a fast client must not keep its thread from all others.
+const MOST: usize = 1 << 20;
 
 /// Bodies in a file in memory.
 pub struct Arena {
@@ -74,7 +71,7 @@ impl Arena {
     pub fn keep(self: &Arc<Self>, chunks: &[Bytes]) -> Option<Bytes> {
         let length: usize = chunks.iter().map(Bytes::len).sum();
         let pages = length.div_ceil(self.page);
-        let taken = self.free.lock().unwrap_or_else(PoisonError::into_inner).allocate(u32::try_from(pages).ok()?)?;
+        let taken = self.lock().allocate(u32::try_from(pages).ok()?)?;
         let at = taken.offset as usize * self.page;
         let body = Body { arena: Arc::clone(self), taken, at, length, pages };
         // All pages at once, and an error here where there is no memory, instead of a signal below.
@@ -95,6 +92,46 @@ impl Arena {
         length.next_multiple_of(self.page) as u64
     }
 
+    /// The bytes of memory that are taken here.
+    pub fn used(&self) -> u64 {
+        let free = self.lock().storage_report().total_free_space;
+        (self.map.len() - free as usize * self.page) as u64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Allocator> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what stands before a body, and as much of the body as the socket takes at once; how many bytes that were.
+    /// `None` if nothing was sent and nothing can be sent in this way.
+    ///
+    /// # Errors
+    /// The socket takes nothing now, or is broken.
+    pub fn send(
+        &self,
+        to: &TcpStream,
+        before: &[IoSlice<'_>],
+        offset: u64,
+        length: usize,
+    ) -> io::Result<Option<usize>> {
+        let ahead: usize = before.iter().map(|piece| piece.len()).sum();
+        if ahead > 0 {
+            // More: the head goes in one packet with the beginning of the body.
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            let sent = retry_on_intr(|| sendmsg(to, before, &mut SendAncillaryBuffer::default(), flags))?;
+            if sent < ahead {
+                return Ok(Some(sent));
+            }
+        }
+        let mut from = offset;
+        match retry_on_intr(|| sendfile(to, &self.file, Some(&mut from), length.min(MOST))) {
+            Ok(sent) if sent > 0 => Ok(Some(ahead + sent)),
+            _ if ahead > 0 => Ok(Some(ahead)),
+            Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(None),
+        }
+    }
+
     /// Where in the file these bytes stand, if they are of a body that is kept here.
     pub fn offset_of(&self, bytes: &[u8]) -> Option<u64> {
         let at = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
@@ -102,20 +139,9 @@ impl Arena {
     }
 }
 
-impl AsFd for Arena {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
 fn punch(file: &OwnedFd, at: usize, length: usize) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    loop {
-        match fallocate(file, how, at as u64, length as u64) {
-            Err(rustix::io::Errno::INTR) => {}
-            done => return Ok(done?),
-        }
-    }
+    Ok(retry_on_intr(|| fallocate(file, how, at as u64, length as u64))?)
 }
 
 /// A range of the mapping that belongs to one body.
@@ -138,9 +164,63 @@ impl AsRef<[u8]> for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         match punch(&self.arena.file, self.at, self.pages * self.arena.page) {
-            Ok(()) => self.arena.free.lock().unwrap_or_else(PoisonError::into_inner).free(self.taken),
+            Ok(()) => self.arena.lock().free(self.taken),
             // Packets may hold these pages: whoever wrote there next would write into them.
             Err(error) => tracing::warn!("memory of a body cannot be given back: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::{Arena, LEAST};
+
+    fn resident(arena: &Arena) -> u64 {
+        rustix::fs::fstat(&arena.file).expect("told").st_blocks as u64 * 512
+    }
+
+    #[test]
+    fn a_body_is_one_piece_and_takes_its_pages_until_nobody_holds_it() {
+        let arena = Arena::new(1 << 20).expect("an arena");
+        let body = arena.keep(&[Bytes::from(vec![1; LEAST]), Bytes::from(vec![2; 1])]).expect("room");
+        assert_eq!((body.len(), body[LEAST - 1], body[LEAST]), (LEAST + 1, 1, 2));
+        assert_eq!((arena.used(), resident(&arena)), (arena.room(body.len()), arena.room(body.len())));
+        let part = body.slice(10..20);
+        drop(body);
+        assert_eq!(part, [1; 10].as_slice());
+        assert_eq!(arena.offset_of(&part), Some(10));
+        drop(part);
+        assert_eq!((arena.used(), resident(&arena)), (0, 0));
+    }
+
+    #[test]
+    fn a_full_arena_takes_no_more_and_bodies_never_overlap() {
+        let arena = Arena::new(1 << 20).expect("an arena");
+        let mut kept: Vec<(u8, Bytes)> = Vec::new();
+        for number in 0..=255 {
+            let length = LEAST + usize::from(number) * 100;
+            kept.extend(arena.keep(&[Bytes::from(vec![number; length])]).map(|body| (number, body)));
+            if number % 3 == 0 && !kept.is_empty() {
+                kept.remove(usize::from(number) % kept.len());
+            }
+            assert!(arena.used() <= 2 << 20);
+            assert_eq!(resident(&arena), arena.used());
+        }
+        assert!(arena.keep(&[Bytes::from(vec![0; 2 << 20])]).is_none(), "full");
+        assert!(kept.len() > 10);
+        assert!(kept.iter().all(|(number, body)| body.iter().all(|byte| byte == number)));
+    }
+
+    #[test]
+    fn only_what_is_kept_here_has_a_place() {
+        let arena = Arena::new(1 << 20).expect("an arena");
+        let kept = arena.keep(&[Bytes::from(vec![1; LEAST])]).expect("room");
+        assert_eq!(arena.offset_of(&kept), Some(0));
+        assert_eq!(arena.offset_of(&[1; 10]), None);
+        assert_eq!(Arc::strong_count(&arena), 2, "a body keeps its arena");
     }
 }

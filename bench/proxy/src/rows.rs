@@ -237,7 +237,7 @@ pub async fn bound(contenders: &[Contender]) -> Result<(), String> {
                 full.mapped as f64 / MIB,
                 empty.anonymous as f64 / MIB,
                 empty.mapped as f64 / MIB,
-                full.anonymous.saturating_sub(empty.anonymous) as f64 / ROOM as f64,
+                (full.anonymous + full.mapped).saturating_sub(empty.anonymous + empty.mapped) as f64 / ROOM as f64,
             );
         }
     }

@@ -38,9 +38,12 @@ pub async fn serve(
     bounds.limits.connections = 256;
     bounds.timeouts.drain = crate::config::Span::secs(0);
     let stopping = stop.clone();
-    let service = move |_: Peer, request: Request<Incoming>| {
+    let service = move || {
         let (proxy, stopping) = (Arc::clone(&proxy), stopping.clone());
-        async move { answer(&proxy, request, stopping).await }
+        move |_: Peer, request: Request<Incoming>| {
+            let (proxy, stopping) = (Arc::clone(&proxy), stopping.clone());
+            async move { answer(&proxy, request, stopping).await }
+        }
     };
     server::serve(listener, None, bounds, Arc::new(|_| ()), service, end).await
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::admin;
 use crate::body::BoxError;
 use crate::config::Config;
-use crate::proxy::Proxy;
+use crate::proxy::{Client, Proxy};
 use crate::server::{self, Bounds};
 use crate::tls::Certificate;
 
@@ -83,7 +83,10 @@ impl Bound {
             tokio::spawn(admin::serve(listener, proxy, stop.clone(), ends))
         });
         let proxy = Arc::clone(&self.proxy);
-        let service = move |peer, request| Arc::clone(&proxy).serve(peer, request);
+        let service = move || {
+            let client = Client::new(Arc::clone(&proxy));
+            move |peer, request| client.door().serve(peer, request)
+        };
         let counted = Arc::clone(&self.proxy);
         let count = move |by: isize| {
             let connections = &counted.stats.connections;
@@ -92,8 +95,9 @@ impl Bound {
                 _ => connections.fetch_sub(1, Ordering::Relaxed),
             };
         };
-        let ended = server::serve(self.public, tls, Bounds::of(&site.config), Arc::new(count), service, stop).await;
-        let rest = || (self.proxy.stats.running.load(Ordering::Relaxed), self.proxy.cache.refreshing());
+        let bounds = Bounds { arena: self.proxy.cache.arena().cloned(), ..Bounds::of(&site.config) };
+        let ended = server::serve(self.public, tls, bounds, Arc::new(count), service, stop).await;
+        let rest = || (self.proxy.stats.running.read(), self.proxy.cache.refreshing());
         while rest() != (0, 0) && Instant::now() < ended.until {
             sleep(Duration::from_millis(10)).await;
         }

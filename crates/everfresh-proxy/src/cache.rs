@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use everfresh::RefreshStatus;
-use everfresh_http::engine::RefreshEnding;
+use everfresh_http::engine::{KeptBody, RefreshEnding};
 use everfresh_http::rfc9111::Rules;
 use everfresh_http::{CacheAnswer, HttpCache, HttpEvent};
 use http::{HeaderName, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use crate::arena::{Arena, LEAST};
 use crate::body::{Body, BoxError};
 use crate::config::CacheSettings;
 use crate::log::shown;
@@ -78,6 +80,7 @@ pub enum Purge {
 pub struct Cache {
     http: HttpCache,
     refreshes: Arc<Refreshes>,
+    arena: Option<Arc<Arena>>,
 }
 
 /// What became of refreshes, as the engine tells it.
@@ -140,6 +143,15 @@ impl Cache {
             .stale_when_disconnected((!apart.is_zero()).then_some(apart));
         let refreshes = Arc::new(Refreshes::default());
         let heeding = Arc::clone(&refreshes);
+        let arena = Arena::new(settings.capacity.get())
+            .inspect_err(|error| tracing::info!("large bodies are copied when they are sent: {error}"))
+            .ok();
+        let keeping = arena.clone();
+        let keep = move |chunks: &[Bytes]| {
+            let length = chunks.iter().map(Bytes::len).sum();
+            let arena = keeping.as_ref().filter(|_| length >= LEAST)?;
+            Some(KeptBody { bytes: arena.keep(chunks)?, room: arena.room(length) })
+        };
         let builder = HttpCache::builder()
             .rules(rules)
             .capacity_bytes(settings.capacity.get())
@@ -149,8 +161,9 @@ impl Cache {
             .tag_fields([HeaderName::from_static("surrogate-key"), HeaderName::from_static("cache-tag")])
             .name("everfresh")
             .key(key)
+            .body_keeper(keep)
             .on_event(move |event| heeding.heed(event));
-        Ok(Self { http: builder.build()?, refreshes })
+        Ok(Self { http: builder.build()?, refreshes, arena })
     }
 
     /// Answers a request, asking the origin by `fetch` where it must.
@@ -257,6 +270,11 @@ impl Cache {
     pub fn standing(&self, key: &str) -> Option<(Duration, Duration)> {
         let uri = key.split_once(' ').map_or(key, |(_, url)| url).parse().ok()?;
         self.http.inspect(&uri).map(|report| (report.age, report.stale_for))
+    }
+
+    /// Where large bodies are kept, if this system has such a place.
+    pub fn arena(&self) -> Option<&Arc<Arena>> {
+        self.arena.as_ref()
     }
 
     /// Refreshes under way.

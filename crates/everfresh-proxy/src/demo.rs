@@ -87,7 +87,10 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
     config.timeouts.drain = Span::millis(500);
     let asked = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&asked);
-    let service = move |_: Peer, request: Request<Incoming>| page(request, Arc::clone(&counted));
+    let service = move || {
+        let counted = Arc::clone(&counted);
+        move |_: Peer, request: Request<Incoming>| page(request, Arc::clone(&counted))
+    };
     tokio::spawn(server::serve(listener, None, Bounds::of(&config), Arc::new(|_| ()), service, stopped.clone()));
 
     let bound = Bound::new(config).await?;

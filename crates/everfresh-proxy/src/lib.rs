@@ -3,6 +3,8 @@
 //! The crate is the binary `everfresh`; what is public here is what its tests and its demonstration stand on.
 
 pub mod admin;
+pub mod apart;
+pub mod arena;
 pub mod body;
 pub mod bound;
 pub mod cache;
@@ -13,6 +15,7 @@ pub mod forward;
 mod framing;
 pub mod log;
 pub mod origin;
+pub mod outlet;
 pub mod proxy;
 pub mod server;
 pub mod stats;

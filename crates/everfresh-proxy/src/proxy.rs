@@ -1,7 +1,10 @@
 //! The story of one request: checked, sent to its origin or answered by the cache, told.
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock, OnceLock, RwLock};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, SET_COOKIE, UPGRADE};
@@ -32,6 +35,8 @@ pub struct Site {
 /// The proxy: the cache lasts, the configuration may change.
 pub struct Proxy {
     site: RwLock<Arc<Site>>,
+    /// How often the site was replaced.
+    replaced: AtomicU64,
     /// The cache.
     pub cache: Cache,
     /// All counters.
@@ -56,12 +61,46 @@ pub struct Purged {
 #[derive(Clone, Copy)]
 struct Foreground;
 
+/// The proxy, and the configuration that holds for a request.
+pub struct Door {
+    proxy: Arc<Proxy>,
+    site: Arc<Site>,
+    replaced: u64,
+}
+
+/// One client's connection: its requests count their hold on the proxy here, and not all where all others do.
+pub struct Client(Mutex<Arc<Door>>);
+
+impl Client {
+    /// For one connection.
+    pub fn new(proxy: Arc<Proxy>) -> Self {
+        Self(Mutex::new(proxy.door()))
+    }
+
+    /// The proxy with the configuration that holds now.
+    pub fn door(&self) -> Arc<Door> {
+        let mut door = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Acquire: pairs with the Release in reload().
+        if door.proxy.replaced.load(Ordering::Acquire) != door.replaced {
+            *door = door.proxy.door();
+        }
+        Arc::clone(&door)
+    }
+}
+
 /// Carries on counting a request as running until its answer is done.
-struct Running(Arc<Proxy>);
+pub struct Running(Arc<Door>);
+
+impl Running {
+    fn new(door: Arc<Door>) -> Self {
+        door.proxy.stats.running.up();
+        Self(door)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.stats.running.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.proxy.stats.running.down();
     }
 }
 
@@ -75,6 +114,7 @@ impl Proxy {
         let origins = Origins::new(config.timeouts.clone())?;
         Ok(Self {
             site: RwLock::new(Arc::new(Site { config, origins })),
+            replaced: AtomicU64::new(0),
             cache,
             stats: Stats::default(),
             demo: OnceLock::new(),
@@ -109,9 +149,9 @@ impl Proxy {
 
     /// Asks the origins whether what is stored for these URLs still holds, some at a time; about how many it asked.
     async fn ask_about(self: &Arc<Self>, urls: Vec<Uri>) -> usize {
-        let (site, mut asking, mut asked) = (self.site(), JoinSet::new(), 0);
+        let (door, mut asking, mut asked) = (self.door(), JoinSet::new(), 0);
         for uri in urls.into_iter().take(MOST_REVALIDATED) {
-            let Some(way) = Way::to(self, &site, uri.clone()) else { continue };
+            let Some(way) = Way::to(&door, uri.clone()) else { continue };
             if asking.len() >= REVALIDATED_AT_ONCE {
                 asked += usize::from(matches!(asking.join_next().await, Some(Ok(true))));
             }
@@ -126,7 +166,13 @@ impl Proxy {
 
     /// The configuration that holds now.
     pub fn site(&self) -> Arc<Site> {
-        Arc::clone(&self.site.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn door(self: &Arc<Self>) -> Arc<Door> {
+        // Read first: a site that is replaced in between is looked for again.
+        let replaced = self.replaced.load(Ordering::Acquire);
+        Arc::new(Door { proxy: Arc::clone(self), site: self.site(), replaced })
     }
 
     /// Takes on another configuration; what is stored stays.
@@ -138,21 +184,38 @@ impl Proxy {
     pub fn reload(&self, config: Config) -> Result<(), BoxError> {
         let origins = Origins::new(config.timeouts.clone())?;
         let site = Arc::new(Site { config, origins });
-        *self.site.write().unwrap_or_else(std::sync::PoisonError::into_inner) = site;
+        *self.site.write().unwrap_or_else(PoisonError::into_inner) = site;
+        self.replaced.fetch_add(1, Ordering::Release);
         Ok(())
     }
+}
 
+impl Door {
     /// Answers one request of a client.
-    pub async fn serve(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    pub async fn serve(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Response<Watched<Body, Option<Running>>> {
         let began = Instant::now();
-        let site = self.site();
-        self.stats.running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let running = Running(Arc::clone(&self));
+        let (site, stats) = (&self.site, &self.proxy.stats);
+        let running = Running::new(Arc::clone(&self));
         let line = site.config.log.access.then(|| Line::of(&request));
         let (chunked, version) = (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
-        let (mut response, told, key) = self.answer(&site, peer, request).await;
+        let mut answering = pin!(self.answer(peer, request));
+        let mut waiter = None;
+        // Who has an answer at once was no waiter.
+        let (mut response, told, key) = poll_fn(|context| {
+            let answered = answering.as_mut().poll(context);
+            if answered.is_pending() {
+                waiter.get_or_insert_with(|| Counted::up(&stats.waiters));
+            }
+            answered
+        })
+        .await;
+        drop(waiter);
         let wait = began.elapsed();
-        self.stats.answered(told.outcome, key.as_deref(), told.age, wait);
+        stats.answered(told.outcome, key.as_deref(), told.age, wait);
         // RFC 9112 §6.3: what came with a Transfer-Encoding may have had a Content-Length too, which the parser drops;
         // nothing that follows on such a connection is to be believed.
         let refused = told.outcome == "error" && response.status().is_client_error();
@@ -176,23 +239,20 @@ impl Proxy {
             );
         }
         let idle = site.config.timeouts.whole.get();
-        response.map(
-            |body| {
-                if body.is_end_stream() { body } else { Watched::new(body, idle, None, running).boxed_unsync() }
-            },
-        )
+        // Without a body it is answered.
+        let running = (!response.body().is_end_stream()).then_some(running);
+        response.map(|body| Watched::new(body, idle, None, running))
     }
 
     async fn answer(
         self: &Arc<Self>,
-        site: &Arc<Site>,
         peer: Peer,
         request: Request<Incoming>,
     ) -> (Response<Body>, Told, Option<String>) {
         let error = Told { outcome: "error", age: None };
+        let site = &self.site;
         let limits = &site.config.limits;
-        let _waiter = Counted::up(&self.stats.waiters);
-        if self.stats.waiters.load(std::sync::atomic::Ordering::Relaxed) > limits.waiters {
+        if self.proxy.stats.waiters.load(Ordering::Relaxed) >= limits.waiters {
             let mut busy = say(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait here already");
             busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             return (busy, error, None);
@@ -204,7 +264,7 @@ impl Proxy {
         if request.body().size_hint().lower() > limits.body.get() {
             return (say_trouble(&Trouble::TooLarge), error, None);
         }
-        let Some(way) = Way::to(self, site, public) else {
+        let Some(way) = Way::to(self, public) else {
             return (say(StatusCode::MISDIRECTED_REQUEST, "no origin is set up for this URL"), error, None);
         };
         let public = way.public.clone();
@@ -248,7 +308,7 @@ impl Proxy {
             let fetched = Box::pin(way.fetch(request)).await;
             fetched.map(|response| (response, Told { outcome: "bypass", age: None }))
         } else {
-            self.cache.answer(request, move |request| Box::pin(way.fetch(request))).await
+            self.proxy.cache.answer(request, move |request| Box::pin(way.fetch(request))).await
         };
         match answered {
             Ok((response, told)) => (response, told, Some(key)),
@@ -260,8 +320,7 @@ impl Proxy {
 /// The way of one request to its origin; cloned for a refresh.
 #[derive(Clone)]
 struct Way {
-    proxy: Arc<Proxy>,
-    site: Arc<Site>,
+    door: Arc<Door>,
     /// Which of the site's origins.
     origin: usize,
     /// Which of the site's rules, if one fits.
@@ -274,17 +333,17 @@ static NO_RULE: LazyLock<RuleSettings> = LazyLock::new(RuleSettings::default);
 
 impl Way {
     /// The way of this URL, if there is an origin for it.
-    fn to(proxy: &Arc<Proxy>, site: &Arc<Site>, public: Uri) -> Option<Self> {
+    fn to(door: &Arc<Door>, public: Uri) -> Option<Self> {
         let host_fits = |hosts: &[String]| hosts.is_empty() || host_fits(hosts, public.host().unwrap_or_default());
         let path = public.path();
         let fits = |origin: &OriginSettings| {
             host_fits(&origin.hosts) && origin.path.as_ref().is_none_or(|own| own.holds(path))
         };
+        let site = &door.site;
         let origin = site.config.origins.iter().position(fits)?;
         let fits = |rule: &RuleSettings| host_fits(&rule.hosts) && rule.path.as_ref().is_none_or(|own| own.holds(path));
         let rule = site.config.rules.iter().position(fits);
-        let (proxy, site) = (Arc::clone(proxy), Arc::clone(site));
-        let mut way = Self { proxy, site, origin, rule, public };
+        let mut way = Self { door: Arc::clone(door), origin, rule, public };
         if let Some(shorter) = forward::without_parameters(&way.public, &way.rule().ignore_query) {
             way.public = shorter;
         }
@@ -292,7 +351,7 @@ impl Way {
     }
 
     fn origin(&self) -> &OriginSettings {
-        &self.site.config.origins[self.origin]
+        &self.door.site.config.origins[self.origin]
     }
 
     /// The lifetime that the rule gives to what has none. What the rule's path is to the origin nobody knows here
@@ -303,7 +362,7 @@ impl Way {
     }
 
     fn rule(&self) -> &RuleSettings {
-        self.rule.map_or_else(|| &*NO_RULE, |at| &self.site.config.rules[at])
+        self.rule.map_or_else(|| &*NO_RULE, |at| &self.door.site.config.rules[at])
     }
 
     async fn fetch(self, request: Request<Body>) -> Result<Response<Body>, Trouble> {
@@ -313,9 +372,9 @@ impl Way {
         let origin = self.origin();
         let head = parts.method == Method::HEAD;
         forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
-        let flight = self.proxy.stats.takes_off(&key, kind);
+        let flight = self.door.proxy.stats.takes_off(&key, kind);
         let speak = if origin.http2 { Speak::Two } else { Speak::Either };
-        let answer = self.site.origins.send(Request::from_parts(parts, body), speak).await;
+        let answer = self.door.site.origins.send(Request::from_parts(parts, body), speak).await;
         flight.landed(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()));
         let mut answer = answer.inspect_err(|trouble| {
             tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "{trouble}");
@@ -342,10 +401,10 @@ impl Way {
             parts.headers.insert(UPGRADE, protocol);
             parts.headers.insert(CONNECTION, upgrade.clone());
         }
-        let most = usize::try_from(self.site.config.limits.body.get()).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.door.site.config.limits.body.get()).unwrap_or(usize::MAX);
         let body = Limited::new(body, most).boxed_unsync();
-        let flight = self.proxy.stats.takes_off(&format!("{} {}", parts.method, self.public), "load");
-        let answer = self.site.origins.send(Request::from_parts(parts, body), Speak::One).await;
+        let flight = self.door.proxy.stats.takes_off(&format!("{} {}", parts.method, self.public), "load");
+        let answer = self.door.site.origins.send(Request::from_parts(parts, body), Speak::One).await;
         flight.landed(answer.is_err());
         let mut answer = answer?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -355,8 +414,7 @@ impl Way {
         }
         let agreed = answer.headers().get(UPGRADE).cloned();
         let origin = hyper::upgrade::on(&mut answer);
-        let idle = Running(Arc::clone(&self.proxy));
-        self.proxy.stats.running.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let idle = Running::new(Arc::clone(&self.door));
         tokio::spawn(async move {
             let _running = idle;
             if let (Ok(client), Ok(origin)) = tokio::join!(client, origin) {

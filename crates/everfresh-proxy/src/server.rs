@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,10 +25,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::body::{Body, BoxError, Watched};
+use crate::arena::Arena;
+use crate::body::{BoxError, Watched};
 use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
 use crate::framing::Framing;
+use crate::outlet::Outlet;
 use crate::tls;
 
 /// The bounds of one listener.
@@ -37,12 +40,14 @@ pub struct Bounds {
     pub limits: Limits,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// Where bodies may stand that need no copy to be sent.
+    pub arena: Option<Arc<Arena>>,
 }
 
 impl Bounds {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
-        Self { limits: config.limits.clone(), timeouts: config.timeouts.clone() }
+        Self { limits: config.limits.clone(), timeouts: config.timeouts.clone(), arena: None }
     }
 }
 
@@ -72,17 +77,21 @@ pub struct Ended {
 }
 
 /// Serves until `stop` turns true, then lets what runs end for as long as `drain` says.
-pub async fn serve<S, F>(
+///
+/// `services` is asked for a service for each connection.
+pub async fn serve<N, S, F, B>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     bounds: Bounds,
     connections: Arc<dyn Fn(isize) + Send + Sync>,
-    service: S,
+    services: N,
     mut stop: watch::Receiver<bool>,
 ) -> Ended
 where
-    S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    N: Fn() -> S,
+    S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
     let room = Arc::new(Semaphore::new(bounds.limits.connections));
     let bounds = Arc::new(bounds);
@@ -107,7 +116,7 @@ where
                 continue;
             }
         };
-        let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), service.clone(), stop.clone());
+        let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), services(), stop.clone());
         let connections = Arc::clone(&connections);
         running.spawn(async move {
             let _permit = permit;
@@ -115,7 +124,11 @@ where
             let _one = OnDrop(Some(move || connections(-1)));
             let _ = stream.set_nodelay(true);
             match tls {
-                None => connection(stream, Peer { address: address.ip(), secure: false }, &bounds, service, stop).await,
+                None => {
+                    let (stream, peer) =
+                        (Outlet::new(stream, bounds.arena.clone()), Peer { address: address.ip(), secure: false });
+                    connection(stream, peer, &bounds, service, stop).await;
+                }
                 Some(tls) => match timeout(bounds.timeouts.head.get(), tls::agree(&tls, stream)).await {
                     Ok(Ok(stream)) => {
                         connection(stream, Peer { address: address.ip(), secure: true }, &bounds, service, stop).await;
@@ -160,12 +173,14 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
     }
 }
 
-async fn connection<T, S, F>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
+async fn connection<T, S, F, B>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
+    let service = Arc::new(service);
     let head = usize::try_from(bounds.limits.head.get()).unwrap_or(usize::MAX).max(8192);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -202,7 +217,7 @@ where
             // The parser dropped it; whoever refuses such a request must see it.
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let (service, busy) = (service.clone(), Busy::new(&watched));
+        let (service, busy) = (Arc::clone(&service), Busy::new(&watched));
         async move {
             // Boxed: hyper moves this future about, and what an exchange with an origin needs is large.
             let response = Box::pin(service(peer, request)).await;
@@ -211,11 +226,9 @@ where
                 busy.0.refused.store(true, Ordering::Relaxed);
             }
             Ok::<_, Infallible>(response.map(|body| {
-                if http_body::Body::is_end_stream(&body) {
-                    body
-                } else {
-                    Watched::new(body, whole, None, busy).boxed_unsync()
-                }
+                // Without a body it is answered.
+                let busy = (!body.is_end_stream()).then_some(busy);
+                Watched::new(body, whole, None, busy)
             }))
         }
     });

@@ -1,13 +1,16 @@
 //! What the proxy tells of itself: counters, recent waits, the keys most asked for.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use crate::apart::{Apart, Gauge};
 
 /// What became of a request, in the order of [`NAMES`].
 pub const NAMES: [&str; 10] =
@@ -32,8 +35,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The waits of the last seconds, and all of them in coarse buckets.
+#[derive(Debug, Default)]
+pub struct Waits(Apart<Own>);
+
+/// What one thread counted.
 #[derive(Debug)]
-pub struct Waits {
+struct Own {
     slots: Vec<Slot>,
     bounds: [AtomicU64; METRIC_BOUNDS.len()],
     count: AtomicU64,
@@ -57,7 +64,7 @@ pub struct Waited {
     pub max: f64,
 }
 
-impl Default for Waits {
+impl Default for Own {
     fn default() -> Self {
         let slot = || Slot { counts: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), max: AtomicU64::new(0) };
         Self {
@@ -85,28 +92,32 @@ impl Waits {
     /// Counts one wait, in the second that runs.
     pub fn note(&self, second: u64, wait: Duration) {
         let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
-        let slot = &self.slots[second as usize % SECONDS];
+        let own = self.0.own();
+        let slot = &own.slots[second as usize % SECONDS];
         slot.counts[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
         slot.max.fetch_max(micros, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
+        own.count.fetch_add(1, Ordering::Relaxed);
+        own.micros.fetch_add(micros, Ordering::Relaxed);
         if let Some(at) = METRIC_BOUNDS.iter().position(|bound| micros <= bound * 1000) {
-            self.bounds[at].fetch_add(1, Ordering::Relaxed);
+            own.bounds[at].fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn forget(&self, second: u64) {
-        let slot = &self.slots[second as usize % SECONDS];
-        slot.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
-        slot.max.store(0, Ordering::Relaxed);
+        for own in self.0.all() {
+            let slot = &own.slots[second as usize % SECONDS];
+            slot.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+            slot.max.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Of the last ten seconds.
     pub fn recent(&self) -> Waited {
-        let sum = |at: usize| -> u64 { self.slots.iter().map(|slot| slot.counts[at].load(Ordering::Relaxed)).sum() };
+        let slots = || self.0.all().flat_map(|own| &own.slots);
+        let sum = |at: usize| -> u64 { slots().map(|slot| slot.counts[at].load(Ordering::Relaxed)).sum() };
         let counts: Vec<u64> = (0..BUCKETS).map(sum).collect();
         let total: u64 = counts.iter().sum();
-        let max = self.slots.iter().map(|slot| slot.max.load(Ordering::Relaxed)).max().unwrap_or(0) as f64 / 1000.0;
+        let max = slots().map(|slot| slot.max.load(Ordering::Relaxed)).max().unwrap_or(0) as f64 / 1000.0;
         if total == 0 {
             return Waited::default();
         }
@@ -125,12 +136,13 @@ impl Waits {
         use std::fmt::Write as _;
         let mut below = 0;
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
-        for (bound, count) in METRIC_BOUNDS.iter().zip(&self.bounds) {
-            below += count.load(Ordering::Relaxed);
+        let sum =
+            |of: &dyn Fn(&Own) -> &AtomicU64| -> u64 { self.0.all().map(|own| of(own).load(Ordering::Relaxed)).sum() };
+        for (at, bound) in METRIC_BOUNDS.iter().enumerate() {
+            below += sum(&|own| &own.bounds[at]);
             let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1000.0);
         }
-        let count = self.count.load(Ordering::Relaxed);
-        let sum = self.micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let (count, sum) = (sum(&|own| &own.count), sum(&|own| &own.micros) as f64 / 1e6);
         let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
     }
 }
@@ -149,7 +161,7 @@ type Flying = (Box<str>, &'static str, Instant);
 #[derive(Debug)]
 pub struct Stats {
     began: Instant,
-    outcomes: [AtomicU64; NAMES.len()],
+    outcomes: Apart<[AtomicU64; NAMES.len()]>,
     last: Mutex<([u64; NAMES.len()], [u64; NAMES.len()])>,
     /// One JSON object for each second gone by, the oldest first.
     past: Mutex<VecDeque<Box<str>>>,
@@ -166,8 +178,8 @@ pub struct Stats {
     /// Connections of clients.
     pub connections: AtomicUsize,
     /// Requests from their head to the last byte of their answer.
-    pub running: AtomicUsize,
-    seen: Vec<Mutex<HashMap<Box<str>, Seen>>>,
+    pub running: Gauge,
+    seen: Vec<Mutex<HashMap<Box<str>, Seen, RandomState>>>,
     hasher: RandomState,
     flights: Mutex<HashMap<u64, Flying>>,
     next_flight: AtomicU64,
@@ -177,7 +189,7 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             began: Instant::now(),
-            outcomes: [const { AtomicU64::new(0) }; NAMES.len()],
+            outcomes: Apart::default(),
             last: Mutex::default(),
             past: Mutex::default(),
             reader_wait: Waits::default(),
@@ -187,9 +199,9 @@ impl Default for Stats {
             origin_errors: AtomicU64::new(0),
             waiters: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            running: Gauge::default(),
             seen: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             flights: Mutex::default(),
             next_flight: AtomicU64::new(0),
         }
@@ -252,7 +264,11 @@ impl Stats {
     /// How many requests had this outcome.
     pub fn outcome(&self, name: &str) -> u64 {
         let at = NAMES.iter().position(|known| *known == name);
-        at.map_or(0, |at| self.outcomes[at].load(Ordering::Relaxed))
+        at.map_or(0, |at| self.counted(at))
+    }
+
+    fn counted(&self, at: usize) -> u64 {
+        self.outcomes.all().map(|own| own[at].load(Ordering::Relaxed)).sum()
     }
 
     /// Requests sent to origins.
@@ -264,7 +280,7 @@ impl Stats {
     pub fn answered(&self, outcome: &str, key: Option<&str>, age: Option<Duration>, wait: Duration) {
         let second = self.second();
         if let Some(at) = NAMES.iter().position(|name| *name == outcome) {
-            self.outcomes[at].fetch_add(1, Ordering::Relaxed);
+            self.outcomes.own()[at].fetch_add(1, Ordering::Relaxed);
         }
         self.reader_wait.note(second, wait);
         let Some(state) = state_of(outcome) else { return };
@@ -311,7 +327,7 @@ impl Stats {
 
     /// To be called each second: rates are those of the last one.
     pub fn tick(&self) {
-        let now: [u64; NAMES.len()] = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
+        let now: [u64; NAMES.len()] = std::array::from_fn(|at| self.counted(at));
         let mut last = lock(&self.last);
         last.1 = std::array::from_fn(|at| now[at].saturating_sub(last.0[at]));
         last.0 = now;
@@ -338,7 +354,7 @@ impl Stats {
         let named = |counts: [u64; NAMES.len()]| -> Map<String, Value> {
             NAMES.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), json!(count))).collect()
         };
-        let counts = std::array::from_fn(|at| self.outcomes[at].load(Ordering::Relaxed));
+        let counts = std::array::from_fn(|at| self.counted(at));
         let per_second = lock(&self.last).1;
         Map::from_iter([
             ("uptime_s".to_owned(), json!((self.uptime().as_secs_f64() * 10.0).round() / 10.0)),
@@ -400,8 +416,8 @@ impl Stats {
         use std::fmt::Write as _;
         let _ = writeln!(out, "# HELP everfresh_requests_total Requests by what became of them.");
         let _ = writeln!(out, "# TYPE everfresh_requests_total counter");
-        for (name, count) in NAMES.iter().zip(&self.outcomes) {
-            let count = count.load(Ordering::Relaxed);
+        for (at, name) in NAMES.iter().enumerate() {
+            let count = self.counted(at);
             let _ = writeln!(out, "everfresh_requests_total{{outcome=\"{name}\"}} {count}");
         }
         for (name, kind, help, value) in [

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use everfresh::{Clock, Spawn, Workers};
 use http::header::HeaderName;
 use http::request;
@@ -14,6 +15,7 @@ use super::answer::{RefreshAction, StaleContext};
 use super::cache::HttpCache;
 use super::event::{HttpEvent, Listener, Teller};
 use super::inner::{Inner, Settings};
+use super::page::KeptBody;
 use super::shelf::Shelf;
 use super::time::Time;
 use crate::rfc9111::{HitStatus, Rules};
@@ -84,6 +86,7 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
                 refresh_fields: Vec::new(),
                 on_stale: None,
                 key: None,
+                body_keeper: None,
             },
             time: Time::System,
             spawner: None,
@@ -250,6 +253,15 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
     /// Reads time from another clock; `origin` is the date at its origin. A test moves an [`everfresh::ManualClock`].
     pub fn clock(mut self, clock: impl Clock, origin: SystemTime) -> Self {
         self.time = Time::Other(Arc::new(clock), origin);
+        self
+    }
+
+    /// Says where bodies are kept: called once for each body that came whole and is to be stored, with its pieces, on a
+    /// thread that also serves, so it must not block. `None` leaves a body to the cache, which copies it into memory of
+    /// its own; so does a panic, and an answer that is not as long as the body. What is returned is shared with the
+    /// answers that are served from it, and dropped when neither they nor the store need it any more.
+    pub fn body_keeper(mut self, keeper: impl Fn(&[Bytes]) -> Option<KeptBody> + Send + Sync + 'static) -> Self {
+        self.settings.body_keeper = Some(Arc::new(keeper));
         self
     }
 

@@ -55,7 +55,8 @@ impl HttpCache {
         let (parts, body) = request.into_parts();
         match self.inner.fresh(&parts, &body) {
             Some(response) => Ok(response),
-            None => self.respond_slowly(Request::from_parts(parts, body), fetch).await,
+            // Boxed: what a fetch needs is large, and a hit would carry it about.
+            None => Box::pin(self.respond_slowly(Request::from_parts(parts, body), fetch)).await,
         }
     }
 

@@ -2,22 +2,25 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use everfresh::Spawn;
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Request, Uri, request};
 
 use super::answer::{RefreshAction, StaleContext};
 use super::event::Teller;
-use super::page::Stored;
+use super::page::{KeptBody, Stored, StoredBody};
 use super::shelf::Shelf;
 use super::time::Time;
 use crate::rfc9111::{self, Failure, HitStatus, Meta, RequestControl, Reuse, Rules, StaleBy, WhyRevalidate};
 
 pub(crate) type OnStale = Arc<dyn Fn(&StaleContext<'_>) -> RefreshAction + Send + Sync>;
+pub(crate) type BodyKeeper = Arc<dyn Fn(&[Bytes]) -> Option<KeptBody> + Send + Sync>;
 pub(crate) type KeyOf = Arc<dyn Fn(&request::Parts) -> String + Send + Sync>;
 
 /// The choices that the engine itself heeds; those of the rules are in [`Rules`].
@@ -35,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) refresh_fields: Vec<HeaderName>,
     pub(crate) on_stale: Option<OnStale>,
     pub(crate) key: Option<KeyOf>,
+    pub(crate) body_keeper: Option<BodyKeeper>,
 }
 
 pub(crate) struct Inner {
@@ -111,6 +115,17 @@ impl Inner {
         let mut parts = http::Request::new(()).into_parts().0;
         parts.uri = uri.clone();
         self.key(&parts)
+    }
+
+    /// A body that came whole, where it is to be kept.
+    pub(crate) fn stored_body(&self, chunks: &[Bytes], trailers: Option<HeaderMap>) -> StoredBody {
+        let keeper = self.settings.body_keeper.as_ref();
+        let kept = keeper.and_then(|keep| catch_unwind(AssertUnwindSafe(|| keep(chunks))).ok().flatten());
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        match kept.filter(|kept| kept.bytes.len() == length) {
+            Some(kept) => StoredBody::kept(kept, trailers),
+            None => StoredBody::new(chunks, trailers),
+        }
     }
 
     pub(crate) fn permit(&self) -> Option<Permit> {

@@ -20,7 +20,7 @@ use super::fetch::{BoxError, FetchError, Fetching, Incoming};
 use super::fill::{BodyError, Fill, Reader, Room};
 use super::flight::{Flight, Phase};
 use super::inner::{Inner, Permit};
-use super::page::{Stored, StoredBody};
+use super::page::Stored;
 use super::shelf::{NotLanded, truncated};
 use crate::rfc9111::{self, Extent, Failure, HeadUpdate, Meta, Reuse, Source, WhyNot};
 
@@ -550,7 +550,7 @@ impl Pump {
             return RefreshEnding::Failed;
         };
         let landed = self.fill.all().and_then(|chunks| {
-            let body = StoredBody::new(&chunks, trailers.clone());
+            let body = self.inner.stored_body(&chunks, trailers.clone());
             let new = Arc::new(Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags)));
             new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
             self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)

@@ -34,6 +34,7 @@ pub use cache::HttpCache;
 pub use event::{Histogram, HttpEvent, HttpStats, RefreshEnding};
 pub use fetch::{BoxError, Fetch, FetchError};
 pub use fill::BodyError;
+pub use page::KeptBody;
 pub use purge::KeyReport;
 pub use shelf::NotLanded;
 

@@ -20,6 +20,15 @@ const A_FIELD: usize = 112;
 /// What a response takes beside fields and body: its structures, its place in the store, what allocators round up.
 const A_RESPONSE: usize = 1440;
 
+/// Where a body is kept that [`body_keeper`](super::HttpCacheBuilder::body_keeper) has taken.
+#[derive(Clone, Debug)]
+pub struct KeptBody {
+    /// All of the body, and nothing else.
+    pub bytes: Bytes,
+    /// The bytes that it really takes there, at least as many: what is rounded up counts against the capacity.
+    pub room: u64,
+}
+
 /// A whole body; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredBody(Arc<Whole>);
@@ -28,6 +37,7 @@ pub(crate) struct StoredBody(Arc<Whole>);
 struct Whole {
     chunks: Box<[Bytes]>,
     length: u64,
+    room: u64,
     trailers: Option<HeaderMap>,
 }
 
@@ -53,7 +63,14 @@ impl StoredBody {
         if !piece.is_empty() {
             pieces.push(piece.freeze());
         }
-        Self(Arc::new(Whole { chunks: pieces.into(), length: length as u64, trailers }))
+        let length = length as u64;
+        Self(Arc::new(Whole { chunks: pieces.into(), length, room: length, trailers }))
+    }
+
+    /// One that is kept elsewhere.
+    pub(crate) fn kept(body: KeptBody, trailers: Option<HeaderMap>) -> Self {
+        let length = body.bytes.len() as u64;
+        Self(Arc::new(Whole { chunks: [body.bytes].into(), length, room: body.room.max(length), trailers }))
     }
 
     pub(crate) fn chunks(&self) -> &[Bytes] {
@@ -202,7 +219,7 @@ impl Stored {
             self.meta.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + A_FIELD).sum();
         let asked: usize = self.meta.vary().fields().map(|(_, value)| 2 * value.len() + 96).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 32).sum();
-        self.body.length() + (fields + asked + tags + 32 * self.body.chunks().len() + A_RESPONSE) as u64
+        self.body.0.room + (fields + asked + tags + 32 * self.body.chunks().len() + A_RESPONSE) as u64
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the proxy promises, over real sockets on ports of their own.
 
+#[cfg(target_os = "linux")]
+mod arena;
 mod config;
 mod forward;
 mod poison;

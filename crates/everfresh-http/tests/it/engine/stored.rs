@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use everfresh_http::engine::Uncacheable;
+use everfresh_http::engine::{KeptBody, Uncacheable};
 use everfresh_http::rfc9111::{Bypass, WhyNot};
 use everfresh_http::{HttpCache, Outcome};
 use http::HeaderValue;
@@ -38,6 +38,39 @@ async fn a_hit_shares_the_stored_bytes() {
         at.push(body.frame().await.expect("a frame").expect("fine").into_data().expect("data").as_ptr());
     }
     assert_eq!(at[0], at[1], "the body was copied");
+}
+
+#[tokio::test]
+async fn a_body_is_kept_where_its_keeper_says_and_weighs_what_it_takes_there() {
+    const KEPT: &[u8] = b"0 kept elsewhere";
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let keeping = shared().body_keeper(move |pieces| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let whole = pieces.concat();
+        match whole.as_slice() {
+            b"kept" => Some(KeptBody { bytes: Bytes::from_static(&KEPT[2..6]), room: 10_000 }),
+            b"wrong" => Some(KeptBody { bytes: Bytes::from_static(b"too long"), room: 8 }),
+            b"panic" => panic!("a keeper that fails"),
+            _ => None,
+        }
+    });
+    let origin = Origin::new(|_, asked| Ok(text(200, MINUTE, &asked.uri.path()[1..])));
+    let world = World::new(keeping, origin);
+    world.get("/kept").await;
+    let kept = world.cache.stats().weight;
+    assert!(kept > 10_000, "{kept}");
+    for path in ["/wrong", "/panic", "/other"] {
+        world.get(path).await;
+    }
+    assert!(world.cache.stats().weight - kept < 10_000, "what is not kept elsewhere weighs as ever");
+    for path in ["/kept", "/wrong", "/panic", "/other"] {
+        assert_eq!(world.get(path).await.brief(), format!("hit {}", &path[1..]));
+    }
+    let mut body = world.ask("GET", "/kept", &[]).await.expect("a response").into_body();
+    let bytes = body.frame().await.expect("a frame").expect("fine").into_data().expect("data");
+    assert_eq!(bytes.as_ptr(), KEPT[2..].as_ptr(), "the body was copied");
+    assert_eq!(asked.load(Ordering::SeqCst), 4, "once for each body that is stored");
 }
 
 #[tokio::test]

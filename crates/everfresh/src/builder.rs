@@ -108,7 +108,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     }
 
     /// Holds entries whose weights add up to at most this, in the weigher's unit; give a [`weigher`](Builder::weigher) with it,
-    /// or each entry weighs 1. What weighs more alone is not stored, which listeners and [`Stats`](crate::Stats) tell.
+    /// or each entry weighs 1. What weighs more alone is not stored, which listeners and [`Stats`](crate::Stats) tell. Values that
+    /// have left and are not dropped yet weigh at most a thirty-second of this, besides those that somebody is copying.
     pub fn weight_capacity(self, weight: u64) -> Self {
         self.bounded(Bound::Weight(weight))
     }

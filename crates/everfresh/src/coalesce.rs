@@ -57,7 +57,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// What a caller gets who waited for a load that ran already. `None`: nothing, and the lookup takes the whole way.
     pub(crate) fn coalesced<E: Send + Sync + 'static>(
         &self,
-        waited: Waited<V>,
+        waited: Waited<K, V>,
         join_point: u64,
         aged: bool,
     ) -> Option<Result<Answer<V>, LoadError<E>>> {
@@ -107,9 +107,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
 impl<V: Value> Awaited<V> {
     /// What the end of a flight is to one who joined it at `join_point`.
-    fn of(waited: Waited<V>, join_point: u64) -> Awaited<V> {
-        let Waited::Landed(landing) = waited else { return Awaited::StartOver };
-        match &*landing {
+    fn of<K>(waited: Waited<K, V>, join_point: u64) -> Awaited<V> {
+        let Waited::Landed(landed) = waited else { return Awaited::StartOver };
+        match landed.landing() {
             Landing::Value { good_for: Validity::JoinedBefore(point), .. } if join_point >= *point => {
                 Awaited::StartOver
             }

@@ -55,12 +55,14 @@ pub(crate) struct Flight<K, V> {
     ending: OnceLock<Ending>,
     /// The old value that its loader was shown, and may say of that it still holds.
     shown: OnceLock<V>,
-    state: Mutex<State<V>>,
+    /// What those who wait get; there before any of them is woken, so that they need no lock to see it.
+    end: OnceLock<End<V>>,
+    /// Who waits, until it has ended.
+    waiting: Mutex<Option<Slab<Waker>>>,
 }
 
-enum State<V> {
-    Running(Slab<Waker>),
-    Landed(Arc<Landing<V>>),
+enum End<V> {
+    Landed(Landing<V>),
     /// The leader is gone without a result; whoever waited starts over.
     Vacated,
 }
@@ -105,7 +107,8 @@ impl<K, V> Flight<K, V> {
             claim: OnceLock::new(),
             ending: OnceLock::new(),
             shown: OnceLock::new(),
-            state: Mutex::new(State::Running(Slab::new())),
+            end: OnceLock::new(),
+            waiting: Mutex::new(Some(Slab::new())),
         }
     }
 
@@ -144,6 +147,13 @@ impl<K, V> Flight<K, V> {
         self.shown.get()
     }
 
+    /// A miss waits for it. Under the table's lock; a line that all share is not written again for nothing.
+    fn adopt(&self) {
+        if !self.adopted.load(Ordering::Relaxed) {
+            self.adopted.store(true, Ordering::Release);
+        }
+    }
+
     pub(crate) fn is_adopted(&self) -> bool {
         self.adopted.load(Ordering::Acquire)
     }
@@ -171,41 +181,52 @@ impl<K, V> Flight<K, V> {
         self.waiters.load(Ordering::Acquire)
     }
 
-    fn state(&self) -> MutexGuard<'_, State<V>> {
-        lock(&self.state)
+    fn waiting(&self) -> MutexGuard<'_, Option<Slab<Waker>>> {
+        lock(&self.waiting)
     }
 
     /// Gives its landing to everybody who waits. Only the first landing counts.
     pub(crate) fn settle(&self, landing: Landing<V>) {
-        self.finish(State::Landed(Arc::new(landing)));
+        self.finish(End::Landed(landing));
     }
 
-    fn finish(&self, end: State<V>) {
-        let before = {
-            let mut state = self.state();
-            if !matches!(*state, State::Running(_)) {
-                return;
-            }
-            std::mem::replace(&mut *state, end)
+    fn finish(&self, end: End<V>) {
+        let (waiting, unused) = {
+            let mut waiting = self.waiting();
+            // Set under the lock: whoever finds nobody waiting any more finds the end.
+            let unused = self.end.set(end);
+            (waiting.take(), unused)
         };
-        if let State::Running(waiting) = before {
-            for (_, waker) in waiting {
-                waker.wake();
-            }
+        drop(unused);
+        for (_, waker) in waiting.into_iter().flatten() {
+            waker.wake();
         }
     }
 }
 
 /// How a flight ended for one who waited.
-pub(crate) enum Waited<V> {
-    Landed(Arc<Landing<V>>),
+pub(crate) enum Waited<K, V> {
+    Landed(Landed<K, V>),
     /// Without a result: start over.
     Vacated,
 }
 
+/// A flight that has landed.
+pub(crate) struct Landed<K, V>(Arc<Flight<K, V>>);
+
+impl<K, V> Landed<K, V> {
+    pub(crate) fn landing(&self) -> &Landing<V> {
+        match self.0.end.get() {
+            Some(End::Landed(landing)) => landing,
+            _ => unreachable!("it has landed, and no end is ever changed"),
+        }
+    }
+}
+
 /// Waits for the end of a flight; dropping it disturbs nobody (contract L3).
 pub(crate) struct Wait<K, V> {
-    flight: Arc<Flight<K, V>>,
+    /// There until the end was seen.
+    flight: Option<Arc<Flight<K, V>>>,
     /// Where its waker is, while it has one there.
     place: Option<usize>,
 }
@@ -214,50 +235,59 @@ impl<K, V> Wait<K, V> {
     /// Only under the table's lock, while the flight is in the table: afterwards the number of those who wait only falls.
     fn on(flight: &Arc<Flight<K, V>>) -> Wait<K, V> {
         flight.waiters.fetch_add(1, Ordering::AcqRel);
-        Wait { flight: Arc::clone(flight), place: None }
+        Wait { flight: Some(Arc::clone(flight)), place: None }
     }
 
+    /// What it waits for, before the end was seen.
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V>> {
-        &self.flight
+        match &self.flight {
+            Some(flight) => flight,
+            None => unreachable!("nobody asks after the end"),
+        }
+    }
+
+    /// Notes or replaces the waker. `None` if the flight has ended meanwhile.
+    fn note(&mut self, waker: &Waker) -> Option<()> {
+        let flight = self.flight.as_ref()?;
+        let mut waiting = flight.waiting();
+        let waiting_now = waiting.as_mut()?;
+        let replaced = match self.place.map(|place| &mut waiting_now[place]) {
+            Some(noted) if noted.will_wake(waker) => None,
+            Some(noted) => Some(std::mem::replace(noted, waker.clone())),
+            None => {
+                self.place = Some(waiting_now.insert(waker.clone()));
+                None
+            }
+        };
+        drop(waiting);
+        drop(replaced);
+        Some(())
     }
 }
 
 impl<K, V> Future for Wait<K, V> {
-    type Output = Waited<V>;
+    type Output = Waited<K, V>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<V>> {
-        let this = &mut *self;
-        let mut state = this.flight.state();
-        let waited = match &mut *state {
-            State::Landed(landing) => Waited::Landed(Arc::clone(landing)),
-            State::Vacated => Waited::Vacated,
-            State::Running(waiting) => {
-                let replaced = match this.place.map(|place| &mut waiting[place]) {
-                    Some(waker) if waker.will_wake(cx.waker()) => None,
-                    Some(waker) => Some(std::mem::replace(waker, cx.waker().clone())),
-                    None => {
-                        this.place = Some(waiting.insert(cx.waker().clone()));
-                        None
-                    }
-                };
-                drop(state);
-                drop(replaced);
-                return Poll::Pending;
-            }
-        };
-        this.place = None;
-        Poll::Ready(waited)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<K, V>> {
+        if self.flight().end.get().is_none() && self.note(cx.waker()).is_some() {
+            return Poll::Pending;
+        }
+        self.place = None;
+        let Some(flight) = self.flight.take() else { return Poll::Pending };
+        flight.waiters.fetch_sub(1, Ordering::AcqRel);
+        Poll::Ready(match flight.end.get() {
+            Some(End::Landed(_)) => Waited::Landed(Landed(flight)),
+            _ => Waited::Vacated,
+        })
     }
 }
 
 impl<K, V> Drop for Wait<K, V> {
     fn drop(&mut self) {
-        self.flight.waiters.fetch_sub(1, Ordering::AcqRel);
+        let Some(flight) = &self.flight else { return };
+        flight.waiters.fetch_sub(1, Ordering::AcqRel);
         let Some(place) = self.place else { return };
-        let mut forgotten = None;
-        if let State::Running(waiting) = &mut *self.flight.state() {
-            forgotten = waiting.try_remove(place);
-        }
+        let forgotten = flight.waiting().as_mut().and_then(|waiting| waiting.try_remove(place));
         drop(forgotten);
     }
 }
@@ -345,7 +375,7 @@ impl<K, V> Flights<K, V> {
                 }
                 let wait = Wait::on(&flight);
                 if plan.purpose == Purpose::Load {
-                    flight.adopted.store(true, Ordering::Release);
+                    flight.adopt();
                 }
                 drop(table);
                 drop(fresh);
@@ -387,7 +417,7 @@ impl<K, V> Flights<K, V> {
         if !may || is_led_from_here(flight) {
             return None;
         }
-        flight.adopted.store(true, Ordering::Release);
+        flight.adopt();
         Some(Wait::on(flight))
     }
 
@@ -543,7 +573,7 @@ impl<K, V> Leader<K, V> {
     /// [`land`](Leader::land).
     pub(crate) fn vacate(mut self, note: impl FnOnce(bool)) {
         self.land(note);
-        self.flight.finish(State::Vacated);
+        self.flight.finish(End::Vacated);
     }
 }
 
@@ -551,7 +581,7 @@ impl<K, V> Drop for Leader<K, V> {
     fn drop(&mut self) {
         if !self.landed {
             self.land(|_| ());
-            self.flight.finish(State::Vacated);
+            self.flight.finish(End::Vacated);
         }
     }
 }

@@ -405,7 +405,7 @@ pub(crate) async fn wait_until<K: Key, V: Value, S: Hasher>(
     engine: &Engine<K, V, S>,
     mut wait: Wait<K, V>,
     until: Moment,
-) -> Option<Waited<V>> {
+) -> Option<Waited<K, V>> {
     let deadline = wait.flight().deadline;
     let first = until.min(deadline);
     if first == Moment::NEVER {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use crate::cache::Cache;
@@ -398,6 +398,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
                 second_level: self.second_level,
                 ledger: Ledger::default(),
                 closed: AtomicBool::new(false),
+                claims: AtomicU32::new(0),
                 unavailable_until: AtomicU64::new(0),
                 told_unavailable: AtomicBool::new(false),
                 strikes: AtomicU64::new(0),

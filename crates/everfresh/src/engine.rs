@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Timepiece;
@@ -88,6 +88,8 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) second_level: Option<Arc<dyn SecondLevel<K, V>>>,
     pub(crate) ledger: Ledger<K>,
     pub(crate) closed: AtomicBool,
+    /// Counts the attempts to renew an entry.
+    pub(crate) claims: AtomicU32,
     /// No worker could be had; tried again from this moment on.
     pub(crate) unavailable_until: AtomicU64,
     pub(crate) told_unavailable: AtomicBool,

@@ -147,59 +147,75 @@ pub(crate) struct Attempt {
     pub(crate) failures: u32,
     /// The end of the running one, or of the pause after a failed one.
     pub(crate) until: Moment,
+    /// Tells a running one from another that began at the same moment, on an entry that another has replaced meanwhile.
+    number: u32,
 }
 
 impl Attempt {
     pub(crate) const MAX_FAILURES: u32 = 31;
 
-    pub(crate) fn running(failures: u32, until: Moment) -> Attempt {
-        Attempt { running: true, failures, until }
+    /// Only the lowest bits of `number` count.
+    pub(crate) fn running(failures: u32, until: Moment, number: u32) -> Attempt {
+        Attempt { running: true, failures, until, number: number & NUMBER }
     }
 
     pub(crate) fn failed(failures: u32, until: Moment) -> Attempt {
-        Attempt { running: false, failures: failures.min(Attempt::MAX_FAILURES), until }
+        Attempt { running: false, failures: failures.min(Attempt::MAX_FAILURES), until, number: 0 }
     }
 
-    /// One word: 1 bit running, 5 bits failures, and `until` as an age of the entry in a 26-bit floating-point form, which is
-    /// exact to a millionth of that age. A running attempt's end is rounded up, a pause's down: a pause must not outlast
-    /// its bound.
+    /// One word: 1 bit running, 5 bits failures, and `until` as an age of the entry in a floating-point form: of 26 bits for a
+    /// pause, which is exact to a millionth of that age, and rounded down, for it must not outlast its bound; of 22 bits for
+    /// a running attempt, rounded up by a thirty-thousandth at most, beside four bits of its number.
     fn pack(self, loaded_at: Moment) -> u32 {
         let age = self.until.nanos().saturating_sub(loaded_at.nanos());
-        u32::from(self.running) << 31 | self.failures.min(Attempt::MAX_FAILURES) << 26 | float(age, self.running)
+        let end = match self.running {
+            true => float(age, RUNNING_BITS, true) << NUMBER_BITS | self.number,
+            false => float(age, PAUSE_BITS, false),
+        };
+        u32::from(self.running) << 31 | self.failures.min(Attempt::MAX_FAILURES) << 26 | end
     }
 
     fn unpack(word: u32, loaded_at: Moment) -> Attempt {
-        let age = unfloat(word & FLOAT);
+        let (running, end) = (word >> 31 == 1, word & END);
+        let (age, number) = match running {
+            true => (unfloat(end >> NUMBER_BITS, RUNNING_BITS), end & NUMBER),
+            false => (unfloat(end, PAUSE_BITS), 0),
+        };
         Attempt {
-            running: word >> 31 == 1,
+            running,
             failures: word >> 26 & Attempt::MAX_FAILURES,
             until: Moment::from_nanos(loaded_at.nanos().saturating_add(age)),
+            number,
         }
     }
 }
 
-const FLOAT: u32 = (1 << 26) - 1;
-const MANTISSA_BITS: u32 = 20;
+const END: u32 = (1 << 26) - 1;
+const NUMBER_BITS: u32 = 4;
+const NUMBER: u32 = (1 << NUMBER_BITS) - 1;
+/// Bits of the mantissas; six more are the exponent's.
+const PAUSE_BITS: u32 = 20;
+const RUNNING_BITS: u32 = PAUSE_BITS - NUMBER_BITS;
 
-/// `mantissa << exponent`, with 20 and 6 bits.
-fn float(number: u64, round_up: bool) -> u32 {
-    let exponent = (64 - number.leading_zeros()).saturating_sub(MANTISSA_BITS);
+/// `mantissa << exponent`, with so many bits and six.
+fn float(number: u64, bits: u32, round_up: bool) -> u32 {
+    let exponent = (64 - number.leading_zeros()).saturating_sub(bits);
     let mantissa = number >> exponent;
     let lost = number & ((1 << exponent) - 1) != 0;
-    let packed = exponent << MANTISSA_BITS | mantissa as u32;
+    let packed = exponent << bits | mantissa as u32;
     // One more in the mantissa's last place carries over into the exponent as it should: 2^20 · 2^e is 2^19 · 2^(e+1), and
     // reads as such only when the mantissa is put back by half.
-    match (lost && round_up, mantissa + 1 == 1 << MANTISSA_BITS) {
+    match (lost && round_up, mantissa + 1 == 1 << bits) {
         (false, _) => packed,
         (true, false) => packed + 1,
-        (true, true) => (exponent + 1) << MANTISSA_BITS | 1 << (MANTISSA_BITS - 1),
+        (true, true) => (exponent + 1) << bits | 1 << (bits - 1),
     }
 }
 
-fn unfloat(packed: u32) -> u64 {
-    let exponent = packed >> MANTISSA_BITS;
-    let mantissa = u64::from(packed & ((1 << MANTISSA_BITS) - 1));
-    if exponent > 64 - MANTISSA_BITS { u64::MAX } else { mantissa << exponent }
+fn unfloat(packed: u32, bits: u32) -> u64 {
+    let exponent = packed >> bits;
+    let mantissa = u64::from(packed & ((1 << bits) - 1));
+    if exponent > 64 - bits { u64::MAX } else { mantissa << exponent }
 }
 
 #[cfg(test)]
@@ -212,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_survives_its_packing_to_a_millionth() {
+    fn an_attempt_survives_its_packing_nearly() {
         let loaded_at = Moment::from_nanos(123_456_789);
         for shift in 0..64 {
             for number in [1_u64 << shift, (1 << shift) | 1, u64::MAX >> shift] {
@@ -221,9 +237,9 @@ mod tests {
                 let paused = Attempt::unpack(Attempt::failed(3, until).pack(loaded_at), loaded_at);
                 assert!(!paused.running && paused.failures == 3);
                 assert!(paused.until <= until && until.nanos() - paused.until.nanos() <= age >> 19, "{number}");
-                let running = Attempt::unpack(Attempt::running(31, until).pack(loaded_at), loaded_at);
-                assert!(running.running && running.failures == 31);
-                assert!(running.until >= until && running.until.nanos() - until.nanos() <= age >> 18, "{number}");
+                let running = Attempt::unpack(Attempt::running(31, until, 21).pack(loaded_at), loaded_at);
+                assert!(running.running && running.failures == 31 && running.number == 5);
+                assert!(running.until >= until && running.until.nanos() - until.nanos() <= age >> 14, "{number}");
             }
         }
     }
@@ -231,6 +247,6 @@ mod tests {
     #[test]
     fn no_attempt_is_the_zero_word() {
         let none = Attempt::unpack(0, Moment::from_nanos(9));
-        assert_eq!(none, Attempt { running: false, failures: 0, until: Moment::from_nanos(9) });
+        assert_eq!(none, Attempt { running: false, failures: 0, until: Moment::from_nanos(9), number: 0 });
     }
 }

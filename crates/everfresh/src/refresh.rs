@@ -109,7 +109,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if !self.may_start(now) {
             return Err(RefreshStatus::Unavailable);
         }
-        match entry.change_attempt(before, Attempt::running(before.failures, deadline)) {
+        let number = self.claims.fetch_add(1, Ordering::Relaxed);
+        match entry.change_attempt(before, Attempt::running(before.failures, deadline, number)) {
             true => Ok(before),
             false => Err(RefreshStatus::AlreadyRunning),
         }

@@ -552,6 +552,28 @@ fn cases() -> ProptestConfig {
     ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// Two entries of one key that were loaded at the same moment are two: what the refresh of the first leaves behind when it
+/// ends does not touch the second, whose own refresh runs.
+#[test]
+fn r2_a_refresh_that_was_overtaken_gives_up_no_other_entrys_claim() {
+    let value = |short| Plan::Value { tag: None, short };
+    let ops = [
+        Op::GetBlocking(2, value(false)),
+        Op::Refresh(0, value(false)),
+        Op::ExpireAll,
+        Op::GetBlocking(2, value(false)),
+        Op::InvalidateMatching(false),
+        Op::GetBlocking(2, value(true)),
+        Op::Advance(3),
+        Op::GetBlocking(2, value(false)),
+        Op::Finish(1),
+        Op::InvalidateMatching(true),
+        Op::Get(2, value(false)),
+    ];
+    let mut run = Run::new(Some(2));
+    ops.iter().for_each(|op| run.step(op));
+}
+
 proptest! {
     #![proptest_config(cases())]
 

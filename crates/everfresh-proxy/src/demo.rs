@@ -60,7 +60,7 @@ impl Seen {
     fn summary(&self) -> (u64, u64, f32, f32, f32) {
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         waits.sort_by(f32::total_cmp);
-        let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or_default();
+        let at = |share| percentile(&waits, share);
         let (read, errors) = (self.read.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed));
         (read, errors, at(0.5), at(0.99), waits.last().copied().unwrap_or_default())
     }
@@ -69,6 +69,11 @@ impl Seen {
         let (read, errors, p50, p99, max) = self.summary();
         json!({ "requests": read, "errors": errors, "p50_ms": p50, "p99_ms": p99, "max_ms": max })
     }
+}
+
+/// The wait that such a share of these sorted ones does not exceed.
+fn percentile(sorted: &[f32], share: f64) -> f32 {
+    sorted.get((sorted.len() as f64 * share) as usize).copied().unwrap_or_default()
 }
 
 /// Runs until Ctrl-C, or for so long.
@@ -149,8 +154,7 @@ async fn tell_each(with: &Seen, without: &Seen) -> Result<(), BoxError> {
         let crowd = |seen: &Seen| {
             let mut waits = std::mem::take(&mut *seen.lately.lock().unwrap_or_else(PoisonError::into_inner));
             waits.sort_by(f32::total_cmp);
-            let p99 = waits.get((waits.len() as f64 * 0.99) as usize).copied().unwrap_or_default();
-            let (_, errors, ..) = seen.summary();
+            let (p99, errors) = (percentile(&waits, 0.99), seen.errors.load(Ordering::Relaxed));
             format!("p99 {p99:>5.1} ms, {errors:>4} errors")
         };
         let (seconds, with, without) = (began.elapsed().as_secs(), crowd(with), crowd(without));

@@ -380,18 +380,15 @@ impl Stats {
             Some((age, stale)) => (age, stale, if seen.state == "fallback" { "fallback" } else { "stale" }),
             None => (now.saturating_duration_since(seen.born), Duration::ZERO, seen.state),
         };
-        let told = |row: &(Box<str>, Seen)| {
-            let (age, _, state) = stand(row);
-            json!({ "key": row.0, "hits": row.1.hits, "age_s": (age.as_secs_f64() * 10.0).round() / 10.0, "state": state })
-        };
+        let told = |(key, seen): &(Box<str>, Seen), (age, _, state): (Duration, Duration, &str)| json!({ "key": key, "hits": seen.hits, "age_s": (age.as_secs_f64() * 10.0).round() / 10.0, "state": state });
         all.sort_by(|one, two| two.1.hits.cmp(&one.1.hits).then_with(|| one.0.cmp(&two.0)));
-        let hottest: Vec<Value> = all.iter().take(10).map(told).collect();
-        // Those that have lived for longest are looked at: each costs a look into the store.
+        let hottest: Vec<Value> = all.iter().take(10).map(|row| told(row, stand(row))).collect();
+        // Those that have lived for longest are looked at, once: each costs a look into the store.
         all.sort_by_key(|(_, seen)| seen.born);
-        all.truncate(LOOKED_AT);
-        all.retain(|row| stand(row).2 != "fresh");
-        all.sort_by_key(|row| std::cmp::Reverse(stand(row).1));
-        let stalest: Vec<Value> = all.iter().take(10).map(told).collect();
+        let mut stale: Vec<_> = all.iter().take(LOOKED_AT).map(|row| (row, stand(row))).collect();
+        stale.retain(|(_, (_, _, state))| *state != "fresh");
+        stale.sort_by_key(|(_, (_, stale_for, _))| std::cmp::Reverse(*stale_for));
+        let stalest: Vec<Value> = stale.iter().take(10).map(|(row, standing)| told(row, *standing)).collect();
         let mut flights: Vec<_> = lock(&self.flights).values().cloned().collect();
         flights.sort_by_key(|flight| flight.2);
         let flight = |(key, kind, since): &Flying| {

@@ -57,7 +57,7 @@ impl Shelf {
         let cache = Cache::builder()
             .weight_capacity(capacity)
             .weigher(|key: &String, page: &Arc<Page>| page.weight() + 2 * key.len() as u64)
-            // Some removed pages at a time would be some bodies at a time, more than all that may be stored.
+            // A purged body is gone when the purge is over: its memory, and its place in a file, are for others.
             .prompt_drop(true)
             .max_refreshes(0)
             .clock(time.clone())

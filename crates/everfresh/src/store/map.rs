@@ -13,11 +13,11 @@ use crate::store::guard::{Departures, Glance, Insertion, Ref, Removed, Unseen};
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
-use crate::store::shard::Shard;
+use crate::store::shard::{Choices, Shard};
 use crate::store::state::State;
 use crate::store::table::Place;
 use crate::store::writer::{Sizing, Terms};
-use crate::sync::{Ordering, yield_now};
+use crate::sync::{MutexGuard, Ordering, yield_now};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -61,6 +61,8 @@ impl<K, V, S> Store<K, V, S> {
             Bound::Weight(_) | Bound::Unbounded => Sizing::unknown(),
         };
         let bounded = settings.bound != Bound::Unbounded;
+        let most_garbage =
+            if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
         let shard = |index: usize| {
             let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let policy = match settings.bound {
@@ -70,10 +72,8 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 _ => Policy::S3Fifo(Queues::new(0)),
             };
-            let most_garbage =
-                if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
-            let state = State::new(account.is_weighted(), policy, seed, most_garbage);
-            Shard::new(state, settings.prompt_drop, bounded, exact_order)
+            let state = State::new(account.is_weighted(), policy, seed);
+            Shard::new(state, Choices { prompt: settings.prompt_drop, bounded, exact_order, most_garbage })
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();
         let share = account.limit() / shards.len() as u64;
@@ -227,8 +227,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             shard.prepare(&state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
-                shard.unlock(state);
-                self.tidy(&mut gone);
+                self.leave(shard, state, &mut gone);
                 if gone.is_empty() {
                     return Err(entry);
                 }
@@ -237,8 +236,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             }
             if terms.cost > self.account.limit() {
                 let replaced = found.and_then(|place| self.take(shard, &mut state, place));
-                shard.unlock(state);
-                self.tidy(&mut gone);
+                self.leave(shard, state, &mut gone);
                 return Ok(gone.with(replaced, Some(entry)));
             }
             let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
@@ -276,14 +274,14 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                     permit.spend(need);
                 }
             }
-            shard.unlock(state);
-            self.tidy(&mut gone);
+            self.leave(shard, state, &mut gone);
             return Ok(gone.with(replaced, None));
         }
     }
 
-    /// Drops the garbage that room made elsewhere has left behind, if it is much.
-    fn tidy(&self, gone: &mut Departures<'_, K, V>) {
+    /// Lets go of the lock, and drops the garbage that making room elsewhere has left behind, if it is much.
+    fn leave<'s>(&self, shard: &'s Shard<K, V>, state: MutexGuard<'s, State<K, V>>, gone: &mut Departures<'_, K, V>) {
+        shard.unlock(state);
         for index in gone.littered.drain(..) {
             let shard = &self.shards[index];
             shard.unlock(shard.lock());
@@ -367,7 +365,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 // The garbage is left for later: nothing of the user's may run under our own lock.
                 let units = shard.depart(&mut state, evicted, gone);
-                if state.reach.garbage.is_heavy() {
+                if shard.has_much(&state) {
                     gone.littered.push((first + step) % count);
                 }
                 return Some(units);

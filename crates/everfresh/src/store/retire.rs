@@ -41,12 +41,18 @@ impl<K, V> Shard<K, V> {
     /// Lets go of the lock, and drops garbage if enough has come together. No code of the user runs before.
     #[inline]
     pub(super) fn unlock<'s>(&'s self, state: MutexGuard<'s, State<K, V>>) {
-        if state.reach.garbage.fresh.len() >= state.reach.collect_at || state.reach.garbage.is_heavy() {
+        if state.reach.garbage.fresh.len() >= state.reach.collect_at || self.has_much(&state) {
             self.tidy(state);
         } else if self.prompt && !state.reach.garbage.fresh.is_empty() {
             drop(state);
             self.collect_all();
         }
+    }
+
+    /// Whether the garbage costs so much that nobody else's barrier is to be waited for.
+    #[inline]
+    pub(super) fn has_much(&self, state: &State<K, V>) -> bool {
+        state.reach.garbage.cost > self.most_garbage
     }
 
     #[inline(never)]
@@ -55,9 +61,10 @@ impl<K, V> Shard<K, V> {
         if reach.garbage.aging.is_empty() {
             reach.garbage.age();
         }
-        if reach.garbage.is_heavy() || !reach.garbage.is_ripe() {
+        let much = self.has_much(&state);
+        if much || !state.reach.garbage.is_ripe() {
             let step = (state.len / 32).clamp(STEP, BATCH);
-            if state.reach.garbage.len() < MOST_STEPS * step && !state.reach.garbage.is_heavy() {
+            if state.reach.garbage.len() < MOST_STEPS * step && !much {
                 state.reach.collect_at = state.reach.garbage.fresh.len() + step;
                 return;
             }

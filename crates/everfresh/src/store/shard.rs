@@ -20,8 +20,8 @@ pub(super) struct Shard<K, V> {
     pub(super) prompt: bool,
     /// Entries cost something.
     pub(super) bounded: bool,
-    /// Whoever takes out an entry that costs more than this sees to it that it is dropped.
-    most_garbage: u64,
+    /// Garbage that costs more than this is dropped at once, by whoever made it.
+    pub(super) most_garbage: u64,
     /// What follows is written often, on lines that readers have no need of.
     _apart: Apart,
     /// Removed entries that are not dropped yet.
@@ -29,6 +29,14 @@ pub(super) struct Shard<K, V> {
     pub(super) len: AtomicUsize,
     pub(super) pool: Pool<K, V>,
     pub(super) state: Mutex<State<K, V>>,
+}
+
+/// What a store chooses for its shards.
+pub(super) struct Choices {
+    pub(super) prompt: bool,
+    pub(super) bounded: bool,
+    pub(super) exact_order: bool,
+    pub(super) most_garbage: u64,
 }
 
 /// Begins a new line.
@@ -54,18 +62,18 @@ impl Uses {
 }
 
 impl<K, V> Shard<K, V> {
-    pub(super) fn new(state: State<K, V>, prompt: bool, bounded: bool, exact_order: bool) -> Shard<K, V> {
+    pub(super) fn new(state: State<K, V>, choices: Choices) -> Shard<K, V> {
         Shard {
             table: AtomicPtr::new(ptr::null_mut()),
-            prompt,
-            bounded,
-            most_garbage: state.reach.garbage.most,
+            prompt: choices.prompt,
+            bounded: choices.bounded,
+            most_garbage: choices.most_garbage,
             _apart: Apart,
             waiting: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
             pool: Pool::new(),
             state: Mutex::new(state),
-            uses: exact_order.then(|| Box::new(Uses(AtomicU64::new(1)))),
+            uses: choices.exact_order.then(|| Box::new(Uses(AtomicU64::new(1)))),
         }
     }
 

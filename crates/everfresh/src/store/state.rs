@@ -40,20 +40,13 @@ pub(super) struct Garbage<K, V> {
     /// Those removed before `since`: when a barrier has passed since then, hazards tell who still reads them.
     pub(super) aging: Vec<Node<K, V>>,
     pub(super) since: Stamp,
-    /// What came together since it was last looked through; at more than `most` it is looked through at once.
+    /// What came together since it was last looked through.
     pub(super) cost: u64,
-    pub(super) most: u64,
 }
 
 impl<K, V> Garbage<K, V> {
-    fn new(most: u64) -> Garbage<K, V> {
-        Garbage { fresh: Vec::new(), aging: Vec::new(), since: Stamp::default(), cost: 0, most }
-    }
-
-    /// Whether it is so heavy that nobody else's barrier is to be waited for.
-    #[inline]
-    pub(super) fn is_heavy(&self) -> bool {
-        self.cost > self.most
+    fn new() -> Garbage<K, V> {
+        Garbage { fresh: Vec::new(), aging: Vec::new(), since: Stamp::default(), cost: 0 }
     }
 
     #[inline]
@@ -81,10 +74,10 @@ impl<K, V> Garbage<K, V> {
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new(weighted: bool, policy: Policy, seed: u64, most_garbage: u64) -> State<K, V> {
+    pub(super) fn new(weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
         State {
             reach: Reach {
-                garbage: Garbage::new(most_garbage),
+                garbage: Garbage::new(),
                 old_tables: Vec::new(),
                 guarded: Guarded::default(),
                 collect_at: 0,

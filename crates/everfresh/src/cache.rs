@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::coalesce::{Answer, Bounds};
+use crate::coalesce::{Answer, Bounds, Later};
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
@@ -209,15 +209,11 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             if let Some(value) = self.get_at_once(hash, key) {
                 return Ok(value);
             }
-            // As `obtain_later` has it, with nothing to carry while waiting that the cache itself knows.
-            if self.engine.policy.wait_at_most.is_none()
-                && let Some((wait, join_point)) = self.engine.join_running(hash, key)
-                && let Some(ended) = self.engine.coalesced(wait.await, join_point, false)
-            {
-                return ended.map(|answer| answer.value);
-            }
             let loader = Async::<_, false>(move |_| loader());
-            Ok(self.engine.obtain_boxed(hash, key, self.bounds(), loader).await?.value)
+            // As `obtain_later`, with bounds that need not be carried while waiting.
+            let whole_way =
+                move || -> Later<'_, V, _> { Box::pin(self.engine.obtain(hash, key, self.bounds(), loader)) };
+            Ok(self.engine.coalesce_or(hash, key, self.bounds().of_waiting(), whole_way).await?.value)
         }
     }
 

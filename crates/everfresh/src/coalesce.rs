@@ -1,5 +1,7 @@
 //! Waiting for a load that somebody else has begun.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use crate::engine::{Engine, Hasher, Key, Value};
@@ -24,6 +26,12 @@ pub struct Answer<V> {
     pub refresh: RefreshStatus,
 }
 
+/// How a lookup that may load ends.
+pub(crate) type Obtained<V, E> = Result<Answer<V>, LoadError<E>>;
+
+/// Such a lookup on its way.
+pub(crate) type Later<'a, V, E> = Pin<Box<dyn Future<Output = Obtained<V, E>> + Send + 'a>>;
+
 /// The bounds that one lookup sets for itself, or takes from the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -47,20 +55,43 @@ pub(crate) enum Awaited<V> {
 }
 
 impl Bounds {
-    /// Whether to wait for somebody else's load, without an end, is what the lookup wants.
-    pub(crate) fn may_coalesce(&self) -> bool {
-        !self.bypass && self.wait_at_most.is_none()
+    /// Whether to wait for somebody else's load without an end is what the lookup wants, and whether it wants an age.
+    pub(crate) fn of_waiting(&self) -> (bool, bool) {
+        (!self.bypass && self.wait_at_most.is_none(), self.aged)
     }
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// What a load brings that somebody else has begun, for one who finds nothing else and sets no bound to the waiting, as most
+    /// of a stampede does; that takes little to carry. For all others, the whole way, which is boxed: a future that awaits it need
+    /// not know what is inside, which the compiler could not always prove to be `Send` there, and does not grow by it.
+    pub(crate) async fn coalesce_or<'a, Q, E>(
+        &'a self,
+        hash: u64,
+        key: &'a Q,
+        (may_wait, aged): (bool, bool),
+        whole_way: impl FnOnce() -> Later<'a, V, E>,
+    ) -> Obtained<V, E>
+    where
+        Q: AsKey<K> + ?Sized,
+        E: Send + Sync + 'static,
+    {
+        if may_wait
+            && let Some((wait, join_point)) = self.join_running(hash, key)
+            && let Some(ended) = self.coalesced(wait.await, join_point, aged)
+        {
+            return ended;
+        }
+        whole_way().await
+    }
+
     /// What a caller gets who waited for a load that ran already. `None`: nothing, and the lookup takes the whole way.
-    pub(crate) fn coalesced<E: Send + Sync + 'static>(
+    fn coalesced<E: Send + Sync + 'static>(
         &self,
         waited: Waited<K, V>,
         join_point: u64,
         aged: bool,
-    ) -> Option<Result<Answer<V>, LoadError<E>>> {
+    ) -> Option<Obtained<V, E>> {
         let ended = match Awaited::of(waited, join_point) {
             Awaited::Value { value, loaded_at, .. } => {
                 let age = self.age_told(aged, loaded_at);
@@ -78,9 +109,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Some(ended)
     }
 
-    /// A place among those who wait for a load that runs already, and the point at which the caller came: for one who finds
-    /// nothing else and sets no bound to the waiting ([`Bounds::may_coalesce`]), as most of a stampede does. `None` says nothing.
-    pub(crate) fn join_running<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<(Wait<K, V>, u64)> {
+    /// A place among those who wait for a load that runs already, and the point at which the caller came. `None` says nothing.
+    fn join_running<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<(Wait<K, V>, u64)> {
         if self.negatives.is_some() || self.store.peek(hash, key).is_some() {
             return None;
         }

@@ -2,11 +2,10 @@
 //! better than nothing. Both doors come through here; a thread drives the same steps that a task does.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::coalesce::{Answer, Awaited, Bounds};
+use crate::coalesce::{Answer, Awaited, Bounds, Obtained};
 use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
 use crate::entry::Entry;
 use crate::error::{Error, Failure, LoadError};
@@ -27,9 +26,6 @@ enum Served<V> {
     IfAllElseFails,
     Nothing,
 }
-
-/// A lookup on its way.
-pub(crate) type Later<'a, V, E> = Pin<Box<dyn Future<Output = Result<Answer<V>, LoadError<E>>> + Send + 'a>>;
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// A lookup that loads what it cannot serve.
@@ -53,62 +49,31 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
     }
 
-    /// As [`obtain`](Engine::obtain) for the asynchronous door. Whoever only has to wait for somebody else's load does that
-    /// with little to carry; the rest is boxed: a future that awaits it need not know what is inside, which the compiler
-    /// could not always prove to be `Send` there, and does not grow by it.
-    pub(crate) async fn obtain_later<Q, F, Fut, const PREVIOUS: bool>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-        bounds: Bounds,
-        loader: Async<F, PREVIOUS>,
-    ) -> Result<Answer<V>, LoadError<<Fut::Output as IntoLoad<V>>::Error>>
-    where
-        Q: AsKey<K> + Sync + ?Sized,
-        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
-        Fut: Future<Output: IntoLoad<V>> + Send + 'static,
-    {
-        if bounds.may_coalesce()
-            && let Some((wait, join_point)) = self.join_running(hash, key)
-            && let Some(ended) = self.coalesced(wait.await, join_point, bounds.aged)
-        {
-            return ended;
-        }
-        self.obtain_boxed(hash, key, bounds, loader).await
-    }
-
-    /// As [`obtain_later`](Engine::obtain_later), by the cache's own loader.
-    pub(crate) async fn obtain_widely<Q: AsKey<K> + Sync + ?Sized>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-        bounds: Bounds,
-        loader: WideLoader<K, V>,
-    ) -> Result<Answer<V>, LoadError<BoxError>> {
-        if bounds.may_coalesce()
-            && let Some((wait, join_point)) = self.join_running(hash, key)
-            && let Some(ended) = self.coalesced(wait.await, join_point, bounds.aged)
-        {
-            return ended;
-        }
-        let rest: Later<'_, V, BoxError> = Box::pin(self.obtain(hash, key, bounds, loader));
-        rest.await
-    }
-
-    /// As [`obtain`](Engine::obtain), boxed.
-    pub(crate) fn obtain_boxed<'a, Q, F, Fut, const PREVIOUS: bool>(
+    /// As [`obtain`](Engine::obtain) for the asynchronous door.
+    pub(crate) fn obtain_later<'a, Q, F, Fut, const PREVIOUS: bool>(
         self: &'a Arc<Self>,
         hash: u64,
         key: &'a Q,
         bounds: Bounds,
         loader: Async<F, PREVIOUS>,
-    ) -> Later<'a, V, <Fut::Output as IntoLoad<V>>::Error>
+    ) -> impl Future<Output = Obtained<V, <Fut::Output as IntoLoad<V>>::Error>> + Send + 'a
     where
         Q: AsKey<K> + Sync + ?Sized,
         F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        Box::pin(self.obtain(hash, key, bounds, loader))
+        self.coalesce_or(hash, key, bounds.of_waiting(), move || Box::pin(self.obtain(hash, key, bounds, loader)))
+    }
+
+    /// As [`obtain_later`](Engine::obtain_later), by the cache's own loader.
+    pub(crate) fn obtain_widely<'a, Q: AsKey<K> + Sync + ?Sized>(
+        self: &'a Arc<Self>,
+        hash: u64,
+        key: &'a Q,
+        bounds: Bounds,
+        loader: WideLoader<K, V>,
+    ) -> impl Future<Output = Obtained<V, BoxError>> + Send + 'a {
+        self.coalesce_or(hash, key, bounds.of_waiting(), move || Box::pin(self.obtain(hash, key, bounds, loader)))
     }
 
     async fn try_obtain<Q, L>(

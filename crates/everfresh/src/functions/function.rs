@@ -6,7 +6,7 @@ use std::future::Future;
 
 use crate::builder::Builder;
 use crate::cache::Cache;
-use crate::coalesce::{Answer, Bounds};
+use crate::coalesce::{Answer, Bounds, Later};
 use crate::drive::drive;
 use crate::engine::{Key, Value};
 use crate::error::LoadError;
@@ -17,7 +17,6 @@ use crate::handle::Refreshing;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
 use crate::loader::{Async, Blocking, Detached, Loader, Made};
-use crate::obtain::Later;
 use crate::stats::Stats;
 
 /// The cache behind one function that is marked `#[cache_data]` or `#[cache_resource]`: what its `handle()` returns.

@@ -66,7 +66,7 @@ fn unsafe_stands_where_it_may() -> bool {
 /// where the line says so.
 const FLOORS: &[&[&str]] = &[
     &["sync", "moment", "key"],
-    &["thread"],
+    &["thread", "leading"],
     &["ticks", "error", "drive", "dice"],
     &["clock", "lifetime", "event", "spawn"],
     &["housekeeper"],

@@ -4,9 +4,8 @@
 //! until it lands, or until something newer overtakes it (then it is *fenced*: those who wait still get its result, but it is
 //! not stored). A thread that waits is a task whose waker unparks it, so there is one kind of waiting.
 
-use std::cell::RefCell;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -18,8 +17,9 @@ use crate::error::Failure;
 use crate::event::Ending;
 use crate::history::Began;
 use crate::key::AsKey;
+use crate::leading::is_led_from_here;
 use crate::moment::Moment;
-use crate::sync::raced::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, thread_local};
+use crate::sync::raced::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
 /// Why a flight was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -583,55 +583,5 @@ impl<K, V> Drop for Leader<K, V> {
             self.land(|_| ());
             self.flight.finish(End::Vacated);
         }
-    }
-}
-
-thread_local! {
-    /// The flights whose loaders run on this thread right now, innermost last.
-    static LED_FROM_HERE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Only compared, never followed.
-fn address<K, V>(flight: &Arc<Flight<K, V>>) -> usize {
-    Arc::as_ptr(flight).cast::<()>() as usize
-}
-
-fn is_led_from_here<K, V>(flight: &Arc<Flight<K, V>>) -> bool {
-    LED_FROM_HERE.try_with(|led| led.borrow().contains(&address(flight))).unwrap_or(false)
-}
-
-/// Runs a loader so that a call of the same key from inside it is recognised (contract L8).
-pub(crate) async fn leading<K, V, F: Future>(flight: &Arc<Flight<K, V>>, loader: F) -> F::Output {
-    leading_all(std::slice::from_ref(flight), loader).await
-}
-
-/// As [`leading`], for one loader of many flights.
-pub(crate) async fn leading_all<K, V, F: Future>(flights: &[Arc<Flight<K, V>>], loader: F) -> F::Output {
-    let mut loader = pin!(loader);
-    poll_fn(move |cx| {
-        let _inside = Inside::enter(flights);
-        loader.as_mut().poll(cx)
-    })
-    .await
-}
-
-/// While it lives, this thread is inside the loader of so many flights, or lands what it made.
-pub(crate) struct Inside(usize);
-
-impl Inside {
-    pub(crate) fn enter<K, V>(flights: &[Arc<Flight<K, V>>]) -> Inside {
-        let addresses = flights.iter().map(address);
-        let entered = LED_FROM_HERE.try_with(|led| led.borrow_mut().extend(addresses)).is_ok();
-        Inside(if entered { flights.len() } else { 0 })
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let _ = LED_FROM_HERE.try_with(|led| {
-            let mut led = led.borrow_mut();
-            let before = led.len() - self.0;
-            led.truncate(before);
-        });
     }
 }

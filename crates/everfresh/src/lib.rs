@@ -26,6 +26,7 @@ mod history;
 mod housekeeper;
 mod key;
 mod landing;
+mod leading;
 mod ledger;
 mod level;
 mod lifetime;

@@ -75,7 +75,7 @@ const FLOORS: &[&[&str]] = &[
     &["flight"],
     &["store", "level", "ledger", "pool", "trace", "measure"],
     &["engine"],
-    &["landing"],
+    &["landing", "hit"],
     &["beneath"],
     &["refresh", "reclaim"],
     &["coalesce"],

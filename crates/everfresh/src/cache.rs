@@ -13,6 +13,7 @@ use crate::entry::Entry;
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
+use crate::hit::Plainly;
 use crate::key::AsKey;
 use crate::ledger::Strike;
 use crate::lifetime::Freshness;
@@ -61,14 +62,6 @@ impl<K, V, S> fmt::Debug for Cache<K, V, S> {
     }
 }
 
-/// What the first look at a key brings.
-enum Plainly<'c, K, V> {
-    Value(V),
-    /// There is an entry, which wants a closer look.
-    Found(Glance<'c, K, V>),
-    Unknown,
-}
-
 /// Looking and loading.
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The value of a key, fresh or stale.
@@ -79,7 +72,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let hash = self.hash(key);
-        match self.get_plainly(hash, key) {
+        match self.engine.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
             Plainly::Found(found) => self.get_less_plainly(key, found),
             Plainly::Unknown => self.get_slowly(key),
@@ -88,7 +81,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     #[inline(never)]
     fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>) -> Option<V> {
-        match self.look_closely(found) {
+        match self.engine.look_closely(found) {
             None => self.get_slowly(key),
             some => some,
         }
@@ -120,7 +113,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// the loader is asynchronous and this thread drives a runtime.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(value) = self.get_at_once(hash, key) {
+        if let Some(value) = self.engine.get_at_once(hash, key) {
             return Ok(value);
         }
         self.load_widely(hash, key)
@@ -154,7 +147,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`try_get`](Cache::try_get).
     pub async fn get_async<Q: AsKey<K> + Sync + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(value) = self.get_at_once(hash, key) {
+        if let Some(value) = self.engine.get_at_once(hash, key) {
             return Ok(value);
         }
         let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
@@ -180,7 +173,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         R: IntoLoad<V>,
     {
         let hash = self.hash(key);
-        if let Some(value) = self.get_at_once(hash, key) {
+        if let Some(value) = self.engine.get_at_once(hash, key) {
             return Ok(value);
         }
         let loader = Blocking::<_, false>(move |_| loader());
@@ -206,7 +199,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     {
         async move {
             let hash = self.hash(key);
-            if let Some(value) = self.get_at_once(hash, key) {
+            if let Some(value) = self.engine.get_at_once(hash, key) {
                 return Ok(value);
             }
             let loader = Async::<_, false>(move |_| loader());
@@ -244,86 +237,6 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         };
         let age = now.since(found.loaded_at);
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
-    }
-
-    /// The value if it is certainly fresh; `None` says nothing.
-    #[cfg(feature = "resilience")]
-    #[inline]
-    pub(crate) fn get_fresh<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        match self.get_plainly(self.hash(key), key) {
-            Plainly::Value(value) => Some(value),
-            Plainly::Found(found) => self.look_if_fresh(found),
-            Plainly::Unknown => None,
-        }
-    }
-
-    /// As [`look_closely`](Cache::look_closely), of a value that is not stale.
-    #[cfg(feature = "resilience")]
-    #[inline(never)]
-    fn look_if_fresh(&self, found: Glance<'_, K, V>) -> Option<V> {
-        let judged = self.engine.judge_closely(&found).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
-        Some(self.give(&found, judged))
-    }
-
-    /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
-    /// rest stays in registers.
-    #[inline(always)]
-    fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Plainly<'_, K, V> {
-        let Some(found) = self.engine.store.glance(hash, key) else { return Plainly::Unknown };
-        if self.engine.is_plainly_fresh(&found)
-            && !self.engine.listeners.any()
-            && let Some(mut counts) = self.engine.counters.of_thread(found.thread())
-        {
-            let value = found.value.clone();
-            counts.outcome(Outcome::Hit);
-            return Plainly::Value(value);
-        }
-        Plainly::Found(found)
-    }
-
-    /// A value that wants neither a load nor the start of a refresh. `None` says nothing.
-    #[inline(always)]
-    pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
-        match self.get_plainly(hash, key) {
-            Plainly::Value(value) => Some(value),
-            Plainly::Found(found) => self.look_closely(found),
-            Plainly::Unknown => None,
-        }
-    }
-
-    /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
-    #[inline(never)]
-    fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
-        let judged = self.engine.judge_closely(&found)?;
-        Some(self.give(&found, judged))
-    }
-
-    /// The value of a lookup that is over, counted and told.
-    #[inline]
-    fn give(&self, found: &Glance<'_, K, V>, (outcome, status): (Outcome, RefreshStatus)) -> V {
-        let engine = &self.engine;
-        let value = found.value.clone();
-        match engine.counters.of_thread(found.thread()) {
-            Some(mut counts) => counts.lookup(outcome, status),
-            None => {
-                engine.counters.outcome(outcome);
-                if outcome == Outcome::Stale {
-                    engine.counters.refresh_status(status);
-                }
-            }
-        }
-        if engine.listeners.any() {
-            self.tell(found, outcome, status);
-        }
-        value
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn tell(&self, found: &Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
-        let age = Some(self.engine.clock.now().since(found.loaded_at));
-        let key = Some(&found.key);
-        self.engine.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
     }
 
     #[inline]

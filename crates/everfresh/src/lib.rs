@@ -23,6 +23,7 @@ pub mod fuzzing;
 pub mod guide;
 mod handle;
 mod history;
+mod hit;
 mod housekeeper;
 mod key;
 mod landing;

@@ -22,7 +22,7 @@ use crate::loader::{Async, Blocking, Detached, Loader, Made};
 impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for Cache<K, V, S> {
     #[inline]
     fn fresh(&self, key: &Q) -> Option<V> {
-        self.get_fresh(key)
+        self.engine.get_fresh(self.hash(key), key)
     }
 
     async fn serve<L, Fut, X>(

@@ -1,0 +1,96 @@
+//! The read path of a value that is there: found, judged, cloned, counted; no load, and no start of a refresh.
+
+use crate::engine::{Engine, Hasher, Key, Value};
+use crate::entry::Entry;
+use crate::event::{Event, Outcome, RefreshStatus};
+use crate::key::AsKey;
+use crate::store::Glance;
+
+/// What the first look at a key brings.
+pub(crate) enum Plainly<'c, K, V> {
+    Value(V),
+    /// There is an entry, which wants a closer look.
+    Found(Glance<'c, K, V>),
+    Unknown,
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
+    /// rest stays in registers.
+    #[inline(always)]
+    pub(crate) fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Plainly<'_, K, V> {
+        let Some(found) = self.store.glance(hash, key) else { return Plainly::Unknown };
+        if self.is_plainly_fresh(&found)
+            && !self.listeners.any()
+            && let Some(mut counts) = self.counters.of_thread(found.thread())
+        {
+            let value = found.value.clone();
+            counts.outcome(Outcome::Hit);
+            return Plainly::Value(value);
+        }
+        Plainly::Found(found)
+    }
+
+    /// A value that wants neither a load nor the start of a refresh. `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => Some(value),
+            Plainly::Found(found) => self.look_closely(found),
+            Plainly::Unknown => None,
+        }
+    }
+
+    /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
+    #[inline(never)]
+    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
+        let judged = self.judge_closely(&found)?;
+        Some(self.give(&found, judged))
+    }
+
+    /// The value if it is certainly fresh; `None` says nothing.
+    #[cfg(feature = "resilience")]
+    #[inline]
+    pub(crate) fn get_fresh<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+        match self.get_plainly(hash, key) {
+            Plainly::Value(value) => Some(value),
+            Plainly::Found(found) => self.look_if_fresh(found),
+            Plainly::Unknown => None,
+        }
+    }
+
+    /// As [`look_closely`](Engine::look_closely), of a value that is not stale.
+    #[cfg(feature = "resilience")]
+    #[inline(never)]
+    fn look_if_fresh(&self, found: Glance<'_, K, V>) -> Option<V> {
+        let judged = self.judge_closely(&found).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
+        Some(self.give(&found, judged))
+    }
+
+    /// The value of a lookup that is over, counted and told.
+    #[inline]
+    fn give(&self, found: &Glance<'_, K, V>, (outcome, status): (Outcome, RefreshStatus)) -> V {
+        let value = found.value.clone();
+        match self.counters.of_thread(found.thread()) {
+            Some(mut counts) => counts.lookup(outcome, status),
+            None => {
+                self.counters.outcome(outcome);
+                if outcome == Outcome::Stale {
+                    self.counters.refresh_status(status);
+                }
+            }
+        }
+        if self.listeners.any() {
+            self.tell(found, outcome, status);
+        }
+        value
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, found: &Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
+        let age = Some(self.clock.now().since(found.loaded_at));
+        let key = Some(&found.key);
+        self.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
+    }
+}

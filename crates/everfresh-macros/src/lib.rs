@@ -4,6 +4,7 @@
 
 mod arguments;
 mod expand;
+mod layers;
 mod resilient;
 mod signature;
 mod time;
@@ -13,6 +14,7 @@ use quote::ToTokens;
 
 use crate::arguments::Arguments;
 use crate::expand::expand;
+use crate::layers::Layers;
 
 /// What a function makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,8 +63,8 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 #[proc_macro_attribute]
 pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let untouched = proc_macro2::TokenStream::from(item.clone());
-    let expanded = syn::parse::<resilient::Layers>(arguments)
-        .and_then(|layers| resilient::expand(layers, signature::parse(item.into())?));
+    let expanded =
+        syn::parse::<Layers>(arguments).and_then(|layers| resilient::expand(layers, signature::parse(item.into())?));
     expanded
         .unwrap_or_else(|error| {
             let mut tokens = error.into_compile_error();

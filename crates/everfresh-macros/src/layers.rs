@@ -1,0 +1,294 @@
+//! What stands in the brackets of `#[resilient]`: every layer with its choices, and what is wrong with them.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+use syn::parse::{Parse, ParseStream};
+use syn::{Error, Expr, Path, Result, Token, parenthesized};
+
+use crate::time::Time;
+
+/// The layers as calls of the builder, and what is not a layer.
+#[derive(Default)]
+pub(crate) struct Layers {
+    pub(crate) policy: Vec<TokenStream>,
+    pub(crate) cache: Option<Vec<TokenStream>>,
+    pub(crate) skip: Vec<Ident>,
+    pub(crate) include_self: Option<Span>,
+    pub(crate) associated: bool,
+    pub(crate) clock: Option<Expr>,
+    pub(crate) name: Option<Expr>,
+    pub(crate) registry: Option<Expr>,
+    pub(crate) everfresh: Option<Path>,
+}
+
+/// One word with its value: `ttl = "5m"`, `probes = 2`.
+struct Choice {
+    name: Ident,
+    input: Given,
+}
+
+enum Given {
+    Time(Time),
+    Expr(Expr),
+}
+
+const ARGUMENTS: &str = "cache(..), circuit_breaker(..), rate_limit(..), bulkhead(..), retry(..), timeout, hedge(..), \
+                         fallback, fallback_async, retry_if, failure_if, delay_hint, retry_budget, preset, listener, \
+                         skip(..), include(self), associated, clock, name, registry, crate";
+
+impl Parse for Layers {
+    fn parse(input: ParseStream<'_>) -> Result<Layers> {
+        let mut layers = Layers::default();
+        let mut seen: Vec<String> = Vec::new();
+        while !input.is_empty() {
+            let name: Ident = syn::ext::IdentExt::parse_any(input)?;
+            // A preset comes first whatever the order: it would overwrite what stands before it.
+            if seen.contains(&name.to_string()) && name != "listener" {
+                return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
+            }
+            seen.push(name.to_string());
+            layers.take(&name, input)?;
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(layers)
+    }
+}
+
+impl Layers {
+    fn take(&mut self, name: &Ident, input: ParseStream<'_>) -> Result<()> {
+        match name.to_string().as_str() {
+            "cache" => self.cache = Some(cache(name, choices(name, input)?)?),
+            "circuit_breaker" => self.policy.push(circuit_breaker(name, choices(name, input)?)?),
+            "rate_limit" => {
+                let mut choices = choices(name, input)?;
+                let (calls, per) = (needed(name, &mut choices, "calls")?, needed(name, &mut choices, "per")?);
+                let more = rest(name, choices, &["burst", "max_wait"])?;
+                self.policy.push(quote!(.rate_limit(resilience::RateLimit::new(#calls, #per) #more)));
+            }
+            "bulkhead" => {
+                let mut choices = choices(name, input)?;
+                let places = needed(name, &mut choices, "max_concurrent")?;
+                let more = rest(name, choices, &["max_wait", "max_waiting"])?;
+                self.policy.push(quote!(.bulkhead(resilience::Bulkhead::new(#places) #more)));
+            }
+            "retry" => {
+                let mut choices = choices(name, input)?;
+                let attempts = needed(name, &mut choices, "max_attempts")?;
+                let jitter = taken(&mut choices, "jitter");
+                let steady = match &jitter {
+                    None => None,
+                    Some(Given::Expr(Expr::Lit(literal))) if quote!(#literal).to_string() == "false" => {
+                        Some(quote!(.without_jitter()))
+                    }
+                    Some(_) => {
+                        let cure =
+                            "pauses are drawn with full jitter; `jitter = false` takes them in full, else leave it out";
+                        return Err(Error::new(name.span(), cure));
+                    }
+                };
+                let more = rest(name, choices, &["base", "factor", "max_delay"])?;
+                self.policy.push(quote!(.retry(resilience::Retry::attempts(#attempts) #more #steady)));
+            }
+            "timeout" if input.peek(Token![=]) => {
+                input.parse::<Token![=]>()?;
+                let bound = Time::parse(input)?;
+                self.policy.push(quote!(.timeout(resilience::Timeout::per_attempt(#bound))));
+            }
+            "timeout" => {
+                let mut choices = choices(name, input)?;
+                let (attempt, whole) = (taken(&mut choices, "per_attempt"), taken(&mut choices, "whole"));
+                rest(name, choices, &[])?;
+                let timeout = match (attempt, whole) {
+                    (Some(attempt), Some(whole)) => quote!(per_attempt(#attempt).and_whole(#whole)),
+                    (Some(attempt), None) => quote!(per_attempt(#attempt)),
+                    (None, Some(whole)) => quote!(whole(#whole)),
+                    (None, None) => {
+                        let cure = "say of what: `timeout = \"10s\"`, `timeout(per_attempt = \"2s\", whole = \"10s\")`";
+                        return Err(Error::new(name.span(), cure));
+                    }
+                };
+                self.policy.push(quote!(.timeout(resilience::Timeout::#timeout)));
+            }
+            "hedge" => {
+                let mut choices = choices(name, input)?;
+                let after = needed(name, &mut choices, "after")?;
+                let more = rest(name, choices, &["up_to"])?;
+                self.policy.push(quote!(.hedge(resilience::Hedge::after(#after) #more)));
+            }
+            "preset" => {
+                let preset: Expr = value(input)?;
+                let preset = match &preset {
+                    Expr::Path(path) if path.path.get_ident().is_some() => quote!(resilience::presets::#path()),
+                    other => quote!(#other),
+                };
+                self.policy.insert(0, quote!(.preset(#preset)));
+            }
+            "fallback" | "fallback_async" | "retry_if" | "failure_if" | "delay_hint" | "listener" => {
+                let function: Expr = value(input)?;
+                self.policy.push(quote!(.#name(#function)));
+            }
+            "retry_budget" => {
+                let budget: Expr = value(input)?;
+                self.policy.push(quote!(.retry_budget(&#budget)));
+            }
+            "skip" => {
+                let inside;
+                parenthesized!(inside in input);
+                let names = inside.parse_terminated(Ident::parse, Token![,])?;
+                self.skip = names.into_iter().collect();
+            }
+            "include" => {
+                let inside;
+                parenthesized!(inside in input);
+                inside.parse::<Token![self]>()?;
+                self.include_self = Some(name.span());
+            }
+            "associated" => self.associated = true,
+            "clock" => self.clock = Some(value(input)?),
+            "name" => self.name = Some(value(input)?),
+            "registry" => self.registry = Some(value(input)?),
+            "crate" => self.everfresh = Some(value(input)?),
+            other => {
+                return Err(Error::new(name.span(), format!("there is no argument `{other}`; there are: {ARGUMENTS}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value<T: Parse>(input: ParseStream<'_>) -> Result<T> {
+    input.parse::<Token![=]>()?;
+    input.parse()
+}
+
+/// What is a duration here, so that `"5s"` may be written.
+const TIMES: &[&str] = &[
+    "ttl",
+    "stale_while_revalidate",
+    "stale_if_error",
+    "time_to_idle",
+    "negative_ttl",
+    "open_for",
+    "slow_call",
+    "per",
+    "max_wait",
+    "base",
+    "max_delay",
+    "per_attempt",
+    "whole",
+    "after",
+];
+
+/// What may be zero among them: no pause, no wait, no window, a second call at once.
+const MAY_BE_ZERO: &[&str] = &["stale_while_revalidate", "stale_if_error", "max_wait", "base", "max_delay", "after"];
+
+fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
+    if !input.peek(syn::token::Paren) {
+        return Err(Error::new(layer.span(), format!("`{layer}` takes its choices in brackets: `{layer}(..)`")));
+    }
+    let inside;
+    parenthesized!(inside in input);
+    let mut choices: Vec<Choice> = Vec::new();
+    while !inside.is_empty() {
+        let name: Ident = inside.parse()?;
+        inside.parse::<Token![=]>()?;
+        if choices.iter().any(|choice| choice.name == name) {
+            return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
+        }
+        let is = |names: &[&str]| names.iter().any(|known| name == known);
+        let input = match (is(TIMES), is(MAY_BE_ZERO)) {
+            (true, true) => Given::Time(Time::parse_any(&inside)?),
+            (true, false) => Given::Time(Time::parse(&inside)?),
+            (false, _) => Given::Expr(inside.parse()?),
+        };
+        choices.push(Choice { name, input });
+        if !inside.is_empty() {
+            inside.parse::<Token![,]>()?;
+        }
+    }
+    Ok(choices)
+}
+
+impl quote::ToTokens for Given {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Given::Time(time) => time.to_tokens(tokens),
+            Given::Expr(expression) => expression.to_tokens(tokens),
+        }
+    }
+}
+
+fn taken(choices: &mut Vec<Choice>, name: &str) -> Option<Given> {
+    let at = choices.iter().position(|choice| choice.name == name)?;
+    Some(choices.remove(at).input)
+}
+
+fn needed(layer: &Ident, choices: &mut Vec<Choice>, name: &str) -> Result<Given> {
+    taken(choices, name).ok_or_else(|| Error::new(layer.span(), format!("`{layer}` needs `{name} = ..`")))
+}
+
+/// The other choices as calls, if they are among those that the layer knows.
+fn rest(layer: &Ident, choices: Vec<Choice>, known: &[&str]) -> Result<TokenStream> {
+    let mut calls = TokenStream::new();
+    for Choice { name, input } in choices {
+        if !known.iter().any(|known| name == known) {
+            let words = match known {
+                [] => format!("`{layer}` has no more choices; leave out `{name}`"),
+                known => format!("`{layer}` has no choice `{name}`; what may stand here, too: {}", known.join(", ")),
+            };
+            return Err(Error::new(name.span(), words));
+        }
+        calls.extend(quote!(.#name(#input)));
+    }
+    Ok(calls)
+}
+
+fn circuit_breaker(layer: &Ident, mut choices: Vec<Choice>) -> Result<TokenStream> {
+    let by_count = taken(&mut choices, "failure_threshold");
+    let by_rate = taken(&mut choices, "failure_rate");
+    let window = taken(&mut choices, "window");
+    let (slow, slow_rate) = (taken(&mut choices, "slow_call"), taken(&mut choices, "slow_call_rate"));
+    let opens = match (by_count, by_rate, window) {
+        (Some(failures), None, None) => quote!(consecutive(#failures)),
+        (None, Some(rate), Some(window)) => quote!(rate(#rate, #window)),
+        _ => {
+            let cure =
+                "a circuit opens by count, `failure_threshold = 5`, or by rate, `failure_rate = 0.5, window = 100`";
+            return Err(Error::new(layer.span(), cure));
+        }
+    };
+    let slow = match (slow, slow_rate) {
+        (None, None) => None,
+        (Some(slow), Some(rate)) => Some(quote!(.slow_calls(#slow, #rate))),
+        _ => {
+            let cure = "slow calls need both: `slow_call = \"2s\", slow_call_rate = 0.8`";
+            return Err(Error::new(layer.span(), cure));
+        }
+    };
+    let more = rest(layer, choices, &["minimum_calls", "open_for", "close_after", "probes"])?;
+    Ok(quote!(.circuit_breaker(resilience::CircuitBreaker::#opens #more #slow)))
+}
+
+fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
+    let ttl = taken(&mut choices, "ttl");
+    let windows = ["stale_while_revalidate", "stale_if_error", "time_to_idle"];
+    let windows = windows.map(|name| (Ident::new(name, Span::call_site()), taken(&mut choices, name)));
+    let capacity = taken(&mut choices, "capacity").map_or_else(|| quote!(1024), |capacity| quote!(#capacity));
+    let mut calls = vec![quote!(.capacity(#capacity))];
+    let windows: Vec<TokenStream> =
+        windows.iter().filter_map(|(name, window)| window.as_ref().map(|window| quote!(.#name(#window)))).collect();
+    match ttl {
+        Some(ttl) => calls.push(quote!(.lifetime(everfresh::Lifetime::ttl(#ttl) #(#windows)*))),
+        None if windows.is_empty() => {}
+        None => {
+            let cure = "the windows count from the end of the ttl, and there is none; say for how long a value is \
+                        fresh: `ttl = \"5m\"`";
+            return Err(Error::new(layer.span(), cure));
+        }
+    }
+    let known = ["negative_ttl", "refresh_ahead", "jitter", "max_refreshes", "store_if", "eviction"];
+    calls.push(rest(layer, choices, &known)?);
+    Ok(calls)
+}

@@ -3,12 +3,14 @@
 
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::key::AsKey;
 use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
+use crate::store::ground::Ground;
 use crate::store::guard::{Departures, Glance, Insertion, Ref, Removed, Unseen};
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
@@ -63,6 +65,7 @@ impl<K, V, S> Store<K, V, S> {
         let bounded = settings.bound != Bound::Unbounded;
         let most_garbage =
             if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
+        let ground = Ground::new();
         let shard = |index: usize| {
             let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let policy = match settings.bound {
@@ -70,9 +73,9 @@ impl<K, V, S> Store<K, V, S> {
                 Bound::Entries(entries) if entries <= MOST_COUNTED => {
                     Policy::Frequency(Frequency::new(entries.div_ceil(shards)))
                 }
-                _ => Policy::S3Fifo(Queues::new(0)),
+                _ => Policy::S3Fifo(Queues::new(&ground, 0)),
             };
-            let state = State::new(account.is_weighted(), policy, seed);
+            let state = State::new(Arc::clone(&ground), account.is_weighted(), policy, seed);
             Shard::new(state, Choices { prompt: settings.prompt_drop, bounded, exact_order, most_garbage })
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();

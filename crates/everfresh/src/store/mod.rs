@@ -5,6 +5,7 @@ mod barrier;
 mod bound;
 mod clock;
 mod frequency;
+mod ground;
 mod guard;
 mod hazard;
 mod lru;

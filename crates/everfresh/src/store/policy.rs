@@ -1,7 +1,10 @@
 //! Which entry goes when room is needed: one of three ways, told apart here and nowhere else.
 
+use std::sync::Arc;
+
 use crate::store::clock::Clock;
 use crate::store::frequency::Frequency;
+use crate::store::ground::Ground;
 use crate::store::lru::Order;
 use crate::store::need::Need;
 use crate::store::s3::Queues;
@@ -89,9 +92,9 @@ impl Policy {
     }
 
     /// The same for a table of another size, still without its entries.
-    pub(super) fn for_buckets(&self, buckets: usize) -> Policy {
+    pub(super) fn for_buckets(&self, ground: &Arc<Ground>, buckets: usize) -> Policy {
         match self {
-            Policy::S3Fifo(_) => Policy::S3Fifo(Queues::new(buckets)),
+            Policy::S3Fifo(_) => Policy::S3Fifo(Queues::new(ground, buckets)),
             Policy::Frequency(frequency) => Policy::Frequency(frequency.for_buckets(buckets)),
             Policy::Lru(_) => Policy::Lru(Order::default()),
         }

@@ -5,8 +5,11 @@
 //! a queue whose head gets another round for each use. Instead of two lists there are ages and marks in the buckets, and
 //! the candidates are the entries of the bucket that needs room and of one other.
 
+use std::sync::Arc;
+
 use crate::store::ahead::prefetch;
 use crate::store::clock::Clock;
+use crate::store::ground::{Ground, Plot};
 use crate::store::table::{Place, Table};
 use crate::store::tags::Slots;
 
@@ -27,11 +30,11 @@ struct Line {
     ghosts: [u16; 16],
 }
 
-pub(super) struct Queues(Vec<Line>);
+pub(super) struct Queues(Plot<Line>);
 
 impl Queues {
-    pub(super) fn new(buckets: usize) -> Queues {
-        Queues(vec![Line { times: [0; 16], ghosts: [0; 16] }; buckets])
+    pub(super) fn new(ground: &Arc<Ground>, buckets: usize) -> Queues {
+        Queues(Plot::new(ground, buckets, || Line { times: [0; 16], ghosts: [0; 16] }))
     }
 
     pub(super) fn adopt(&mut self, place: Place, before: &Queues, from: Place, later: impl Fn(u16) -> u16) {
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_ghost_is_recalled_once_and_forgotten_after_fifteen_others() {
-        let mut queues = Queues::new(2);
+        let mut queues = Queues::new(&Ground::new(), 2);
         let place = Place::new(1, 3);
         queues.remember(1, 77);
         assert!(!queues.arrive(place, 0, 77, 0), "another bucket's ghost");

@@ -3,9 +3,11 @@
 
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::store::ahead::prefetch;
+use crate::store::ground::{Ground, Plot};
 use crate::sync::{AtomicPtr, Ordering};
 
 /// The size at which blocks stop growing, in bytes.
@@ -57,12 +59,10 @@ impl<K, V> Node<K, V> {
     }
 }
 
-type Block<K, V> = NonNull<MaybeUninit<Entry<K, V>>>;
-
 /// The blocks of a shard; lives behind its lock.
 pub(super) struct Slab<K, V> {
-    /// Where each begins, and how many nodes it has.
-    blocks: Vec<(Block<K, V>, usize)>,
+    ground: Arc<Ground>,
+    blocks: Vec<Plot<MaybeUninit<Entry<K, V>>>>,
     /// How many nodes of the last block have been handed out.
     used: usize,
     /// Nodes taken from the pool, linked through their memory.
@@ -81,8 +81,8 @@ impl<K, V> Pool<K, V> {
 }
 
 impl<K, V> Slab<K, V> {
-    pub(super) fn new() -> Slab<K, V> {
-        Slab { blocks: Vec::new(), used: 0, spare: None }
+    pub(super) fn new(ground: Arc<Ground>) -> Slab<K, V> {
+        Slab { ground, blocks: Vec::new(), used: 0, spare: None }
     }
 
     /// Asks for the node that is filled next.
@@ -117,41 +117,26 @@ impl<K, V> Slab<K, V> {
     }
 
     fn fill_new(&mut self, entry: Entry<K, V>) -> Node<K, V> {
-        if self.blocks.last().is_none_or(|&(_, nodes)| self.used == nodes) {
+        if self.blocks.last().is_none_or(|block| self.used == block.len()) {
             let most = (BLOCK / size_of::<Entry<K, V>>()).max(1);
-            let nodes = self.blocks.last().map_or(FIRST, |&(_, nodes)| nodes * 2).min(most);
-            let mut block = Vec::<MaybeUninit<Entry<K, V>>>::with_capacity(nodes);
-            self.blocks.reserve(1);
-            let start = NonNull::new(block.as_mut_ptr()).unwrap_or(NonNull::dangling());
-            std::mem::forget(block);
-            self.blocks.push((start, nodes));
+            let nodes = self.blocks.last().map_or(FIRST, |block| block.len() * 2).min(most);
+            self.blocks.push(Plot::bare(&self.ground, nodes));
             self.used = 0;
         }
-        let (start, nodes) = self.blocks[self.blocks.len() - 1];
-        debug_assert!(self.used < nodes);
+        let block = &self.blocks[self.blocks.len() - 1];
+        debug_assert!(self.used < block.len());
         // SAFETY: within the last block, and never handed out before.
-        let place = unsafe { start.as_ptr().add(self.used).cast::<Entry<K, V>>() };
+        let place = unsafe { block.start().add(self.used).cast::<Entry<K, V>>() };
         self.used += 1;
-        // SAFETY: as above; blocks are allocated for entries, so it is aligned, and it is not null.
-        unsafe {
-            place.write(entry);
-            Node(NonNull::new_unchecked(place))
-        }
+        // SAFETY: as above; blocks are made for entries, so it is aligned.
+        unsafe { place.write(entry) };
+        Node(place)
     }
 
     /// How many nodes there are, taken or free.
     #[cfg(test)]
     pub(super) fn nodes(&self) -> usize {
-        self.blocks.iter().map(|&(_, nodes)| nodes).sum()
-    }
-}
-
-impl<K, V> Drop for Slab<K, V> {
-    fn drop(&mut self) {
-        for &(start, nodes) in &self.blocks {
-            // SAFETY: the parts of the vector that `fill_new` forgot. What the nodes held was dropped before.
-            drop(unsafe { Vec::from_raw_parts(start.as_ptr(), 0, nodes) });
-        }
+        self.blocks.iter().map(Plot::len).sum()
     }
 }
 

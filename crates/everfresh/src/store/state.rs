@@ -1,9 +1,13 @@
 //! What the holder of a shard's lock knows: all that readers do not need.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use crate::moment::Moment;
 use crate::store::ahead::prefetch;
 use crate::store::barrier::Stamp;
 use crate::store::clock::Clock;
+use crate::store::ground::{Ground, Plot};
 use crate::store::hazard::Guarded;
 use crate::store::policy::Policy;
 use crate::store::slab::{Node, Slab};
@@ -11,6 +15,7 @@ use crate::store::table::{Place, Table};
 use crate::store::tags::WAYS;
 
 pub(super) struct State<K, V> {
+    pub(super) ground: Arc<Ground>,
     pub(super) reach: Reach<K, V>,
     pub(super) slab: Slab<K, V>,
     pub(super) lines: Lines,
@@ -74,7 +79,7 @@ impl<K, V> Garbage<K, V> {
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new(weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
+    pub(super) fn new(ground: Arc<Ground>, weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
         State {
             reach: Reach {
                 garbage: Garbage::new(),
@@ -82,27 +87,55 @@ impl<K, V> State<K, V> {
                 guarded: Guarded::default(),
                 collect_at: 0,
             },
-            slab: Slab::new(),
-            lines: Lines::new(weighted),
+            slab: Slab::new(Arc::clone(&ground)),
+            lines: Lines::new(Arc::clone(&ground), weighted),
             clock: Clock::new(seed),
             policy,
             other: 0,
             held: 0,
             len: 0,
+            ground,
         }
     }
 }
 
 /// What is noted for each slot of the table, a line for each bucket and kind.
-#[derive(Default)]
 pub(super) struct Lines {
+    ground: Arc<Ground>,
     /// Empty until the first entry with a deadline comes.
-    deadlines: Vec<[u32; 16]>,
+    deadlines: Plot<Deadlines>,
     /// Empty unless the bound is a weight.
-    weights: Vec<[u64; WAYS]>,
+    weights: Plot<[u64; WAYS]>,
     weighted: bool,
     /// No deadline comes before this one.
     soonest: u32,
+}
+
+/// The deadlines of a bucket, and the soonest of them.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Deadlines([u32; 16]);
+
+impl Deadlines {
+    fn none() -> Deadlines {
+        Deadlines([NEVER; 16])
+    }
+}
+
+impl Deref for Deadlines {
+    type Target = [u32; 16];
+
+    #[inline]
+    fn deref(&self) -> &[u32; 16] {
+        &self.0
+    }
+}
+
+impl DerefMut for Deadlines {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u32; 16] {
+        &mut self.0
+    }
 }
 
 /// No deadline.
@@ -129,8 +162,8 @@ fn moment(units: u32) -> Moment {
 }
 
 impl Lines {
-    pub(super) fn new(weighted: bool) -> Lines {
-        Lines { weighted, soonest: NEVER, ..Lines::default() }
+    pub(super) fn new(ground: Arc<Ground>, weighted: bool) -> Lines {
+        Lines { ground, deadlines: Plot::empty(), weights: Plot::empty(), weighted, soonest: NEVER }
     }
 
     /// Asks for what is noted of a bucket.
@@ -172,7 +205,7 @@ impl Lines {
             if deadline == NEVER {
                 return;
             }
-            self.deadlines = vec![[NEVER; 16]; buckets];
+            self.deadlines = Plot::new(&self.ground, buckets, Deadlines::none);
         }
         let line = &mut self.deadlines[place.bucket()];
         line[place.slot()] = deadline;
@@ -216,8 +249,9 @@ impl Lines {
         let deadlines = if self.deadlines.is_empty() { 0 } else { buckets };
         let weights = if self.weighted { buckets } else { 0 };
         Lines {
-            deadlines: vec![[NEVER; 16]; deadlines],
-            weights: vec![[0; WAYS]; weights],
+            ground: Arc::clone(&self.ground),
+            deadlines: Plot::new(&self.ground, deadlines, Deadlines::none),
+            weights: Plot::new(&self.ground, weights, || [0; WAYS]),
             weighted: self.weighted,
             soonest: self.soonest,
         }
@@ -273,7 +307,7 @@ mod tests {
 
     #[test]
     fn only_slots_whose_deadline_has_passed_are_due() {
-        let mut lines = Lines::new(false);
+        let mut lines = Lines::new(Ground::new(), false);
         lines.set_deadline(2, Place::new(1, 3), Moment::NEVER);
         assert!(lines.deadlines.is_empty(), "no deadline needs no line");
         lines.set_deadline(2, Place::new(1, 3), at(5_000));

@@ -1,8 +1,11 @@
 //! The index of a shard: buckets of fifteen slots, read without a lock, written under one.
 #![allow(unsafe_code, reason = "the read path looks up its bucket without a second check of the bounds")]
 
+use std::sync::Arc;
+
 use crate::entry::Entry;
 use crate::store::ahead::prefetch;
+use crate::store::ground::{Ground, Plot};
 use crate::store::slab::Node;
 use crate::store::tags::{Tags, WAYS};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
@@ -85,11 +88,12 @@ impl Place {
     }
 }
 
+#[repr(align(64))]
 pub(super) struct Table<K, V> {
-    heads: Box<[Head]>,
-    places: Box<[Places<K, V>]>,
+    heads: Plot<Head>,
+    places: Plot<Places<K, V>>,
     /// The last use of each entry; empty unless the order of uses is kept exactly.
-    stamps: Box<[[AtomicU64; WAYS]]>,
+    stamps: Plot<[AtomicU64; WAYS]>,
 }
 
 impl Head {
@@ -186,16 +190,16 @@ impl Mark {
 }
 
 impl<K, V> Table<K, V> {
-    pub(super) fn new(buckets: usize, stamped: bool) -> Table<K, V> {
+    pub(super) fn new(ground: &Arc<Ground>, buckets: usize, stamped: bool) -> Table<K, V> {
         let places = || Places {
             nodes: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
             foreign: AtomicU16::new(0),
         };
         let stamped = if stamped { buckets } else { 0 };
         Table {
-            heads: (0..buckets).map(|_| Head::new()).collect(),
-            places: (0..buckets).map(|_| places()).collect(),
-            stamps: (0..stamped).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
+            heads: Plot::new(ground, buckets, Head::new),
+            places: Plot::new(ground, buckets, places),
+            stamps: Plot::new(ground, stamped, || std::array::from_fn(|_| AtomicU64::new(0))),
         }
     }
 

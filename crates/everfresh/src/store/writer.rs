@@ -284,10 +284,10 @@ impl<K, V> Shard<K, V> {
 
     /// Makes the table larger. Readers go on in the old one until the new one is complete.
     fn grow(&self, state: &mut State<K, V>, buckets: usize, hash_of: &impl Fn(&K) -> u64) {
-        let table = Box::new(Table::new(buckets, self.uses.is_some()));
+        let table = Box::new(Table::new(&state.ground, buckets, self.uses.is_some()));
         let mut lines = state.lines.resized(buckets);
         let (clock, shift) = state.clock.for_buckets(buckets);
-        let mut policy = state.policy.for_buckets(buckets);
+        let mut policy = state.policy.for_buckets(&state.ground, buckets);
         if let Some(old) = self.table(&state.reach) {
             for from in old.taken() {
                 let (Some(node), Some(entry)) = (old.node(from), self.entry(&state.reach, from)) else { continue };

@@ -21,7 +21,7 @@ use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
 use crate::stats::Stats;
-use crate::store::{Bound, Glance, Judgement};
+use crate::store::{Bound, Glance, Insertion, Judgement};
 
 /// A bounded concurrent cache in which no reader waits for a refresh.
 ///
@@ -311,8 +311,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             engine.tell_not_stored(&entry.key, NotStored::NotServable);
             return;
         }
-        let insertion = engine.store.put(hash, entry, (weight, deadline), now, engine.listeners.any());
-        engine.settle_insertion(insertion, Cause::Replaced);
+        let mut insertion = Insertion::nothing(engine.listeners.any());
+        engine.store.put(hash, entry, (weight, deadline), now, &mut insertion);
+        engine.settle_insertion(&mut insertion, Cause::Replaced);
         if deadline != Moment::NEVER {
             engine.keep_reclaiming();
         }

@@ -21,7 +21,7 @@ use crate::loader::WideLoader;
 use crate::moment::Moment;
 use crate::pool::{Background, RefreshPool};
 use crate::stats::Counters;
-use crate::store::{Insertion, PushedOut, Removed, Store, Unseen};
+use crate::store::{Insertion, PushedOut, Removed, Seen, Store, Unseen};
 
 /// What a key must be able to do.
 pub trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
@@ -290,22 +290,31 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// Counts and tells what an insertion pushed out or replaced, and lets go of it.
-    pub(crate) fn settle_insertion(&self, insertion: Insertion<'_, K, V>, replaced: Cause) {
-        if let Some(old) = insertion.replaced {
+    #[inline]
+    pub(crate) fn settle_insertion(&self, insertion: &mut Insertion<'_, K, V>, replaced: Cause) {
+        let Unseen { replaced: old, evicted, expired } = insertion.unseen;
+        self.counters.many_left(replaced, old);
+        self.counters.many_left(Cause::Evicted, evicted);
+        self.counters.many_left(Cause::Expired, expired);
+        if let Some(seen) = insertion.seen.take() {
+            self.settle_seen(*seen, replaced);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_seen(&self, seen: Seen<'_, K, V>, replaced: Cause) {
+        if let Some(old) = seen.replaced {
             self.depart(old, replaced);
         }
-        for (gone, why) in insertion.pushed_out {
+        for (gone, why) in seen.pushed_out {
             let cause = match why {
                 PushedOut::Evicted => Cause::Evicted,
                 PushedOut::Expired => Cause::Expired,
             };
             self.depart(gone, cause);
         }
-        let Unseen { replaced: old, evicted, expired } = insertion.unseen;
-        self.counters.many_left(replaced, old);
-        self.counters.many_left(Cause::Evicted, evicted);
-        self.counters.many_left(Cause::Expired, expired);
-        if let Some(refused) = insertion.refused {
+        if let Some(refused) = seen.refused {
             self.tell_not_stored(&refused.key, NotStored::TooHeavy);
         }
     }

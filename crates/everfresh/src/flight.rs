@@ -571,9 +571,10 @@ impl<K, V> Leader<K, V> {
 
     /// Ends the flight without a result: the others start over. `note` runs under the table's lock, as in
     /// [`land`](Leader::land).
-    pub(crate) fn vacate(mut self, note: impl FnOnce(bool)) {
-        self.land(note);
+    pub(crate) fn vacate<R>(mut self, note: impl FnOnce(bool) -> R) -> R {
+        let noted = self.land(note);
         self.flight.finish(End::Vacated);
+        noted
     }
 }
 

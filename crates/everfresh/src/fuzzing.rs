@@ -84,7 +84,7 @@ pub fn store(data: &[u8]) {
                 };
                 let began = Began { epoch: 0, tag_point: 0 };
                 let entry = Entry::new(key, round, now, deadline, began, None);
-                let insertion = store.insert(hash, entry, u64::from(argument >> 2), deadline, now);
+                let insertion = store.insert(hash, entry, (u64::from(argument >> 2), deadline), now).into_seen();
                 assert_eq!(insertion.replaced.as_ref().map(|old| old.value), map.remove(&key));
                 if insertion.refused.is_none() {
                     map.insert(key, round);

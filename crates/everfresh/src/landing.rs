@@ -16,7 +16,7 @@ use crate::leading::Inside;
 use crate::lifetime::Freshness;
 use crate::load::{Load, Loaded, Traits};
 use crate::moment::Moment;
-use crate::store::Insertion;
+use crate::store::{Insertion, Ref};
 
 /// How a flight ended, for the one who led it.
 pub(crate) struct Landed<V> {
@@ -64,7 +64,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn count_panic(&self, flight: &Flight<K, V>) {
         let now = self.clock.now();
         flight.note_ending(Ending::Panicked);
-        self.note_failure(flight, !flight.is_fenced(), now);
+        drop(self.note_failure(flight, !flight.is_fenced(), now));
         self.report(flight, Ending::Panicked, now);
     }
 
@@ -73,9 +73,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let flight = Arc::clone(leader.flight());
         let now = self.clock.now();
         flight.note_ending(Ending::Panicked);
-        leader.vacate(|good| {
-            self.note_failure(&flight, good, now);
-        });
+        drop(leader.vacate(|good| self.note_failure(&flight, good, now)));
         self.report(&flight, Ending::Panicked, now);
     }
 
@@ -93,7 +91,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let stored = match self.policy.store_if.as_ref().is_none_or(|store_if| store_if(&value)) {
             true => self.store_value(leader, flight, value, traits, now),
             false => {
-                leader.land(|good| self.note_failure(flight, good, now));
+                drop(leader.land(|good| self.note_failure(flight, good, now)));
                 Err(NotStored::Rejected)
             }
         };
@@ -134,7 +132,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let installed = leader.land(|good| self.install(flight, good, entry, weight, now));
         match installed {
             Ok(insertion) => {
-                let too_heavy = insertion.refused.is_some();
+                let too_heavy = insertion.seen.as_ref().is_some_and(|seen| seen.refused.is_some());
                 if let Some(negatives) = &self.negatives {
                     drop(negatives.remove(flight.hash, &flight.key));
                 }
@@ -165,12 +163,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let deadline = self.deadline(&entry);
         if flight.purpose == Purpose::Load || flight.is_adopted() {
-            let wanted = self.listeners.any();
-            return Ok(self.store.put(flight.hash, entry, (weight, deadline), now, wanted));
+            let mut insertion = Insertion::nothing(self.listeners.any());
+            self.store.put(flight.hash, entry, (weight, deadline), now, &mut insertion);
+            return Ok(insertion);
         }
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
         self.store
-            .insert_if(flight.hash, entry, weight, deadline, now, |current| {
+            .put_if_admitted(flight.hash, entry, (weight, deadline), now, self.listeners.any(), |current| {
                 current.is_some_and(|current| !self.stage(current, now).gone)
             })
             .map_err(|entry| (entry, NotStored::EntryGone))
@@ -197,7 +196,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             let deadline = self.deadline(&entry);
             self.store
-                .insert_if(flight.hash, entry, weight, deadline, now, |current| {
+                .put_if_admitted(flight.hash, entry, (weight, deadline), now, self.listeners.any(), |current| {
                     current.is_some_and(|current| std::ptr::eq(current, &raw const *old))
                 })
                 .map_err(|entry| (entry, NotStored::EntryGone))
@@ -205,7 +204,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = match installed {
             Ok(mut insertion) => {
                 // The same value lives on: nothing was replaced.
-                drop(insertion.replaced.take());
+                insertion.unseen.replaced = 0;
+                drop(insertion.seen.as_mut().and_then(|seen| seen.replaced.take()));
                 self.settle_quietly(insertion);
                 Ending::NotModified
             }
@@ -278,29 +278,30 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         now: Moment,
     ) -> Landed<V> {
         let mut key = self.key_to_remember(flight);
-        let (good, negative) = leader.land(|good| {
-            let kept = self.note_failure(flight, good, now);
+        let (good, looked_at) = leader.land(|good| {
+            let (entry, kept) = self.note_failure(flight, good, now);
             // What can still be served instead is better than a remembered error.
             let forget = !good || kept;
             let failed = || Negative::Failed(failure.clone());
-            (good, if forget { None } else { self.remember(flight, key.take(), failed(), now) })
+            (good, (entry, if forget { None } else { self.remember(flight, key.take(), failed(), now) }))
         });
-        drop(negative);
+        drop(looked_at);
         let ending = if good { Ending::Failed } else { Ending::Discarded(NotStored::Overtaken) };
         flight.note_ending(ending);
         flight.settle(Landing::Failed(failure));
         Landed { ending, value: None }
     }
 
-    /// The entry that a failed attempt was for is left alone for a while. Whether there is one that can still be served.
-    fn note_failure(&self, flight: &Flight<K, V>, good: bool, now: Moment) -> bool {
-        if !good {
-            return false;
-        }
-        let Some(entry) = self.store.peek(flight.hash, &flight.key) else { return false };
-        let stage = self.stage(&entry, now);
-        self.back_off(&entry, stage.fresh_until, now);
-        stage.freshness != Freshness::Expired
+    /// The entry that a failed attempt was for is left alone for a while. Whether there is one that can still be served; and
+    /// its guard, which must not end under a lock.
+    fn note_failure(&self, flight: &Flight<K, V>, good: bool, now: Moment) -> (Option<Ref<'_, K, V>>, bool) {
+        let found = if good { self.store.peek(flight.hash, &flight.key) } else { None };
+        let servable = found.as_ref().is_some_and(|entry| {
+            let stage = self.stage(entry, now);
+            self.back_off(entry, stage.fresh_until, now);
+            stage.freshness != Freshness::Expired
+        });
+        (found, servable)
     }
 
     /// Before the lock, as a clone of a key is the user's code; only where something can be remembered.
@@ -318,11 +319,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let (negatives, ttl) = self.negatives.as_ref().zip(self.policy.negative_ttl)?;
         let until = now.after(ttl);
         let entry = Entry::new(key?, negative, now, until, flight.began, None);
-        Some(negatives.insert(flight.hash, entry, 1, until, now))
+        Some(negatives.insert(flight.hash, entry, (1, until), now))
     }
 
-    fn settle_quietly(&self, insertion: Insertion<'_, K, V>) {
-        self.settle_insertion(Insertion { refused: None, ..insertion }, Cause::Replaced);
+    /// As [`settle_insertion`](Engine::settle_insertion), but a refused entry is told elsewhere.
+    fn settle_quietly(&self, mut insertion: Insertion<'_, K, V>) {
+        drop(insertion.seen.as_mut().and_then(|seen| seen.refused.take()));
+        self.settle_insertion(&mut insertion, Cause::Replaced);
     }
 
     /// Ends a flight whose deadline has passed; its key is free, and its late result will change nothing (contract L4).

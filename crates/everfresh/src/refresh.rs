@@ -251,11 +251,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn give_up(&self, leader: Leader<K, V>) {
         let flight = Arc::clone(leader.flight());
         flight.note_ending(Ending::Abandoned);
-        leader.vacate(|_| {
-            if let Some(entry) = self.store.peek(flight.hash, &flight.key) {
-                flight.release_claim(&entry);
-            }
+        let released = leader.vacate(|_| {
+            let entry = self.store.peek(flight.hash, &flight.key)?;
+            flight.release_claim(&entry);
+            Some(entry)
         });
+        // Not under the flight's lock: the end of a guard may drop what was removed.
+        drop(released);
     }
 
     /// Counts and tells that accepted work was dropped before its end.

@@ -36,7 +36,7 @@ pub(crate) struct OwnCounts<'c>(&'c Stripe);
 impl OwnCounts<'_> {
     #[inline(always)]
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
-        self.count(outcome as usize);
+        self.count(outcome as usize, 1);
     }
 
     /// An outcome, and what became of the refresh that a stale one wants.
@@ -44,15 +44,15 @@ impl OwnCounts<'_> {
     pub(crate) fn lookup(&mut self, outcome: Outcome, status: RefreshStatus) {
         self.outcome(outcome);
         if outcome == Outcome::Stale {
-            self.count(OUTCOMES + CAUSES + status as usize);
+            self.count(OUTCOMES + CAUSES + status as usize, 1);
         }
     }
 
     #[inline(always)]
-    fn count(&mut self, index: usize) {
+    fn count(&mut self, index: usize, more: u64) {
         // No other write comes between.
         let count = &self.0.counts[index];
-        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 }
 
@@ -83,21 +83,24 @@ impl Counters {
 
     #[inline]
     pub(crate) fn outcome(&self, outcome: Outcome) {
-        self.count_hot(outcome as usize);
+        self.count_hot(outcome as usize, 1);
     }
 
     #[inline]
     pub(crate) fn left(&self, cause: Cause) {
-        self.count_hot(OUTCOMES + cause as usize);
+        self.count_hot(OUTCOMES + cause as usize, 1);
     }
 
     /// As [`left`](Counters::left), for several.
+    #[inline]
     pub(crate) fn many_left(&self, cause: Cause, count: u32) {
-        (0..count).for_each(|_| self.left(cause));
+        if count > 0 {
+            self.count_hot(OUTCOMES + cause as usize, u64::from(count));
+        }
     }
 
     pub(crate) fn refresh_status(&self, status: RefreshStatus) {
-        self.count_hot(OUTCOMES + CAUSES + status as usize);
+        self.count_hot(OUTCOMES + CAUSES + status as usize, 1);
     }
 
     /// The counts of a thread that knows its number, if it has some of its own.
@@ -106,10 +109,11 @@ impl Counters {
         self.stripes.get(thread).map(OwnCounts)
     }
 
-    fn count_hot(&self, index: usize) {
+    #[inline]
+    fn count_hot(&self, index: usize, more: u64) {
         match self.of_thread(current_thread()) {
-            Some(mut own) => own.count(index),
-            None => _ = self.shared.counts[index].fetch_add(1, Ordering::Relaxed),
+            Some(mut own) => own.count(index, more),
+            None => _ = self.shared.counts[index].fetch_add(more, Ordering::Relaxed),
         }
     }
 

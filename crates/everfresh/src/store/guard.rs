@@ -86,6 +86,8 @@ impl<K, V> Deref for Glance<'_, K, V> {
 }
 
 /// An entry that this caller took out of the store. Others may still read it; it is dropped after the last of them.
+///
+/// Dropping this may drop others that were removed before: user code, which must not run under a lock.
 pub(crate) struct Removed<'s, K, V> {
     node: Node<K, V>,
     /// With a hazard, the entry is among the garbage already and this guards it; else dropping this puts it there.
@@ -140,16 +142,86 @@ pub(crate) enum Judgement {
     Remove,
 }
 
-/// What an insertion did besides.
+/// What an insertion did besides. Small, for most did nothing that anybody wants to see.
+///
+/// Dropping it drops removed entries, if enough have come together: user code, which must not run under a lock.
 pub(crate) struct Insertion<'s, K, V> {
+    wanted: bool,
+    /// Those that nobody wanted to see.
+    pub(crate) unseen: Unseen,
+    pub(crate) seen: Option<Box<Seen<'s, K, V>>>,
+    pub(super) due: Due<'s, K, V>,
+}
+
+/// Shards with garbage that somebody has to look through.
+pub(super) struct Due<'s, K, V> {
+    pub(super) own: Option<&'s Shard<K, V>>,
+    pub(super) others: Vec<&'s Shard<K, V>>,
+}
+
+impl<K, V> Drop for Due<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(own) = self.own {
+            own.tidy();
+        }
+        if !self.others.is_empty() {
+            self.others.iter().for_each(|other| other.tidy());
+        }
+    }
+}
+
+/// What came out of an insertion.
+pub(crate) struct Seen<'s, K, V> {
     /// What was there under that key.
     pub(crate) replaced: Option<Removed<'s, K, V>>,
     /// What had to make room, in this order.
     pub(crate) pushed_out: Vec<(Removed<'s, K, V>, PushedOut)>,
-    /// Those of both kinds that nobody wanted to see.
-    pub(crate) unseen: Unseen,
     /// The entry that was to be inserted, if it is heavier than the bound.
-    pub(crate) refused: Option<Box<Entry<K, V>>>,
+    pub(crate) refused: Option<Entry<K, V>>,
+}
+
+impl<'s, K, V> Insertion<'s, K, V> {
+    /// Nothing yet. What goes is handed out if it is `wanted`, else only counted.
+    #[inline]
+    pub(crate) fn nothing(wanted: bool) -> Insertion<'s, K, V> {
+        Insertion { wanted, unseen: Unseen::default(), seen: None, due: Due { own: None, others: Vec::new() } }
+    }
+
+    #[inline]
+    pub(super) fn are_departures_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    pub(super) fn see(&mut self) -> &mut Seen<'s, K, V> {
+        self.seen.get_or_insert_with(|| Box::new(Seen::nothing()))
+    }
+
+    /// What is there to be seen.
+    #[cfg(any(test, everfresh_fuzz))]
+    pub(crate) fn into_seen(self) -> Seen<'s, K, V> {
+        self.seen.map_or_else(Seen::nothing, |seen| *seen)
+    }
+
+    /// Whether no entry has left.
+    pub(super) fn is_bare(&self) -> bool {
+        let seen = self.seen.as_ref().is_some_and(|seen| seen.replaced.is_some() || !seen.pushed_out.is_empty());
+        !seen && self.unseen == Unseen::default()
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, why: PushedOut) {
+        match why {
+            PushedOut::Evicted => self.unseen.evicted += 1,
+            PushedOut::Expired => self.unseen.expired += 1,
+        }
+    }
+}
+
+impl<K, V> Seen<'_, K, V> {
+    fn nothing() -> Self {
+        Seen { replaced: None, pushed_out: Vec::new(), refused: None }
+    }
 }
 
 /// How many entries an insertion took out without handing them out.
@@ -158,40 +230,4 @@ pub(crate) struct Unseen {
     pub(crate) replaced: u32,
     pub(crate) evicted: u32,
     pub(crate) expired: u32,
-}
-
-/// Entries that had to go: handed out, or only counted.
-pub(super) struct Departures<'s, K, V> {
-    wanted: bool,
-    pub(super) seen: Vec<(Removed<'s, K, V>, PushedOut)>,
-    pub(super) unseen: Unseen,
-    /// Other shards that have much garbage now.
-    pub(super) littered: Vec<usize>,
-}
-
-impl<'s, K, V> Departures<'s, K, V> {
-    pub(super) fn none(wanted: bool) -> Self {
-        Departures { wanted, seen: Vec::new(), unseen: Unseen::default(), littered: Vec::new() }
-    }
-
-    /// All that there is to say of an insertion.
-    pub(super) fn with(self, replaced: Option<Removed<'s, K, V>>, refused: Option<Entry<K, V>>) -> Insertion<'s, K, V> {
-        Insertion { replaced, pushed_out: self.seen, unseen: self.unseen, refused: refused.map(Box::new) }
-    }
-
-    /// Whether they are to be handed out.
-    pub(super) fn are_wanted(&self) -> bool {
-        self.wanted
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.seen.is_empty() && self.unseen == Unseen::default()
-    }
-
-    pub(super) fn count(&mut self, why: PushedOut) {
-        match why {
-            PushedOut::Evicted => self.unseen.evicted += 1,
-            PushedOut::Expired => self.unseen.expired += 1,
-        }
-    }
 }

@@ -7,7 +7,9 @@
 //! Why it holds. The reader stores the address (1), then loads the pointer again (2). A writer overwrites the pointer (3),
 //! lets a heavy [`barrier`](super::barrier) pass, then looks at all slots (4). The barrier puts a fence between (1) and
 //! (2), or the reader has one of its own there, so that one order of all four exists: either (1) comes before (4), and the
-//! writer sees the address, or (3) comes before (2), and the reader sees that the entry is gone.
+//! writer sees the address, or (3) comes before (2), and the reader sees that the entry is gone. A barrier of somebody else
+//! will do, and (3) needs no fence of its own: the moment since which a barrier counts is taken under the lock under which
+//! the pointer was overwritten, by a step in the one sequence of all barriers, so (3) happens before the barrier.
 #![allow(unsafe_code, reason = "records live for ever and are reached through raw pointers")]
 
 use std::cell::Cell;

@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
 use crate::store::ground::Ground;
-use crate::store::guard::{Departures, Glance, Insertion, Ref, Removed, Unseen};
+use crate::store::guard::{Glance, Insertion, Ref, Removed};
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
@@ -19,7 +19,7 @@ use crate::store::shard::{Choices, Shard};
 use crate::store::state::State;
 use crate::store::table::Place;
 use crate::store::writer::{Sizing, Terms};
-use crate::sync::{MutexGuard, Ordering, yield_now};
+use crate::sync::{Ordering, yield_now};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -163,64 +163,66 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         self.shard(hash).prepare_unlocked(hash);
     }
 
-    /// Puts or replaces. After `deadline` the entry may be thrown out before others. What had to go is handed out.
+    /// Puts or replaces; `terms` are the weight, and the moment after which the entry may be thrown out before others. What had
+    /// to go is handed out.
     pub(crate) fn insert(
         &self,
         hash: u64,
         entry: Entry<K, V>,
-        weight: u64,
-        deadline: Moment,
+        terms: (u64, Moment),
         now: Moment,
     ) -> Insertion<'_, K, V> {
-        self.put(hash, entry, (weight, deadline), now, true)
+        let mut insertion = Insertion::nothing(true);
+        self.put(hash, entry, terms, now, &mut insertion);
+        insertion
     }
 
-    /// As [`Store::insert`]; what had to go is handed out if it is `wanted`, else only counted, which takes less.
+    /// As [`Store::insert`]; what had to go is handed out if `insertion` wants it, else only counted, which takes less.
     #[inline]
-    pub(crate) fn put(
+    pub(crate) fn put<'s>(
+        &'s self,
+        hash: u64,
+        entry: Entry<K, V>,
+        terms: (u64, Moment),
+        now: Moment,
+        insertion: &mut Insertion<'s, K, V>,
+    ) {
+        let not_admitted = self.put_if(hash, entry, terms, now, insertion, |_| true);
+        debug_assert!(not_admitted.is_none(), "everybody is admitted");
+    }
+
+    /// As [`Store::put`], if `admit` agrees to what is there under the key now; else the entry comes back. `admit` is
+    /// asked with the shard's lock held; again, if the lock had to be given up for want of room.
+    pub(crate) fn put_if_admitted(
         &self,
         hash: u64,
         entry: Entry<K, V>,
-        (weight, deadline): (u64, Moment),
+        terms: (u64, Moment),
         now: Moment,
         wanted: bool,
-    ) -> Insertion<'_, K, V> {
-        let departures = Departures::none(wanted);
-        match self.put_if(hash, entry, (weight, deadline), now, departures, |_| true) {
-            Ok(insertion) => insertion,
-            Err(entry) => Insertion {
-                replaced: None,
-                pushed_out: Vec::new(),
-                unseen: Unseen::default(),
-                refused: Some(Box::new(entry)),
-            },
-        }
-    }
-
-    /// As [`Store::insert`], if `admit` agrees to what is there under the key now; else the entry comes back. `admit` is
-    /// asked with the shard's lock held; again, if the lock had to be given up for want of room.
-    pub(crate) fn insert_if(
-        &self,
-        hash: u64,
-        entry: Entry<K, V>,
-        weight: u64,
-        deadline: Moment,
-        now: Moment,
         admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
     ) -> Result<Insertion<'_, K, V>, Entry<K, V>> {
-        self.put_if(hash, entry, (weight, deadline), now, Departures::none(true), admit)
+        let mut insertion = Insertion::nothing(wanted);
+        match self.put_if(hash, entry, terms, now, &mut insertion, admit) {
+            // Somebody else was first while this thread looked for room elsewhere; what went must be told.
+            Some(entry) if !insertion.is_bare() => insertion.see().refused = Some(entry),
+            Some(entry) => return Err(entry),
+            None => {}
+        }
+        Ok(insertion)
     }
 
-    #[inline]
+    /// The entry comes back if it was not admitted. One that is too heavy is among what is seen.
+    #[inline(always)]
     fn put_if<'s>(
         &'s self,
         hash: u64,
         entry: Entry<K, V>,
         (weight, deadline): (u64, Moment),
         now: Moment,
-        mut gone: Departures<'s, K, V>,
+        insertion: &mut Insertion<'s, K, V>,
         mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> Result<Insertion<'s, K, V>, Entry<K, V>> {
+    ) -> Option<Entry<K, V>> {
         let terms = Terms { weight, cost: self.account.cost(weight), deadline };
         let shard = self.shard(hash);
         let hash_of = |key: &K| self.hash(key);
@@ -230,22 +232,20 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             shard.prepare(&state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
-                self.leave(shard, state, &mut gone);
-                if gone.is_empty() {
-                    return Err(entry);
-                }
-                // Somebody else was first while this thread looked for room elsewhere; what went must be told.
-                return Ok(gone.with(None, Some(entry)));
+                return Some(entry);
             }
             if terms.cost > self.account.limit() {
-                let replaced = found.and_then(|place| self.take(shard, &mut state, place));
-                self.leave(shard, state, &mut gone);
-                return Ok(gone.with(replaced, Some(entry)));
+                if let Some(place) = found {
+                    insertion.see().replaced = self.take(shard, &mut state, place);
+                }
+                insertion.see().refused = Some(entry);
+                shard.leave(&state, insertion);
+                return None;
             }
             let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
             let need = terms.cost.saturating_sub(old_cost);
             while !permit.reaches(need) {
-                match self.make_room(shard, &mut state, hash, found, now, &mut gone) {
+                match self.make_room(shard, &mut state, hash, found, now, insertion) {
                     Some(units) => permit.add(units),
                     None => break,
                 }
@@ -253,52 +253,36 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             if !permit.reaches(need) {
                 // All room is in the hands of other writers. What this one holds goes back, so that one of them gets on.
                 permit = Permit::empty(&self.account);
-                shard.unlock(state);
+                drop(state);
                 yield_now();
                 continue;
             }
-            let mut replaced = None;
+            permit.spend(need);
             match found {
                 Some(place) => {
-                    let old = shard.replace(&mut state, place, entry, terms, old_cost);
-                    permit.spend(need);
                     permit.add(old_cost.saturating_sub(terms.cost));
-                    if let Some(old) = old {
-                        if gone.are_wanted() {
-                            replaced = Some(shard.hand_out(&mut state, old, old_cost));
+                    if let Some(old) = shard.replace(&mut state, place, entry, terms, old_cost) {
+                        if insertion.are_departures_wanted() {
+                            insertion.see().replaced = Some(shard.hand_out(&mut state, old, old_cost));
                         } else {
                             shard.discard(&mut state, old, old_cost);
-                            gone.unseen.replaced = 1;
+                            insertion.unseen.replaced = 1;
                         }
                     }
                 }
-                None => {
-                    shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of);
-                    permit.spend(need);
-                }
+                None => shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of),
             }
-            self.leave(shard, state, &mut gone);
-            return Ok(gone.with(replaced, None));
+            shard.leave(&state, insertion);
+            return None;
         }
     }
 
-    /// Lets go of the lock, and drops the garbage that making room elsewhere has left behind, if it is much.
-    fn leave<'s>(&self, shard: &'s Shard<K, V>, state: MutexGuard<'s, State<K, V>>, gone: &mut Departures<'_, K, V>) {
-        shard.unlock(state);
-        for index in gone.littered.drain(..) {
-            let shard = &self.shards[index];
-            shard.unlock(shard.lock());
-        }
-    }
-
-    /// Removes the entry of this key.
+    /// Removes the entry of this key. Nothing is dropped before what it returns is.
     pub(crate) fn remove<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Removed<'_, K, V>> {
         let shard = self.shard(hash);
         let mut state = shard.lock();
         let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key));
-        let removed = place.and_then(|place| self.take(shard, &mut state, place));
-        shard.unlock(state);
-        removed
+        place.and_then(|place| self.take(shard, &mut state, place))
     }
 
     /// Removes the entry if it is still that very one, not only one of the same key.
@@ -307,9 +291,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let shard = self.shard(hash);
         let mut state = shard.lock();
         let place = shard.locate(&state.reach, hash, |entry| found.is_same(entry));
-        let removed = place.and_then(|place| self.take(shard, &mut state, place));
-        shard.unlock(state);
-        removed
+        place.and_then(|place| self.take(shard, &mut state, place))
     }
 
     /// Takes an entry out and gives back what it cost.
@@ -334,16 +316,16 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         hash: u64,
         spared: Option<Place>,
         now: Moment,
-        gone: &mut Departures<'s, K, V>,
+        insertion: &mut Insertion<'s, K, V>,
     ) -> Option<u64> {
         let poor = state.held < self.poor;
-        if poor && let Some(units) = self.make_room_elsewhere(shard, state, now, gone) {
+        if poor && let Some(units) = self.make_room_elsewhere(shard, state, now, insertion) {
             return Some(units);
         }
         if let Some(evicted) = shard.evict(state, hash, spared, now, &|key| self.hash(key)) {
-            return Some(shard.depart(state, evicted, gone));
+            return Some(shard.depart(state, evicted, insertion));
         }
-        if poor { None } else { self.make_room_elsewhere(shard, state, now, gone) }
+        if poor { None } else { self.make_room_elsewhere(shard, state, now, insertion) }
     }
 
     /// Makes room in a shard other than `own`, whose lock is held: so this one never waits for another lock.
@@ -352,7 +334,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         own: &'s Shard<K, V>,
         own_state: &mut State<K, V>,
         now: Moment,
-        gone: &mut Departures<'s, K, V>,
+        insertion: &mut Insertion<'s, K, V>,
     ) -> Option<u64> {
         let count = self.shards.len();
         let (one, two) = (own_state.clock.below(count), own_state.clock.below(count));
@@ -366,10 +348,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let Some(mut state) = shard.try_lock() else { continue };
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
-                // The garbage is left for later: nothing of the user's may run under our own lock.
-                let units = shard.depart(&mut state, evicted, gone);
+                let units = shard.depart(&mut state, evicted, insertion);
                 if shard.has_much(&state) {
-                    gone.littered.push((first + step) % count);
+                    insertion.due.others.push(shard);
                 }
                 return Some(units);
             }

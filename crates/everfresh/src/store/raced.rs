@@ -46,7 +46,7 @@ fn entry(key: u64, value: u64) -> Entry<u64, Watched> {
 }
 
 fn put(store: &Checked, key: u64, value: u64) {
-    let insertion = store.insert(store.hash(&key), entry(key, value), 1, Moment::NEVER, Moment::from_nanos(0));
+    let insertion = store.insert(store.hash(&key), entry(key, value), (1, Moment::NEVER), Moment::from_nanos(0));
     drop(insertion);
 }
 

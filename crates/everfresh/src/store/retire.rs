@@ -30,22 +30,29 @@ impl<K, V> Shard<K, V> {
     pub(super) fn retire(&self, node: Node<K, V>, cost: u64) {
         let mut state = self.lock();
         self.discard(&mut state, node, cost);
+        drop(state);
+        self.tidy();
+    }
+
+    /// Whether enough garbage has come together to be looked through.
+    #[inline]
+    pub(super) fn is_due(&self, state: &State<K, V>) -> bool {
+        let fresh = state.reach.garbage.fresh.len();
+        fresh >= state.reach.collect_at || self.prompt && fresh > 0 || self.has_much(state)
+    }
+
+    /// Drops garbage if enough has come together. Runs user code.
+    #[inline(never)]
+    pub(super) fn tidy(&self) {
+        let state = self.lock();
+        if !self.is_due(&state) {
+            return;
+        }
         if self.prompt {
             drop(state);
             self.collect_all();
         } else {
-            self.unlock(state);
-        }
-    }
-
-    /// Lets go of the lock, and drops garbage if enough has come together. No code of the user runs before.
-    #[inline]
-    pub(super) fn unlock<'s>(&'s self, state: MutexGuard<'s, State<K, V>>) {
-        if state.reach.garbage.fresh.len() >= state.reach.collect_at || self.has_much(&state) {
-            self.tidy(state);
-        } else if self.prompt && !state.reach.garbage.fresh.is_empty() {
-            drop(state);
-            self.collect_all();
+            self.look_through(state);
         }
     }
 
@@ -55,8 +62,7 @@ impl<K, V> Shard<K, V> {
         state.reach.garbage.cost > self.most_garbage
     }
 
-    #[inline(never)]
-    fn tidy<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>) {
+    fn look_through<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>) {
         let reach = &mut state.reach;
         if reach.garbage.aging.is_empty() {
             reach.garbage.age();

@@ -126,6 +126,8 @@ impl<K, V> Shard<K, V> {
         drop(hazard);
         if cost > self.most_garbage {
             self.collect_all();
+        } else {
+            self.tidy();
         }
     }
 

@@ -270,8 +270,8 @@ impl<K, V> Table<K, V> {
         let slot = &self.places[place.bucket()].nodes[place.slot()];
         let raw = node.map_or(std::ptr::null_mut(), Node::as_raw);
         let before = slot.load(Ordering::Relaxed);
-        // SeqCst: (3) in the domain's reasoning.
-        slot.store(raw, Ordering::SeqCst);
+        // Release: (3) in the domain's reasoning. It happens before any barrier that its garbage waits for.
+        slot.store(raw, Ordering::Release);
         Node::from_raw(before)
     }
 

@@ -101,7 +101,6 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 lines.set_deadline(table.buckets(), *place, *deadline);
             }
         }
-        shard.unlock(state);
     }
 
     /// All entries, each guarded while it is out. An entry that is there throughout comes exactly once; of those that

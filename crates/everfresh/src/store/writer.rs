@@ -3,7 +3,7 @@
 use crate::entry::Entry;
 use crate::moment::Moment;
 use crate::store::ahead::prefetch;
-use crate::store::guard::{Departures, PushedOut, Removed};
+use crate::store::guard::{Insertion, PushedOut, Removed};
 use crate::store::hazard::Hazard;
 use crate::store::need::Need;
 use crate::store::shard::Shard;
@@ -313,6 +313,14 @@ impl<K, V> Shard<K, V> {
         self.publish(&mut state.reach, table);
     }
 
+    /// Notes for who is about to let go of the lock whether garbage is to be looked through then.
+    #[inline]
+    pub(super) fn leave<'s>(&'s self, state: &State<K, V>, insertion: &mut Insertion<'s, K, V>) {
+        if self.is_due(state) {
+            insertion.due.own = Some(self);
+        }
+    }
+
     /// Hands out a node that was taken out: as garbage that a hazard of the caller guards.
     #[inline]
     pub(super) fn hand_out(&self, state: &mut State<K, V>, node: Node<K, V>, cost: u64) -> Removed<'_, K, V> {
@@ -328,17 +336,18 @@ impl<K, V> Shard<K, V> {
         &'s self,
         state: &mut State<K, V>,
         evicted: Evicted<K, V>,
-        gone: &mut Departures<'s, K, V>,
+        insertion: &mut Insertion<'s, K, V>,
     ) -> u64 {
-        if !gone.are_wanted() {
+        if !insertion.are_departures_wanted() {
             self.discard(state, evicted.node, evicted.cost);
-            gone.count(evicted.why);
+            insertion.count(evicted.why);
             return evicted.cost;
         }
-        let few = gone.seen.len() < FEW;
+        let pushed_out = &mut insertion.see().pushed_out;
         let Evicted { node, cost, .. } = evicted;
+        let few = pushed_out.len() < FEW;
         let removed = if few { self.hand_out(state, node, cost) } else { Removed::new(node, None, self, cost) };
-        gone.seen.push((removed, evicted.why));
+        pushed_out.push((removed, evicted.why));
         evicted.cost
     }
 }

@@ -248,6 +248,42 @@ fn m5_a_values_drop_may_call_the_same_cache() {
     });
 }
 
+/// Calls the cache from its drop, for so many keys that it meets whatever the cache has locked.
+#[derive(Debug)]
+struct Restless(Arc<OnceLock<Cache<u32, Arc<Restless>>>>);
+
+impl Drop for Restless {
+    fn drop(&mut self) {
+        if let Some(cache) = self.0.get() {
+            (0..64).for_each(|key| cache.invalidate(&key));
+            let _ = cache.get(&1);
+        }
+    }
+}
+
+#[test]
+fn m5_a_values_drop_may_call_the_same_cache_when_a_load_ends() {
+    for prompt in [false, true] {
+        within_a_minute(move || {
+            let home = Arc::new(OnceLock::new());
+            let cache: Cache<u32, Arc<Restless>> =
+                Cache::builder().capacity(8).prompt_drop(prompt).negative_ttl(MINUTE).build().unwrap();
+            home.set(cache.clone()).ok().unwrap();
+            let value = || Arc::new(Restless(Arc::clone(&home)));
+            for key in 0..400 {
+                let value = value();
+                let ended = match key % 4 {
+                    0 | 1 => cache.get_or_load(&key, move || value).is_ok(),
+                    2 => cache.get_or_load(&key, || None::<Arc<Restless>>).is_ok(),
+                    _ => cache.get_or_load(&key, move || Err::<Arc<Restless>, _>(value)).is_ok(),
+                };
+                assert_eq!(ended, key % 4 < 2);
+            }
+            cache.clear();
+        });
+    }
+}
+
 #[test]
 fn m5_loader_listener_weigher_and_predicates_may_call_the_same_cache() {
     within_a_minute(|| {

@@ -10,9 +10,9 @@ fn a_store_of_two_keeps_two() {
         put(&store, 1, 10);
         put(&store, 2, 20);
         assert_eq!((get(&store, 1), get(&store, 2)), (Some(10), Some(20)));
-        let insertion = put(&store, 3, 30);
-        assert_eq!(insertion.pushed_out.len(), 1);
-        drop(insertion);
+        let seen = put(&store, 3, 30).into_seen();
+        assert_eq!(seen.pushed_out.len(), 1);
+        drop(seen);
         assert_eq!(store.len(), 2);
         assert_eq!(get(&store, 3), Some(30));
         store.validate();
@@ -22,7 +22,7 @@ fn a_store_of_two_keeps_two() {
 #[test]
 fn a_store_of_none_refuses_all() {
     let store = Store::new(settings(Bound::Entries(0), Eviction::S3Fifo), RandomState::new());
-    assert!(put(&store, 1, 10).refused.is_some());
+    assert!(put(&store, 1, 10).into_seen().refused.is_some());
     assert_eq!((store.len(), get(&store, 1)), (0, None));
 }
 
@@ -32,12 +32,12 @@ fn every_capacity_is_filled_to_the_last_entry_whatever_the_keys() {
         for eviction in [Eviction::S3Fifo, Eviction::Lru] {
             let store = Store::new(settings(Bound::Entries(capacity), eviction), S::default());
             for key in 0..capacity as u64 {
-                assert!(put(&store, key, key).pushed_out.is_empty());
+                assert!(put(&store, key, key).into_seen().pushed_out.is_empty());
             }
             assert_eq!(store.len(), capacity);
             assert!((0..capacity as u64).all(|key| get(&store, key) == Some(key)));
             for key in 0..capacity as u64 / 4 + 3 {
-                assert_eq!(put(&store, u64::MAX - key, 0).pushed_out.len(), 1);
+                assert_eq!(put(&store, u64::MAX - key, 0).into_seen().pushed_out.len(), 1);
             }
             assert_eq!(store.len(), capacity);
             store.validate();
@@ -99,13 +99,14 @@ fn the_weight_never_exceeds_its_bound_and_heavy_entries_push_out_many() {
     for eviction in [Eviction::S3Fifo, Eviction::Lru] {
         let store = Store::new(settings(Bound::Weight(1_000), eviction), RandomState::new());
         for key in 0..100_u64 {
-            store.insert(store.hash(&key), entry(key, 0_u64), 10, Moment::NEVER, START);
+            store.insert(store.hash(&key), entry(key, 0_u64), (10, Moment::NEVER), START);
         }
         assert_eq!((store.len(), store.weight()), (100, 1_000));
         let hash = store.hash(&100_u64);
-        let insertion = store.insert(hash, entry(100, 0), 995, Moment::NEVER, START);
-        assert_eq!(insertion.pushed_out.len(), 100);
-        assert!(insertion.pushed_out.into_iter().all(|(_, why)| why == PushedOut::Evicted));
+        let insertion = store.insert(hash, entry(100, 0), (995, Moment::NEVER), START);
+        let pushed_out = insertion.into_seen().pushed_out;
+        assert_eq!(pushed_out.len(), 100);
+        assert!(pushed_out.into_iter().all(|(_, why)| why == PushedOut::Evicted));
         assert_eq!((store.len(), store.weight()), (1, 995));
         store.validate();
     }
@@ -115,11 +116,12 @@ fn the_weight_never_exceeds_its_bound_and_heavy_entries_push_out_many() {
 fn an_entry_heavier_than_the_bound_is_given_back_and_its_key_is_gone() {
     let store = Store::new(settings(Bound::Weight(100), Eviction::S3Fifo), RandomState::new());
     let hash = store.hash(&1_u64);
-    store.insert(hash, entry(1_u64, 1_u64), 100, Moment::NEVER, START);
-    let insertion = store.insert(hash, entry(1, 2), 101, Moment::NEVER, START);
-    assert_eq!(insertion.refused.map(|entry| entry.value), Some(2));
-    assert_eq!(insertion.replaced.as_ref().map(|removed| removed.value), Some(1));
-    assert!(insertion.pushed_out.is_empty());
+    store.insert(hash, entry(1_u64, 1_u64), (100, Moment::NEVER), START);
+    let insertion = store.insert(hash, entry(1, 2), (101, Moment::NEVER), START);
+    let seen = insertion.into_seen();
+    assert_eq!(seen.refused.map(|entry| entry.value), Some(2));
+    assert_eq!(seen.replaced.as_ref().map(|removed| removed.value), Some(1));
+    assert!(seen.pushed_out.is_empty());
     assert_eq!((store.len(), store.weight()), (0, 0));
 }
 
@@ -127,8 +129,8 @@ fn an_entry_heavier_than_the_bound_is_given_back_and_its_key_is_gone() {
 fn a_replacement_pays_only_the_difference() {
     let store = Store::new(settings(Bound::Weight(10), Eviction::S3Fifo), RandomState::new());
     let insert = |key: u64, weight| {
-        let insertion = store.insert(store.hash(&key), entry(key, weight), weight, Moment::NEVER, START);
-        (insertion.pushed_out.len(), store.weight())
+        let insertion = store.insert(store.hash(&key), entry(key, weight), (weight, Moment::NEVER), START);
+        (insertion.into_seen().pushed_out.len(), store.weight())
     };
     assert_eq!(insert(1, 6), (0, 6));
     assert_eq!(insert(2, 4), (0, 10));
@@ -146,27 +148,29 @@ fn entries_that_are_over_go_before_all_others() {
     let store = Store::new(settings(Bound::Entries(10), Eviction::S3Fifo), RandomState::new());
     for key in 0..10_u64 {
         let deadline = if key % 2 == 0 { at(10) } else { at(1_000) };
-        store.insert(store.hash(&key), entry(key, key), 1, deadline, START);
+        store.insert(store.hash(&key), entry(key, key), (1, deadline), START);
     }
     for key in 100..105_u64 {
-        let insertion = store.insert(store.hash(&key), entry(key, key), 1, Moment::NEVER, at(20));
-        let (gone, why) = insertion.pushed_out.into_iter().next().unwrap();
+        let insertion = store.insert(store.hash(&key), entry(key, key), (1, Moment::NEVER), at(20));
+        let (gone, why) = insertion.into_seen().pushed_out.into_iter().next().unwrap();
         assert_eq!((gone.key % 2, why), (0, PushedOut::Expired));
     }
-    let insertion = store.insert(store.hash(&200_u64), entry(200, 0), 1, Moment::NEVER, at(20));
-    assert_eq!(insertion.pushed_out.into_iter().next().unwrap().1, PushedOut::Evicted);
+    let insertion = store.insert(store.hash(&200_u64), entry(200, 0), (1, Moment::NEVER), at(20));
+    assert_eq!(insertion.into_seen().pushed_out.into_iter().next().unwrap().1, PushedOut::Evicted);
 }
 
 #[test]
 fn an_entry_is_put_only_if_it_is_admitted() {
     let store = Store::new(settings(Bound::Entries(4), Eviction::S3Fifo), RandomState::new());
     let hash = store.hash(&1_u64);
-    let result = store.insert_if(hash, entry(1_u64, 1_u64), 1, Moment::NEVER, START, |current| current.is_some());
+    let result =
+        store.put_if_admitted(hash, entry(1_u64, 1_u64), (1, Moment::NEVER), START, true, |current| current.is_some());
     assert_eq!(result.err().map(|entry| entry.value), Some(1));
     put(&store, 1, 2);
-    let result = store
-        .insert_if(hash, entry(1, 3), 1, Moment::NEVER, START, |current| current.is_some_and(|entry| entry.value == 2));
-    assert_eq!(result.ok().and_then(|insertion| insertion.replaced).map(|old| old.value), Some(2));
+    let result = store.put_if_admitted(hash, entry(1, 3), (1, Moment::NEVER), START, true, |current| {
+        current.is_some_and(|entry| entry.value == 2)
+    });
+    assert_eq!(result.ok().and_then(|insertion| insertion.into_seen().replaced).map(|old| old.value), Some(2));
     assert_eq!(get(&store, 1), Some(3));
 }
 
@@ -236,11 +240,11 @@ fn a_panic_in_a_key_leaves_the_store_as_it_was() {
     let store = Store::new(settings(Bound::Entries(100), Eviction::S3Fifo), RandomState::new());
     for key in 0..100 {
         let hash = store.hash(&Moody(key));
-        store.insert(hash, entry(Moody(key), key), 1, Moment::NEVER, START);
+        store.insert(hash, entry(Moody(key), key), (1, Moment::NEVER), START);
         let other = store.hash(&Moody(key / 2));
         ANGRY.with(|angry| angry.set(true));
         let calm = catch_unwind(AssertUnwindSafe(|| {
-            store.insert(other, entry(Moody(key / 2), key), 1, Moment::NEVER, START);
+            store.insert(other, entry(Moody(key / 2), key), (1, Moment::NEVER), START);
         }));
         let calm_too = catch_unwind(AssertUnwindSafe(|| drop(store.remove(hash, &Moody(key)))));
         let and_this = catch_unwind(AssertUnwindSafe(|| store.find(hash, &Moody(key)).is_some()));

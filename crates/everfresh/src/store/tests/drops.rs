@@ -30,7 +30,7 @@ impl Drop for Counted {
 fn filled(settings: Settings, alive: &Arc<AtomicIsize>, keys: u64) -> Store<u64, Counted, RandomState> {
     let store = Store::new(settings, RandomState::new());
     for key in 0..keys {
-        store.insert(store.hash(&key), entry(key, Counted::new(alive, key)), 1, Moment::NEVER, START);
+        store.insert(store.hash(&key), entry(key, Counted::new(alive, key)), (1, Moment::NEVER), START);
     }
     store
 }
@@ -65,16 +65,16 @@ fn where_weights_count_what_was_removed_and_not_dropped_is_a_small_part_of_the_b
         for key in 0..1_000_u64 {
             let new = entry(key, Counted::new(&alive, key));
             if key % 2 == 0 {
-                drop(store.insert(store.hash(&key), new, weight, Moment::NEVER, START));
+                drop(store.insert(store.hash(&key), new, (weight, Moment::NEVER), START));
             } else {
-                drop(store.put(store.hash(&key), new, (weight, Moment::NEVER), START, false));
+                store.put(store.hash(&key), new, (weight, Moment::NEVER), START, &mut Insertion::nothing(false));
             }
             assert!(held(&alive) <= most, "{} of {weight} each", alive.load(Ordering::Relaxed));
         }
         let last = 999;
         for turn in 0..100 {
             let new = entry(last, Counted::new(&alive, turn));
-            drop(store.put(store.hash(&last), new, (weight, Moment::NEVER), START, turn % 2 == 0));
+            store.put(store.hash(&last), new, (weight, Moment::NEVER), START, &mut Insertion::nothing(turn % 2 == 0));
             assert!(held(&alive) <= most, "{} of {weight} each", alive.load(Ordering::Relaxed));
         }
         for key in 0..1_000_u64 {
@@ -133,7 +133,7 @@ fn a_destructor_may_call_the_same_store() {
         let store = Arc::new(Store::new(settings, RandomState::new()));
         for key in 0..if cfg!(miri) { 40_u64 } else { 400 } {
             let meddler = Meddler { store: Arc::downgrade(&store) };
-            store.insert(store.hash(&(key % 20)), entry(key % 20, meddler), 1, Moment::NEVER, START);
+            store.insert(store.hash(&(key % 20)), entry(key % 20, meddler), (1, Moment::NEVER), START);
         }
         store.validate();
     }
@@ -156,7 +156,7 @@ fn a_destructor_that_panics_takes_no_other_value_with_it() {
         let value = Fragile(Counted::new(&alive, key), key == 30);
         let hash = store.hash(&key);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            store.insert(hash, entry(key, value), 1, Moment::NEVER, START);
+            store.insert(hash, entry(key, value), (1, Moment::NEVER), START);
         }));
         panics += u32::from(result.is_err());
         store.validate();
@@ -183,9 +183,12 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
                         let hash = store.hash(&key);
                         match dice.below(4) {
                             0 => drop(store.remove(hash, &key)),
-                            1 => {
-                                drop(store.insert(hash, entry(key, Counted::new(alive, key)), 1, Moment::NEVER, START))
-                            }
+                            1 => drop(store.insert(
+                                hash,
+                                entry(key, Counted::new(alive, key)),
+                                (1, Moment::NEVER),
+                                START,
+                            )),
                             _ => {
                                 if let Some(found) = store.find(hash, &key) {
                                     assert_eq!((found.key, *found.value.here), (key, key));
@@ -199,7 +202,7 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
         store.validate();
         if prompt_drop {
             // What the last readers left behind goes with the next writer.
-            store.insert(store.hash(&0_u64), entry(0, Counted::new(&alive, 0)), 1, Moment::NEVER, START);
+            store.insert(store.hash(&0_u64), entry(0, Counted::new(&alive, 0)), (1, Moment::NEVER), START);
             assert_eq!(alive.load(Ordering::Relaxed), store.len() as isize);
         }
         drop(store);

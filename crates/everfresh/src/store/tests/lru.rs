@@ -59,7 +59,8 @@ fn lru_pushes_out_exactly_what_a_list_would() {
                     reference.remove(key);
                 }
                 1..=3 => {
-                    let gone = put(&store, key, round).pushed_out.into_iter().next().map(|(gone, _)| gone.key);
+                    let gone =
+                        put(&store, key, round).into_seen().pushed_out.into_iter().next().map(|(gone, _)| gone.key);
                     assert_eq!(gone, reference.insert(key, capacity));
                 }
                 4 => assert_eq!(store.peek(store.hash(&key), &key).is_some(), reference.stamps.contains_key(&key)),
@@ -67,7 +68,8 @@ fn lru_pushes_out_exactly_what_a_list_would() {
                     let hit = reference.touch(key);
                     assert_eq!(get(&store, key).is_some(), hit);
                     if !hit {
-                        let gone = put(&store, key, round).pushed_out.into_iter().next().map(|(gone, _)| gone.key);
+                        let gone =
+                            put(&store, key, round).into_seen().pushed_out.into_iter().next().map(|(gone, _)| gone.key);
                         assert_eq!(gone, reference.insert(key, capacity));
                     }
                 }

@@ -32,7 +32,7 @@ pub(super) fn put<S: BuildHasher + 'static>(
     key: u64,
     value: u64,
 ) -> Insertion<'_, u64, u64> {
-    store.insert(store.hash(&key), entry(key, value), 1, Moment::NEVER, START)
+    store.insert(store.hash(&key), entry(key, value), (1, Moment::NEVER), START)
 }
 
 pub(super) fn get<S: BuildHasher + 'static>(store: &Store<u64, u64, S>, key: u64) -> Option<u64> {

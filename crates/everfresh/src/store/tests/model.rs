@@ -18,7 +18,7 @@ fn compare<S: BuildHasher + Default + 'static>(bound: Bound, eviction: Eviction,
             0..=2 => assert_eq!(get(&store, key), model.get(&key).map(|&(value, _)| value)),
             3 => {
                 let found = store.find(hash, &key);
-                drop(put(&store, key + 1_000, round).refused);
+                drop(put(&store, key + 1_000, round));
                 model.insert(key + 1_000, (round, 1));
                 model.retain(|key, _| store.peek(store.hash(key), key).is_some());
                 if let Some(found) = found {
@@ -32,7 +32,7 @@ fn compare<S: BuildHasher + Default + 'static>(bound: Bound, eviction: Eviction,
             }
             _ => {
                 let deadline = if dice.below(2) == 0 { Moment::NEVER } else { Moment::from_nanos((round + 40) << 27) };
-                let insertion = store.insert(hash, entry(key, round), weight, deadline, now);
+                let insertion = store.insert(hash, entry(key, round), (weight, deadline), now).into_seen();
                 let heavy = matches!(bound, Bound::Weight(most) if weight > most) || bound == Bound::Entries(0);
                 assert_eq!(insertion.refused.is_some(), heavy);
                 let old = model.remove(&key).map(|(value, _)| value);

@@ -23,7 +23,7 @@ fn storm(bound: Bound, eviction: Eviction, keys: u64, most: u64) {
                             1 | 2 => drop(put(store, key, key << 20 | round)),
                             3 => {
                                 let weight = 1 + dice.below(5);
-                                drop(store.insert(hash, entry(key, key << 20), weight, Moment::NEVER, START));
+                                drop(store.insert(hash, entry(key, key << 20), (weight, Moment::NEVER), START));
                             }
                             _ => {
                                 if let Some(found) = store.find(hash, &key) {

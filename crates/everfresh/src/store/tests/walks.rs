@@ -14,7 +14,7 @@ fn at(secs: u64) -> Moment {
 fn a_sweep_asks_only_about_what_is_due() {
     let store = Store::new(settings(Bound::Unbounded, Eviction::S3Fifo), RandomState::new());
     for key in 0..100_u64 {
-        store.insert(store.hash(&key), entry(key, key), 1, at(key), START);
+        store.insert(store.hash(&key), entry(key, key), (1, at(key)), START);
     }
     let mut asked = Vec::new();
     let mut gone = Vec::new();

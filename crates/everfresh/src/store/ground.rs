@@ -25,9 +25,12 @@ const CRUMB: usize = 4 << 10;
 /// Where the plots of one store come from.
 pub(super) struct Ground(Mutex<Land>);
 
-#[derive(Default)]
 struct Land {
     asked: usize,
+    /// What it is expected to grow to, if that is known.
+    expected: usize,
+    /// The bytes of all pieces.
+    held: usize,
     /// All that was taken from the allocator, to be returned at the end.
     pieces: Vec<(NonNull<u8>, Layout)>,
     /// Parts of the pieces that are nobody's, by address and length.
@@ -38,8 +41,16 @@ struct Land {
 unsafe impl Send for Land {}
 
 impl Ground {
+    /// The ground of a store that is going to need so many bytes, or more. What goes beyond the last whole page of them is not
+    /// made one page, for most of that would be taken for nothing.
+    pub(super) fn for_bytes(expected: usize) -> Arc<Ground> {
+        let land = Land { asked: 0, expected, held: 0, pieces: Vec::new(), free: Vec::new() };
+        Arc::new(Ground(Mutex::new(land)))
+    }
+
+    /// The ground of a store of unknown size.
     pub(super) fn new() -> Arc<Ground> {
-        Arc::new(Ground(Mutex::new(Land::default())))
+        Ground::for_bytes(usize::MAX)
     }
 
     /// Part of a large page; `None` while the store is small, or where there are no large pages.
@@ -85,7 +96,10 @@ impl Land {
         let layout = Layout::from_size_align(least.checked_next_multiple_of(PAGE)?, PAGE).ok()?;
         // SAFETY: its size is not zero, for nobody asks for nothing.
         let piece = NonNull::new(unsafe { alloc(layout) })?;
-        large_pages::ask_for(piece, layout.size());
+        self.held += layout.size();
+        if self.held <= self.expected {
+            large_pages::ask_for(piece, layout.size());
+        }
         self.pieces.push((piece, layout));
         self.put(piece, layout.size());
         Some(())
@@ -216,7 +230,7 @@ mod tests {
     use super::*;
 
     fn held(ground: &Ground) -> usize {
-        lock(&ground.0).pieces.iter().map(|(_, layout)| layout.size()).sum()
+        lock(&ground.0).held
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::store::policy::Policy;
 use crate::store::s3::Queues;
 use crate::store::shard::{Choices, Shard};
 use crate::store::state::State;
-use crate::store::table::Place;
+use crate::store::table::{Place, Table};
 use crate::store::writer::{Sizing, Terms};
 use crate::sync::{Ordering, yield_now};
 
@@ -32,6 +32,8 @@ const MOST_SHARDS: usize = 256;
 const MOST_COUNTED: usize = 16 << 10;
 /// Where weights count, what was removed and not yet dropped is at most one part in so many of the bound, and what is read.
 const MOST_GARBAGE: u64 = 32;
+/// What is noted of a bucket besides, in bytes: a line for the policy and one of deadlines.
+const NOTES: usize = 128;
 
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
@@ -65,7 +67,14 @@ impl<K, V, S> Store<K, V, S> {
         let bounded = settings.bound != Bound::Unbounded;
         let most_garbage =
             if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
-        let ground = Ground::new();
+        let ground = match settings.bound {
+            Bound::Entries(entries) => {
+                let bucket = Table::<K, V>::bytes_of_bucket() + NOTES;
+                let tables = sizing.target.saturating_mul(shards).saturating_mul(bucket);
+                Ground::for_bytes(entries.saturating_mul(size_of::<Entry<K, V>>()).saturating_add(tables))
+            }
+            Bound::Weight(_) | Bound::Unbounded => Ground::new(),
+        };
         let shard = |index: usize| {
             let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let policy = match settings.bound {

@@ -203,6 +203,11 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    /// What a bucket takes, in bytes.
+    pub(super) fn bytes_of_bucket() -> usize {
+        size_of::<Head>() + size_of::<Places<K, V>>()
+    }
+
     #[inline]
     pub(super) fn buckets(&self) -> usize {
         self.heads.len()

@@ -100,13 +100,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Begins an invalidation, before its first step in this process; the second level is told when the result is dropped,
     /// after its last.
-    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Striking<K, V, S> {
-        if self.second_level.is_none() {
-            return Striking { owed: None };
-        }
+    #[inline]
+    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Option<Striking<K, V, S>> {
+        self.second_level.as_ref()?;
         let strike = strike();
         self.ledger.open(&strike);
-        Striking { owed: Some((Arc::clone(self), strike)) }
+        Some(Striking { owed: Some((Arc::clone(self), strike)) })
     }
 
     /// Whether a value, its key, a tag of it, or all was declared stale while it was loaded: there is no word for that beneath.
@@ -197,7 +196,7 @@ impl<K: Key, V: Value, S: Hasher> Drop for Telling<K, V, S> {
 
 /// An invalidation that is under way in this process.
 pub(crate) struct Striking<K: Key, V: Value, S: Hasher> {
-    /// Nothing where there is no second level.
+    /// Until it is dropped.
     owed: Option<Owed<K, V, S>>,
 }
 

@@ -1,5 +1,6 @@
 //! A value with its stamps: what one slot of the store holds.
 
+use std::mem::needs_drop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,6 +51,12 @@ pub(crate) struct Idle {
 }
 
 impl<K, V> Entry<K, V> {
+    /// Whether dropping it does anything.
+    #[inline]
+    pub(crate) fn needs_drop(&self) -> bool {
+        needs_drop::<K>() || needs_drop::<V>() || self.extra.is_some()
+    }
+
     pub(crate) fn new(
         key: K,
         value: V,

@@ -438,12 +438,18 @@ impl<K, V> Flights<K, V> {
     }
 
     /// Something newer than any running load of the key is about to be written (contract I1).
+    #[inline]
     pub(crate) fn fence<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
         let shard = self.shard(hash);
         // Acquire: pairs with the Release in `join`.
-        if shard.len.load(Ordering::Acquire) == 0 {
-            return;
+        if shard.len.load(Ordering::Acquire) > 0 {
+            self.fence_if_there(hash, key);
         }
+    }
+
+    #[inline(never)]
+    fn fence_if_there<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
+        let shard = self.shard(hash);
         let fenced = {
             let mut table = shard.lock();
             match table.find(hash, |flight| key.is(&flight.key)).map(Arc::clone) {

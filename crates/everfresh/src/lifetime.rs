@@ -124,15 +124,20 @@ impl Lifetime {
     }
 
     /// The end of freshness of a value whose load ended at `loaded_at`; `chance` in [0, 1) decides the jitter.
+    #[inline]
     pub(crate) fn fresh_until(&self, loaded_at: Moment, chance: impl FnOnce() -> f64) -> Moment {
         match self.ttl {
             None => Moment::NEVER,
-            Some(ttl) if self.jitter > 0.0 => {
-                let cut = ttl.as_secs_f64() * self.jitter.clamp(0.0, 1.0) * chance();
-                loaded_at.after(ttl.saturating_sub(Duration::try_from_secs_f64(cut).unwrap_or(ttl)))
-            }
+            Some(ttl) if self.jitter > 0.0 => loaded_at.after(self.cut(ttl, chance())),
             Some(ttl) => loaded_at.after(ttl),
         }
+    }
+
+    /// A ttl that the jitter has shortened.
+    #[inline(never)]
+    fn cut(&self, ttl: Duration, chance: f64) -> Duration {
+        let cut = ttl.as_secs_f64() * self.jitter.clamp(0.0, 1.0) * chance;
+        ttl.saturating_sub(Duration::try_from_secs_f64(cut).unwrap_or(ttl))
     }
 }
 

@@ -36,6 +36,7 @@ impl From<Duration> for Moment {
 }
 
 /// Whole nanoseconds of a duration, `u64::MAX` when there are more.
+#[inline]
 pub(crate) fn saturating_nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }

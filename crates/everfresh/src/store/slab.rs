@@ -189,11 +189,14 @@ impl<K, V> Drop for Unreachable<'_, K, V> {
         while self.count > 0 {
             self.count -= 1;
             let Some(node) = self.nodes[self.count].take() else { continue };
-            // If a destructor of the user panics, this goes on with the others.
-            let rest = Rest(self);
             // SAFETY: by the contract of `add` we alone know the node, and it holds an entry.
-            unsafe { ptr::drop_in_place(node.as_raw()) };
-            std::mem::forget(rest);
+            if unsafe { node.entry() }.needs_drop() {
+                // If a destructor of the user panics, this goes on with the others.
+                let rest = Rest(self);
+                // SAFETY: as above.
+                unsafe { ptr::drop_in_place(node.as_raw()) };
+                std::mem::forget(rest);
+            }
             emptied.add(node);
         }
     }

@@ -266,9 +266,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 yield_now();
                 continue;
             }
-            permit.spend(need);
             match found {
                 Some(place) => {
+                    permit.spend(need);
                     permit.add(old_cost.saturating_sub(terms.cost));
                     if let Some(old) = shard.replace(&mut state, place, entry, terms, old_cost) {
                         if insertion.are_departures_wanted() {
@@ -279,7 +279,11 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                         }
                     }
                 }
-                None => shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of),
+                None => {
+                    shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of);
+                    // Only now: where the table grows, the user's `Hash` may have panicked.
+                    permit.spend(need);
+                }
             }
             shard.leave(&state, insertion);
             return None;

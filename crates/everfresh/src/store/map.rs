@@ -241,6 +241,10 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             shard.prepare(&state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
+                if !insertion.is_bare() {
+                    // What went in an earlier turn is not left lying about.
+                    shard.leave(&state, insertion);
+                }
                 return Some(entry);
             }
             if terms.cost > self.account.limit() {
@@ -362,7 +366,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 let units = shard.depart(&mut state, evicted, insertion);
-                if shard.has_much(&state) {
+                if shard.prompt || shard.has_much(&state) {
                     insertion.due.others.push(shard);
                 }
                 return Some(units);

@@ -12,6 +12,7 @@ use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
 use crate::store::ground::Ground;
 use crate::store::guard::{Glance, Insertion, Ref, Removed};
+use crate::store::hazard::Hazard;
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
@@ -164,6 +165,15 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     #[inline]
     pub(crate) fn peek<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Ref<'_, K, V>> {
         self.shard(hash).find(hash, key, false)
+    }
+
+    /// As [`Store::peek`], under the shard's lock: nothing is dropped on the way, for who holds another lock meanwhile.
+    pub(crate) fn peek_locked<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Ref<'_, K, V>> {
+        let shard = self.shard(hash);
+        let state = shard.lock();
+        let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key))?;
+        let node = shard.table(&state.reach)?.node(place)?;
+        Some(Ref::new(node, Hazard::guard_locked(node.address()), shard))
     }
 
     /// Asks for the memory that a write of this key is going to need.

@@ -289,10 +289,13 @@ fn m5_a_values_drop_may_call_the_same_cache_when_a_load_ends() {
 /// So many that some look like keys that are there, until they are compared.
 const FAILING: Range<u32> = 10_000..10_600;
 
+/// Tells that loads shall fail, and hears that they have.
+type Talk = (Sender<()>, Receiver<()>);
+
 /// The first that is dropped waits until many loads have failed; the others meddle with their keys.
 struct Sore {
     home: Arc<OnceLock<Cache<u32, Arc<Sore>>>>,
-    first: Arc<Mutex<Option<(Sender<()>, Receiver<()>)>>>,
+    first: Arc<Mutex<Option<Talk>>>,
 }
 
 impl Drop for Sore {

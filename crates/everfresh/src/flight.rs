@@ -589,6 +589,9 @@ impl<K, V> Drop for Leader<K, V> {
         if !self.landed {
             self.land(|_| ());
             self.flight.finish(End::Vacated);
+        } else if self.flight.waiters() > 0 && self.flight.end.get().is_none() {
+            // What came out at the landing panicked when it was dropped, before those who wait were told.
+            self.flight.finish(End::Vacated);
         }
     }
 }

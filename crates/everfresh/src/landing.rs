@@ -295,7 +295,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The entry that a failed attempt was for is left alone for a while. Whether there is one that can still be served; and
     /// its guard, which must not end under a lock.
     fn note_failure(&self, flight: &Flight<K, V>, good: bool, now: Moment) -> (Option<Ref<'_, K, V>>, bool) {
-        let found = if good { self.store.peek(flight.hash, &flight.key) } else { None };
+        let found = if good { self.store.peek_locked(flight.hash, &flight.key) } else { None };
         let servable = found.as_ref().is_some_and(|entry| {
             let stage = self.stage(entry, now);
             self.back_off(entry, stage.fresh_until, now);

@@ -252,7 +252,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let flight = Arc::clone(leader.flight());
         flight.note_ending(Ending::Abandoned);
         let released = leader.vacate(|_| {
-            let entry = self.store.peek(flight.hash, &flight.key)?;
+            let entry = self.store.peek_locked(flight.hash, &flight.key)?;
             flight.release_claim(&entry);
             Some(entry)
         });

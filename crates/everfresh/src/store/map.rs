@@ -12,6 +12,7 @@ use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
 use crate::store::ground::Ground;
 use crate::store::guard::{Glance, Insertion, Ref, Removed};
+use crate::store::hazard::Hazard;
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
@@ -166,6 +167,15 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         self.shard(hash).find(hash, key, false)
     }
 
+    /// As [`Store::peek`], under the shard's lock: nothing is dropped on the way, for who holds another lock meanwhile.
+    pub(crate) fn peek_locked<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Ref<'_, K, V>> {
+        let shard = self.shard(hash);
+        let state = shard.lock();
+        let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key))?;
+        let node = shard.table(&state.reach)?.node(place)?;
+        Some(Ref::new(node, Hazard::guard_locked(node.address()), shard))
+    }
+
     /// Asks for the memory that a write of this key is going to need.
     #[inline]
     pub(crate) fn prepare(&self, hash: u64) {
@@ -241,6 +251,10 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             shard.prepare(&state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
+                if !insertion.is_bare() {
+                    // What went in an earlier turn is not left lying about.
+                    shard.leave(&state, insertion);
+                }
                 return Some(entry);
             }
             if terms.cost > self.account.limit() {
@@ -266,9 +280,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 yield_now();
                 continue;
             }
-            permit.spend(need);
             match found {
                 Some(place) => {
+                    permit.spend(need);
                     permit.add(old_cost.saturating_sub(terms.cost));
                     if let Some(old) = shard.replace(&mut state, place, entry, terms, old_cost) {
                         if insertion.are_departures_wanted() {
@@ -279,7 +293,11 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                         }
                     }
                 }
-                None => shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of),
+                None => {
+                    shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of);
+                    // Only now: where the table grows, the user's `Hash` may have panicked.
+                    permit.spend(need);
+                }
             }
             shard.leave(&state, insertion);
             return None;
@@ -358,7 +376,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 let units = shard.depart(&mut state, evicted, insertion);
-                if shard.has_much(&state) {
+                if shard.prompt || shard.has_much(&state) {
                     insertion.due.others.push(shard);
                 }
                 return Some(units);

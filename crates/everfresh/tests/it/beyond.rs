@@ -137,6 +137,33 @@ fn l3_of_a_hundred_threads_whose_leader_panics_one_leads_next() {
     });
 }
 
+/// Panics when it is dropped, if it is told to.
+struct Fragile(bool);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.0, "told to");
+    }
+}
+
+#[test]
+fn l3_a_drop_that_panics_while_a_load_lands_leaves_nobody_waiting() {
+    let cache: Cache<u32, Arc<Fragile>> = Cache::builder().capacity(1).prompt_drop(true).build().unwrap();
+    cache.insert(1, Arc::new(Fragile(true)));
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut leads = Box::pin(cache.get_or_load_async(&2, move || async move {
+        opened.notified().await;
+        Arc::new(Fragile(false))
+    }));
+    let mut waits = Box::pin(cache.get_or_load_async(&2, || async { Arc::new(Fragile(false)) }));
+    assert!(poll_once(leads.as_mut()).is_pending() && poll_once(waits.as_mut()).is_pending());
+    gate.notify_one();
+    // What has to go for the new value panics.
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(leads.as_mut()).is_ready())).is_err());
+    assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(_))), "it still waits for who is gone");
+}
+
 #[test]
 fn l3_a_stale_key_whose_foreground_load_went_away_can_be_refreshed_at_once() {
     for panics in [false, true] {

@@ -1,7 +1,9 @@
 //! M1, M2, M4, M5: the bound holds, the right one has to go, and no user code runs under a lock. M3 is in `allocations.rs`.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use everfresh::{Cache, Cause, Event, Eviction, Lifetime, ManualClock, Traits};
@@ -279,6 +281,65 @@ fn m5_a_values_drop_may_call_the_same_cache_when_a_load_ends() {
                 };
                 assert_eq!(ended, key % 4 < 2);
             }
+            cache.clear();
+        });
+    }
+}
+
+/// So many that some look like keys that are there, until they are compared.
+const FAILING: Range<u32> = 10_000..10_600;
+
+/// Tells that loads shall fail, and hears that they have.
+type Talk = (Sender<()>, Receiver<()>);
+
+/// The first that is dropped waits until many loads have failed; the others meddle with their keys.
+struct Sore {
+    home: Arc<OnceLock<Cache<u32, Arc<Sore>>>>,
+    first: Arc<Mutex<Option<Talk>>>,
+}
+
+impl Drop for Sore {
+    fn drop(&mut self) {
+        let first = self.first.lock().unwrap().take();
+        match (first, self.home.get()) {
+            (Some((fail, failed)), _) => {
+                fail.send(()).unwrap();
+                failed.recv().unwrap();
+            }
+            (None, Some(cache)) => FAILING.for_each(|key| cache.invalidate(&key)),
+            (None, None) => {}
+        }
+    }
+}
+
+#[test]
+fn m5_a_values_drop_may_call_the_same_cache_while_loads_fail() {
+    for eviction in [Eviction::S3Fifo, Eviction::Lru] {
+        within_a_minute(move || {
+            let home = Arc::new(OnceLock::new());
+            let cache: Cache<u32, Arc<Sore>> =
+                Cache::builder().weight_capacity(1_000).eviction(eviction).prompt_drop(true).build().unwrap();
+            home.set(cache.clone()).ok().unwrap();
+            let first = Arc::default();
+            let value = || Arc::new(Sore { home: Arc::clone(&home), first: Arc::clone(&first) });
+            (0..1_000).for_each(|key| cache.insert(key, value()));
+            let ((fail, to_fail), (failed, all_failed)) = (channel(), channel());
+            let ((begin, begun), to_fail) = (channel(), Mutex::new(to_fail));
+            let theirs = cache.clone();
+            let loads = thread::spawn(move || {
+                let ended = theirs.get_many_or_load(FAILING, move |_| {
+                    begin.send(()).unwrap();
+                    to_fail.lock().unwrap().recv().unwrap();
+                    Err::<Vec<(u32, Arc<Sore>)>, _>("down")
+                });
+                assert!(ended.is_err());
+                failed.send(()).unwrap();
+            });
+            begun.recv().unwrap();
+            *first.lock().unwrap() = Some((fail, all_failed));
+            // So many leave at once that some still wait while the first of them is dropped.
+            cache.insert_with(1_000, value(), Traits::new().weight(100));
+            loads.join().unwrap();
             cache.clear();
         });
     }

@@ -254,3 +254,39 @@ fn a_panic_in_a_key_leaves_the_store_as_it_was() {
     }
     assert_eq!(store.len(), 100);
 }
+
+#[test]
+fn a_panic_in_a_hash_while_the_table_grows_takes_no_room() {
+    use std::cell::Cell;
+    use std::hash::Hasher;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    thread_local! { static ANGRY: Cell<bool> = const { Cell::new(false) }; }
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Moody(u64);
+    impl std::hash::Hash for Moody {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(!ANGRY.with(Cell::get), "not now");
+            self.0.hash(state);
+        }
+    }
+    for eviction in [Eviction::S3Fifo, Eviction::Lru] {
+        let store = Store::new(settings(Bound::Entries(1_000), eviction), RandomState::new());
+        let mut panics = 0;
+        for key in 0..1_000 {
+            let hash = store.hash(&Moody(key));
+            ANGRY.with(|angry| angry.set(true));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                store.insert(hash, entry(Moody(key), key), (1, Moment::NEVER), START);
+            }));
+            ANGRY.with(|angry| angry.set(false));
+            if result.is_err() {
+                panics += 1;
+                assert_eq!(store.len() as u64, key, "what was not put is not there");
+                store.insert(hash, entry(Moody(key), key), (1, Moment::NEVER), START);
+            }
+            store.validate();
+        }
+        assert!(panics > 0);
+        assert_eq!(store.len(), 1_000);
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread;
 
 use super::*;
+use crate::store::bound::Permit;
 
 /// Counts how many of its kind live; says so if one dies twice.
 #[derive(Debug)]
@@ -207,5 +208,49 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
         }
         drop(store);
         assert_eq!(alive.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
+fn with_prompt_drops_what_made_room_in_another_shard_is_dropped_too() {
+    for wanted in [false, true] {
+        let alive = Arc::new(AtomicIsize::new(0));
+        let settings = Settings { bound: Bound::Entries(2_048), eviction: Eviction::S3Fifo, prompt_drop: true };
+        let store = Store::new(settings, RandomState::new());
+        let of_shard = |key: &u64| store.index(store.hash(key));
+        let keys_of = |shard: usize| (0_u64..).filter(move |key| of_shard(key) == shard);
+        for key in keys_of(0).take(2_048).collect::<Vec<_>>() {
+            drop(store.insert(store.hash(&key), entry(key, Counted::new(&alive, key)), (1, Moment::NEVER), START));
+        }
+        // Another shard has nothing yet: what makes room there is in the first one.
+        for key in keys_of(1).take(20).collect::<Vec<_>>() {
+            let new = entry(key, Counted::new(&alive, key));
+            store.put(store.hash(&key), new, (1, Moment::NEVER), START, &mut Insertion::nothing(wanted));
+            assert_eq!((alive.load(Ordering::Relaxed), store.len()), (2_048, 2_048));
+        }
+    }
+}
+
+#[test]
+fn with_prompt_drops_what_a_writer_pushed_out_goes_although_it_is_not_admitted_in_the_end() {
+    for wanted in [false, true] {
+        let alive = Arc::new(AtomicIsize::new(0));
+        let settings = Settings { bound: Bound::Weight(10), eviction: Eviction::S3Fifo, prompt_drop: true };
+        let store = Store::new(settings, RandomState::new());
+        drop(store.insert(store.hash(&1), entry(1_u64, Counted::new(&alive, 1)), (4, Moment::NEVER), START));
+        // The rest is in the hands of another writer, so that there is not enough even when all has made room.
+        let mut others = Permit::empty(&store.account);
+        assert!(others.reaches(6));
+        let mut turns = 0;
+        let new = entry(2, Counted::new(&alive, 2));
+        let result = store.put_if_admitted(store.hash(&2), new, (8, Moment::NEVER), START, wanted, |_| {
+            turns += 1;
+            turns == 1
+        });
+        let Ok(insertion) = result else { panic!("what was pushed out has to be told") };
+        let seen = insertion.seen.as_ref().map_or(0, |seen| seen.pushed_out.len());
+        assert_eq!((turns, seen + insertion.unseen.evicted as usize), (2, 1));
+        drop(insertion);
+        assert_eq!((alive.load(Ordering::Relaxed), store.len()), (0, 0));
     }
 }

@@ -101,11 +101,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// Begins an invalidation, before its first step in this process; the second level is told when the result is dropped,
     /// after its last.
     #[inline]
-    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Option<Striking<K, V, S>> {
-        self.second_level.as_ref()?;
+    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Striking<K, V, S> {
+        if self.second_level.is_none() {
+            return Striking { owed: None };
+        }
         let strike = strike();
         self.ledger.open(&strike);
-        Some(Striking { owed: Some((Arc::clone(self), strike)) })
+        Striking { owed: Some((Arc::clone(self), strike)) }
     }
 
     /// Whether a value, its key, a tag of it, or all was declared stale while it was loaded: there is no word for that beneath.
@@ -196,13 +198,14 @@ impl<K: Key, V: Value, S: Hasher> Drop for Telling<K, V, S> {
 
 /// An invalidation that is under way in this process.
 pub(crate) struct Striking<K: Key, V: Value, S: Hasher> {
-    /// Until it is dropped.
+    /// Nothing where there is no second level.
     owed: Option<Owed<K, V, S>>,
 }
 
 type Owed<K, V, S> = (Arc<Engine<K, V, S>>, Strike<K>);
 
 impl<K: Key, V: Value, S: Hasher> Drop for Striking<K, V, S> {
+    #[inline]
     fn drop(&mut self) {
         if let Some((engine, strike)) = self.owed.take()
             && engine.ledger.due(strike)

@@ -17,7 +17,7 @@ use crate::store::lru::Order;
 use crate::store::policy::Policy;
 use crate::store::s3::Queues;
 use crate::store::shard::{Choices, Shard};
-use crate::store::state::State;
+use crate::store::state::{Lines, State};
 use crate::store::table::{Place, Table};
 use crate::store::writer::{Sizing, Terms};
 use crate::sync::{Ordering, yield_now};
@@ -33,9 +33,6 @@ const MOST_SHARDS: usize = 256;
 const MOST_COUNTED: usize = 16 << 10;
 /// Where weights count, what was removed and not yet dropped is at most one part in so many of the bound, and what is read.
 const MOST_GARBAGE: u64 = 32;
-/// What is noted of a bucket besides, in bytes: a line for the policy and one of deadlines.
-const NOTES: usize = 128;
-
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
     pub(super) account: Account,
@@ -70,7 +67,7 @@ impl<K, V, S> Store<K, V, S> {
             if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
         let ground = match settings.bound {
             Bound::Entries(entries) => {
-                let bucket = Table::<K, V>::bytes_of_bucket() + NOTES;
+                let bucket = Table::<K, V>::bytes_of_bucket() + Queues::bytes_of_bucket() + Lines::bytes_of_bucket();
                 let tables = sizing.target.saturating_mul(shards).saturating_mul(bucket);
                 Ground::for_bytes(entries.saturating_mul(size_of::<Entry<K, V>>()).saturating_add(tables))
             }

@@ -37,6 +37,11 @@ impl Queues {
         Queues(Plot::new(ground, buckets, || Line { times: [0; 16], ghosts: [0; 16] }))
     }
 
+    /// What is noted of a bucket, in bytes.
+    pub(super) fn bytes_of_bucket() -> usize {
+        size_of::<Line>()
+    }
+
     pub(super) fn adopt(&mut self, place: Place, before: &Queues, from: Place, later: impl Fn(u16) -> u16) {
         self.0[place.bucket()].times[place.slot()] = later(before.0[from.bucket()].times[from.slot()]);
     }

@@ -166,6 +166,11 @@ impl Lines {
         Lines { ground, deadlines: Plot::empty(), weights: Plot::empty(), weighted, soonest: NEVER }
     }
 
+    /// What the deadlines of a bucket take, in bytes.
+    pub(super) fn bytes_of_bucket() -> usize {
+        size_of::<Deadlines>()
+    }
+
     /// Asks for what is noted of a bucket.
     #[inline]
     pub(super) fn prefetch(&self, bucket: usize) {

@@ -23,7 +23,8 @@ pub(super) fn announce(slot: &AtomicUsize, address: usize) {
 #[inline(always)]
 pub(super) fn announce_cheaply(slot: &AtomicUsize, address: usize) {
     if kernel::EXISTS {
-        slot.store(address, Ordering::Relaxed);
+        // Release: what the slot guarded before was read before, and who sees the new address may free it.
+        slot.store(address, Ordering::Release);
         std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
     } else {
         slot.store(address, Ordering::SeqCst);

@@ -175,7 +175,7 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
         let settings = Settings { bound: Bound::Entries(64), eviction: Eviction::S3Fifo, prompt_drop };
         let store = Store::<u64, Counted, _>::new(settings, RandomState::new());
         thread::scope(|scope| {
-            for seed in 0..4 {
+            let threads = [0, 1, 2, 3].map(|seed| {
                 let (store, alive) = (&store, &alive);
                 scope.spawn(move || {
                     let mut dice = Dice::new(seed + 7);
@@ -197,8 +197,9 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
                             }
                         }
                     }
-                });
-            }
+                })
+            });
+            join(threads);
         });
         store.validate();
         if prompt_drop {

@@ -8,6 +8,7 @@ mod stress;
 mod walks;
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::thread::ScopedJoinHandle;
 
 use crate::entry::Entry;
 use crate::history::Began;
@@ -37,6 +38,12 @@ pub(super) fn put<S: BuildHasher + 'static>(
 
 pub(super) fn get<S: BuildHasher + 'static>(store: &Store<u64, u64, S>, key: u64) -> Option<u64> {
     store.find(store.hash(&key), &key).map(|found| found.value)
+}
+
+/// Waits for threads in so many words: that their scope waits for them, too, is done inside std, where the thread sanitizer
+/// does not see it.
+pub(super) fn join<'s>(threads: impl IntoIterator<Item = ScopedJoinHandle<'s, ()>>) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 /// Some numbers, the same in each run.

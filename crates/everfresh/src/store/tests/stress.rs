@@ -36,7 +36,7 @@ fn storm(bound: Bound, eviction: Eviction, keys: u64, most: u64) {
             })
             .collect();
         let (store, over) = (&store, &over);
-        scope.spawn(move || {
+        let watcher = scope.spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 assert!(store.weight() <= most, "{} of {most}", store.weight());
                 assert!(store.iter().count() as u64 <= most.saturating_add(keys));
@@ -46,6 +46,7 @@ fn storm(bound: Bound, eviction: Eviction, keys: u64, most: u64) {
         let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         over.store(true, Ordering::Relaxed);
         results.into_iter().for_each(|result| result.unwrap());
+        join([watcher]);
     });
     store.validate();
 }
@@ -70,13 +71,13 @@ fn a_key_that_is_always_there_is_always_found_while_its_shard_grows() {
     }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..2 {
+        let readers = [(); 2].map(|()| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     assert!((0..steady).all(|key| get(&store, key).is_some()));
                 }
-            });
-        }
+            })
+        });
         let writer = scope.spawn(|| {
             for key in 0..if cfg!(miri) { 200 } else { 200_000 } {
                 put(&store, 1_000 + key, 1);
@@ -86,6 +87,7 @@ fn a_key_that_is_always_there_is_always_found_while_its_shard_grows() {
         let result = writer.join();
         over.store(true, Ordering::Relaxed);
         result.unwrap();
+        join(readers);
     });
     store.validate();
 }
@@ -96,10 +98,11 @@ fn threads_that_come_and_go_share_a_few_records() {
     put(&store, 1, 1);
     for _ in 0..if cfg!(miri) { 5 } else { 100 } {
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let reader = scope.spawn(|| {
                 let many: Vec<_> = (0..40).map(|_| store.find(store.hash(&1_u64), &1_u64).unwrap()).collect();
                 assert!(many.iter().all(|found| found.value == 1));
             });
+            join([reader]);
         });
     }
 }

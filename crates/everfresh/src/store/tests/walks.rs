@@ -94,7 +94,7 @@ fn an_iteration_meets_what_is_there_throughout_exactly_once_while_the_store_grow
             put(&store, key, 0);
         }
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let writer = scope.spawn(|| {
                 let mut dice = Dice::new(round);
                 for key in 0..steady * 10 {
                     put(&store, 1_000_000 + key, 1);
@@ -108,6 +108,7 @@ fn an_iteration_meets_what_is_there_throughout_exactly_once_while_the_store_grow
             for key in 0..steady {
                 assert_eq!(seen.get(&key), Some(&1), "key {key}");
             }
+            join([writer]);
         });
     }
 }

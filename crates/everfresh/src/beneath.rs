@@ -205,8 +205,17 @@ pub(crate) struct Striking<K: Key, V: Value, S: Hasher> {
 type Owed<K, V, S> = (Arc<Engine<K, V, S>>, Strike<K>);
 
 impl<K: Key, V: Value, S: Hasher> Drop for Striking<K, V, S> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
+        if self.owed.is_some() {
+            self.pay();
+        }
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Striking<K, V, S> {
+    #[inline(never)]
+    fn pay(&mut self) {
         if let Some((engine, strike)) = self.owed.take()
             && engine.ledger.due(strike)
         {

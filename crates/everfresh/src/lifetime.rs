@@ -176,16 +176,16 @@ impl Windows {
     }
 
     pub(crate) fn stale_until(self, fresh_until: Moment) -> Moment {
-        fresh_until.after(Duration::from_nanos(self.stale))
+        fresh_until.after_nanos(self.stale)
     }
 
     pub(crate) fn fallback_until(self, fresh_until: Moment) -> Moment {
-        fresh_until.after(Duration::from_nanos(self.fallback))
+        fresh_until.after_nanos(self.fallback)
     }
 
     /// The end of the longer window: from then on the value is expired.
     pub(crate) fn end(self, fresh_until: Moment) -> Moment {
-        fresh_until.after(Duration::from_nanos(self.stale.max(self.fallback)))
+        fresh_until.after_nanos(self.stale.max(self.fallback))
     }
 }
 

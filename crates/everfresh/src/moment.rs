@@ -19,8 +19,15 @@ impl Moment {
     }
 
     /// The moment `span` later; anything beyond the range is [`Moment::NEVER`].
+    #[inline]
     pub(crate) fn after(self, span: Duration) -> Moment {
-        Moment(self.0.saturating_add(saturating_nanos(span)))
+        self.after_nanos(saturating_nanos(span))
+    }
+
+    /// As [`after`](Moment::after).
+    #[inline]
+    pub(crate) fn after_nanos(self, nanos: u64) -> Moment {
+        Moment(self.0.saturating_add(nanos))
     }
 
     /// The time from `earlier` until this moment; zero if `earlier` is later.

@@ -64,8 +64,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// Sees to it that somebody looks for expired entries while there are entries that can expire.
+    #[inline]
     pub(crate) fn keep_reclaiming(self: &Arc<Self>) {
-        if self.reclaiming.load(Ordering::Relaxed) || self.reclaiming.swap(true, Ordering::AcqRel) {
+        if !self.reclaiming.load(Ordering::Relaxed) {
+            self.begin_reclaiming();
+        }
+    }
+
+    #[inline(never)]
+    fn begin_reclaiming(self: &Arc<Self>) {
+        if self.reclaiming.swap(true, Ordering::AcqRel) {
             return;
         }
         let engine = Arc::downgrade(self);

@@ -76,6 +76,7 @@ impl Frequency {
         self.waiting.sort(now);
     }
 
+    #[inline(never)]
     pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, now: u16) {
         let count = (self.sketch.count(home, print) + 1).min(MOST);
         self.sketch.raise(home, print, count);
@@ -98,6 +99,7 @@ impl Frequency {
         }
     }
 
+    #[inline(never)]
     pub(super) fn leave(&mut self, place: Place, home: usize, print: u16, uses: u8, evicted: bool) {
         let count = std::mem::take(&mut self.counts[place.bucket()][place.slot()]);
         if count & MAIN != 0 {
@@ -127,6 +129,7 @@ impl Frequency {
     }
 
     /// The entry to go.
+    #[inline(never)]
     pub(super) fn victim<K, V>(&mut self, clock: &Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
         let crowded = need.len - self.main > self.small();
         let first = self.waiting.first(need.spared, waits(&self.counts, &self.times));

@@ -21,8 +21,7 @@ pub(super) struct Order {
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 struct Known {
     stamp: u64,
-    bucket: u32,
-    slot: u8,
+    place: Place,
 }
 
 impl Order {
@@ -33,7 +32,7 @@ impl Order {
         for place in table.taken() {
             let stamp = table.stamp(place).load(Ordering::Relaxed);
             self.known[place.bucket()][place.slot()] = stamp;
-            all.push(Reverse(Known { stamp, bucket: place.bucket, slot: place.slot }));
+            all.push(Reverse(Known { stamp, place }));
         }
         self.heap = BinaryHeap::from(all);
     }
@@ -41,10 +40,10 @@ impl Order {
     /// A new entry is in this place.
     pub(super) fn add(&mut self, place: Place, stamp: u64, len: usize) {
         self.known[place.bucket()][place.slot()] = stamp;
-        self.heap.push(Reverse(Known { stamp, bucket: place.bucket, slot: place.slot }));
+        self.heap.push(Reverse(Known { stamp, place }));
         if self.heap.len() > 2 * len + 64 {
             let known = &self.known;
-            self.heap.retain(|Reverse(item)| known[item.bucket as usize][usize::from(item.slot)] == item.stamp);
+            self.heap.retain(|Reverse(item)| known[item.place.bucket()][item.place.slot()] == item.stamp);
         }
     }
 
@@ -57,7 +56,7 @@ impl Order {
         let mut set_aside = None;
         let oldest = loop {
             let Some(Reverse(item)) = self.heap.pop() else { break None };
-            let place = Place { bucket: item.bucket, slot: item.slot };
+            let place = item.place;
             let known = &mut self.known[place.bucket()][place.slot()];
             if *known != item.stamp {
                 continue;
@@ -84,7 +83,7 @@ impl Order {
     pub(super) fn validate<K, V>(&self, table: &Table<K, V>) {
         let mut valid = 0;
         for Reverse(item) in &self.heap {
-            valid += usize::from(self.known[item.bucket as usize][usize::from(item.slot)] == item.stamp);
+            valid += usize::from(self.known[item.place.bucket()][item.place.slot()] == item.stamp);
         }
         let taken = table.taken().count();
         assert_eq!(valid, taken, "the heap knows each entry once");

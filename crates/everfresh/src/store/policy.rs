@@ -79,13 +79,13 @@ impl Policy {
             Policy::S3Fifo(queues) => {
                 // A full bucket makes its own room: else its entries would spill over, and searches become long.
                 let full = table.head(need.home).tags.seen().free().0 == 0;
-                let mut other = if full { need.home } else { need.other };
-                // Both may be empty; some other bucket is not.
-                (0..table.buckets()).find_map(|_| {
-                    let victim = queues.victim(clock, table, [need.home, other], need.spared);
-                    other = table.after(other);
-                    victim
-                })
+                let other = if full { need.home } else { need.other };
+                let victim = queues.victim(clock, table, [need.home, other], need.spared);
+                if victim.is_some() {
+                    return victim;
+                }
+                // Both were empty; some other bucket is not.
+                (0..table.buckets()).find_map(|other| queues.victim(clock, table, [need.home, other], need.spared))
             }
             Policy::Frequency(frequency) => frequency.victim(clock, table, need),
         }

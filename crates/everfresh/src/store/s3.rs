@@ -51,12 +51,12 @@ impl Queues {
     pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, now: u16) -> bool {
         self.0[place.bucket()].times[place.slot()] = now;
         let ghosts = &mut self.0[home].ghosts;
-        // All are compared, so that they can be at once.
-        let same = (0..GHOSTS).fold(0_u16, |same, ghost| same | u16::from(ghosts[ghost] == print) << ghost);
-        if same != 0 {
-            ghosts[same.trailing_zeros() as usize] = 0;
+        let mut same = Slots(equal_to(ghosts, print) & ((1 << GHOSTS) - 1));
+        let ghost = same.next();
+        if let Some(ghost) = ghost {
+            ghosts[ghost] = 0;
         }
-        same != 0
+        ghost.is_some()
     }
 
     #[inline]
@@ -82,12 +82,16 @@ impl Queues {
     ) -> Option<Place> {
         let now = clock.now();
         let buckets = [own, other];
-        let mut live = [live_in(table, own, spared), live_in(table, other, spared)];
+        let heads = buckets.map(|bucket| table.head(bucket));
+        let mut live = [0, 1].map(|index| {
+            let spared = spared.filter(|place| place.bucket() == buckets[index]).map_or(0, |place| 1 << place.slot());
+            heads[index].tags.seen().taken().0 & !spared
+        });
         if own == other {
             live[1] = 0;
         }
         let count = ones(live);
-        let mut main = [table.head(own).main() & live[0], table.head(other).main() & live[1]];
+        let mut main = [heads[0].main() & live[0], heads[1].main() & live[1]];
         // Readers may count uses meanwhile; this many rounds are more than all uses that were there at the beginning.
         for _ in 0..4 * count {
             let small = [live[0] & !main[0], live[1] & !main[1]];
@@ -95,7 +99,7 @@ impl Queues {
             // The small part has a tenth as its share.
             let from_small = small_count * 10 > count || small_count == count;
             let (index, slot) = self.oldest(buckets, if from_small { small } else { main }, now)?;
-            let head = table.head(buckets[index]);
+            let head = heads[index];
             let mark = head.mark(slot);
             if from_small && mark.uses() >= PROMOTE_AT {
                 head.set_mark(slot, mark.promoted());
@@ -120,11 +124,33 @@ impl Queues {
     }
 }
 
-/// The slots of a bucket that hold an entry, but not the one that is to stay.
+/// Which of these are `wanted`.
 #[inline]
-fn live_in<K, V>(table: &Table<K, V>, bucket: usize, spared: Option<Place>) -> u16 {
-    let spared = spared.filter(|place| place.bucket() == bucket).map_or(0, |place| 1 << place.slot());
-    table.head(bucket).tags.seen().taken().0 & !spared
+fn equal_to(all: &[u16; 16], wanted: u16) -> u16 {
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    return equal_at_once(all, wanted);
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+    return equal_in_turn(all, wanted);
+}
+
+#[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
+#[inline]
+fn equal_in_turn(all: &[u16; 16], wanted: u16) -> u16 {
+    (0..16).fold(0, |equal, index| equal | u16::from(all[index] == wanted) << index)
+}
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[inline]
+#[allow(unsafe_code, reason = "the intrinsics; SSE2 is part of the target")]
+fn equal_at_once(all: &[u16; 16], wanted: u16) -> u16 {
+    use std::arch::x86_64::*;
+    // SAFETY: SSE2 is there by the cfg above; both loads are within the sixteen numbers.
+    unsafe {
+        let equal = |half: usize| {
+            _mm_cmpeq_epi16(_mm_loadu_si128(all.as_ptr().add(8 * half).cast()), _mm_set1_epi16(wanted as i16))
+        };
+        _mm_movemask_epi8(_mm_packs_epi16(equal(0), equal(1))) as u16
+    }
 }
 
 /// How many slots of both.
@@ -200,6 +226,15 @@ mod tests {
                 assert_eq!((found != 0).then_some(usize::from(found & 0xF)), expected);
             }
         }
+    }
+
+    #[test]
+    fn every_way_to_compare_finds_the_equal_ones() {
+        let all = std::array::from_fn(|index| [7, 0, u16::MAX, 1 << 15, 7][index % 5]);
+        for wanted in [0, 1, 7, 1 << 15, u16::MAX] {
+            assert_eq!(equal_to(&all, wanted), equal_in_turn(&all, wanted));
+        }
+        assert_eq!(equal_in_turn(&all, 7), 0b1100_0110_0011_0001);
     }
 
     #[test]

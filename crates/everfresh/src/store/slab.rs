@@ -126,6 +126,7 @@ impl<K, V> Slab<K, V> {
         node
     }
 
+    #[inline(never)]
     fn fill_new(&mut self, entry: Entry<K, V>) -> Node<K, V> {
         if self.blocks.last().is_none_or(|block| self.used == block.len()) {
             let most = (BLOCK / size_of::<Entry<K, V>>()).max(1);

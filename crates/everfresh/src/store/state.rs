@@ -204,18 +204,25 @@ impl Lines {
         }
     }
 
+    #[inline]
     pub(super) fn set_deadline(&mut self, buckets: usize, place: Place, deadline: Moment) {
         let deadline = coarse(deadline);
         if self.deadlines.is_empty() {
             if deadline == NEVER {
                 return;
             }
-            self.deadlines = Plot::new(&self.ground, buckets, Deadlines::none);
+            self.begin_deadlines(buckets);
         }
         let line = &mut self.deadlines[place.bucket()];
         line[place.slot()] = deadline;
         line[SOONEST] = line[SOONEST].min(deadline);
         self.soonest = self.soonest.min(deadline);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_deadlines(&mut self, buckets: usize) {
+        self.deadlines = Plot::new(&self.ground, buckets, Deadlines::none);
     }
 
     /// The slots of a bucket whose deadline has come.

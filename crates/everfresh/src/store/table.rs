@@ -64,27 +64,28 @@ impl<K, V> Bucket<'_, K, V> {
     }
 }
 
-/// One slot of a table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
-    pub(super) bucket: u32,
-    pub(super) slot: u8,
-}
+/// One slot of a table, in one word: the slot in the lowest four bits, above it the bucket.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Place(u32);
+
+/// Buckets that a place can name: more than four thousand million slots.
+const MOST_BUCKETS: usize = 1 << 28;
 
 impl Place {
     #[inline]
     pub(super) fn new(bucket: usize, slot: usize) -> Place {
-        Place { bucket: bucket as u32, slot: slot as u8 }
+        debug_assert!(bucket < MOST_BUCKETS && slot < WAYS);
+        Place((bucket as u32) << 4 | slot as u32)
     }
 
     #[inline]
     pub(super) fn bucket(self) -> usize {
-        self.bucket as usize
+        (self.0 >> 4) as usize
     }
 
     #[inline]
     pub(super) fn slot(self) -> usize {
-        usize::from(self.slot)
+        (self.0 & 0xF) as usize
     }
 }
 
@@ -195,6 +196,7 @@ impl<K, V> Table<K, V> {
             nodes: std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut())),
             foreign: AtomicU16::new(0),
         };
+        assert!(buckets <= MOST_BUCKETS, "a shard of more than four thousand million entries");
         let stamped = if stamped { buckets } else { 0 };
         Table {
             heads: Plot::new(ground, buckets, Head::new),
@@ -281,12 +283,12 @@ impl<K, V> Table<K, V> {
     }
 
     pub(super) fn is_foreign(&self, place: Place) -> bool {
-        self.places[place.bucket()].foreign.load(Ordering::Relaxed) >> place.slot & 1 != 0
+        self.places[place.bucket()].foreign.load(Ordering::Relaxed) >> place.slot() & 1 != 0
     }
 
     pub(super) fn set_foreign(&self, place: Place, foreign: bool) {
         let mask = &self.places[place.bucket()].foreign;
-        let bit = 1 << place.slot;
+        let bit = 1 << place.slot();
         let others = mask.load(Ordering::Relaxed) & !bit;
         mask.store(others | if foreign { bit } else { 0 }, Ordering::Relaxed);
     }
@@ -312,7 +314,9 @@ impl<K, V> Table<K, V> {
             self.head(bucket).tags.pass_by();
             bucket = self.after(bucket);
         }
-        self.set_foreign(place, home != place.bucket());
+        if home != place.bucket() {
+            self.set_foreign(place, true);
+        }
         let slot = &self.places[place.bucket()].nodes[place.slot()];
         debug_assert!(slot.load(Ordering::Relaxed).is_null(), "a free slot held a node");
         // Release: pairs with the load in `node`; nothing is overwritten that somebody might be reading.
@@ -330,7 +334,9 @@ impl<K, V> Table<K, V> {
             self.head(bucket).tags.come_back();
             bucket = self.after(bucket);
         }
-        self.set_foreign(place, false);
+        if home != place.bucket() {
+            self.set_foreign(place, false);
+        }
         node
     }
 

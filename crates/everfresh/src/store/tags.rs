@@ -113,6 +113,15 @@ impl Seen {
 
     #[inline]
     fn exactly_zero(self) -> u16 {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+        return self.matching_sse2(0);
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+        return self.exactly_zero_words();
+    }
+
+    #[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
+    #[inline]
+    fn exactly_zero_words(self) -> u16 {
         // The sum of the low seven bits and 0x7F reaches the top bit unless they are all zero; no carry leaves a byte.
         let zero = |word: u64| gather(!(((word & !HIGH) + !HIGH) | word));
         u16::from(zero(self.0[0])) | u16::from(zero(self.0[1])) << 8
@@ -181,6 +190,7 @@ mod tests {
             let seen = tags.seen();
             let free: Vec<_> = seen.free().collect();
             assert_eq!(free, (0..WAYS).filter(|&slot| bytes[slot] == 0).collect::<Vec<_>>());
+            assert_eq!(seen.exactly_zero_words() & 0x7FFF, seen.free().0);
             assert_eq!(seen.taken().0.count_ones() as usize, WAYS - free.len());
             assert_eq!(seen.passed_by(), bytes[15]);
         }

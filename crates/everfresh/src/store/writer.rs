@@ -157,6 +157,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Puts an entry in the place of an older one of the same key, and returns that one's node, not yet discarded.
+    #[inline]
     pub(super) fn replace(
         &self,
         state: &mut State<K, V>,
@@ -224,14 +225,21 @@ impl<K, V> Shard<K, V> {
         }
         let own = table.home(hash);
         let other = state.other.min(table.buckets() - 1);
-        if let Some(place) = self.expired(state, [own, other], spared, now) {
-            return self.put_out(state, place, PushedOut::Expired, hash_of);
-        }
-        let table = self.table(&state.reach)?;
-        let need = Need { home: own, other, spared, len: state.len };
-        let place = state.policy.victim(&mut state.clock, table, need)?;
-        self.choose_other(state);
-        self.put_out(state, place, PushedOut::Evicted, hash_of)
+        let expired = match state.lines.may_be_due(now) {
+            true => self.expired(state, [own, other], spared, now),
+            false => None,
+        };
+        let (place, why) = match expired {
+            Some(place) => (place, PushedOut::Expired),
+            None => {
+                let table = self.table(&state.reach)?;
+                let need = Need { home: own, other, spared, len: state.len };
+                let place = state.policy.victim(&mut state.clock, table, need)?;
+                self.choose_other(state);
+                (place, PushedOut::Evicted)
+            }
+        };
+        self.put_out(state, place, why, hash_of)
     }
 
     #[inline]
@@ -254,6 +262,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// An entry of these buckets that is over; of all buckets if there are only a few.
+    #[inline(never)]
     fn expired(
         &self,
         state: &mut State<K, V>,
@@ -261,9 +270,6 @@ impl<K, V> Shard<K, V> {
         spared: Option<Place>,
         now: Moment,
     ) -> Option<Place> {
-        if !state.lines.may_be_due(now) {
-            return None;
-        }
         let table = self.table(&state.reach)?;
         let all = if table.buckets() <= 8 { table.buckets() } else { 0 };
         for bucket in buckets.into_iter().chain(0..all) {
@@ -283,6 +289,8 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Makes the table larger. Readers go on in the old one until the new one is complete.
+    #[cold]
+    #[inline(never)]
     fn grow(&self, state: &mut State<K, V>, buckets: usize, hash_of: &impl Fn(&K) -> u64) {
         let table = Box::new(Table::new(&state.ground, buckets, self.uses.is_some()));
         let mut lines = state.lines.resized(buckets);
@@ -343,12 +351,21 @@ impl<K, V> Shard<K, V> {
             insertion.count(evicted.why);
             return evicted.cost;
         }
+        self.depart_seen(state, evicted, insertion)
+    }
+
+    #[inline(never)]
+    fn depart_seen<'s>(
+        &'s self,
+        state: &mut State<K, V>,
+        Evicted { node, cost, why }: Evicted<K, V>,
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> u64 {
         let pushed_out = &mut insertion.see().pushed_out;
-        let Evicted { node, cost, .. } = evicted;
         let few = pushed_out.len() < FEW;
         let removed = if few { self.hand_out(state, node, cost) } else { Removed::new(node, None, self, cost) };
-        pushed_out.push((removed, evicted.why));
-        evicted.cost
+        pushed_out.push((removed, why));
+        cost
     }
 }
 

@@ -26,11 +26,14 @@ use crate::pool::{Background, RefreshPool};
 use crate::spawn::{Spawn, Workers};
 use crate::stats::Counters;
 use crate::store::{Bound, Eviction, Settings, Store};
+use crate::ticks;
 
 const DEFAULT_MAX_REFRESHES: usize = 4;
 const DEFAULT_REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 const LONGEST_BACKOFF: Duration = Duration::from_secs(86_400);
+/// A life so long that what the estimate of the time may be off by is less than a thousandth of it.
+const LONG: Duration = ticks::GUARD.saturating_mul(1_000);
 
 /// Configures a [`Cache`]; made by [`Cache::builder`].
 ///
@@ -367,6 +370,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         };
         let policy = Policy {
             windows: self.lifetime.windows(),
+            lives_long: self.lifetime.time_to_live().is_none_or(|ttl| ttl >= LONG),
             look_ahead: look_ahead(&self.lifetime, self.refresh_ahead),
             lifetime: self.lifetime,
             refresh_ahead: self.refresh_ahead,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::clock::Estimate;
 use crate::coalesce::{Answer, Bounds, Later};
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
@@ -74,17 +75,33 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let hash = self.hash(key);
         match self.engine.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found) => self.get_less_plainly(key, found),
+            Plainly::Found(found, estimate) => self.get_less_plainly(key, found, estimate),
+            Plainly::Absent => self.get_nothing(key),
             Plainly::Unknown => self.get_slowly(key),
         }
     }
 
     #[inline(never)]
-    fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>) -> Option<V> {
-        match self.engine.look_closely(found) {
+    fn get_less_plainly<Q: AsKey<K> + ?Sized>(
+        &self,
+        key: &Q,
+        found: Glance<'_, K, V>,
+        estimate: Option<Estimate>,
+    ) -> Option<V> {
+        match self.engine.look_closely(found, estimate) {
             None => self.get_slowly(key),
             some => some,
         }
+    }
+
+    /// There is no entry; without a loader that is all.
+    #[inline(never)]
+    fn get_nothing<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        if self.engine.loader.is_some() {
+            return self.load_widely(self.hash(key), key).ok();
+        }
+        self.engine.conclude(None, Outcome::Miss, None, RefreshStatus::NotNeeded);
+        None
     }
 
     #[cold]
@@ -262,6 +279,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// Puts a value, with the cache's lifetime; whatever load of the key is running will not overwrite it (contract I1).
     ///
+    /// Where the ttl is 25 seconds or more, its age is counted from up to a tick of the system's clock before the call.
     /// A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
     pub fn insert(&self, key: K, value: V) {
         let engine = &self.engine;
@@ -273,7 +291,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let weight = engine.weigh(&key, &value, None);
         let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
         engine.flights.fence(hash, &key);
-        let now = engine.clock.now();
+        let now = engine.time_of_writing();
         let entry = engine.plain_entry(key, value, engine.history.now(), now);
         self.put(hash, entry, weight, now);
     }

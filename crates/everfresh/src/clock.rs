@@ -232,6 +232,25 @@ impl Clock for TokioClock {
     }
 }
 
+/// The time as it may have been a moment ago.
+#[derive(Clone, Copy)]
+pub(crate) struct Estimate(u64);
+
+impl Estimate {
+    /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
+    /// quarter of all time. `false` says nothing.
+    #[inline(always)]
+    pub(crate) fn is_before(self, deadline: Moment, by: u64) -> bool {
+        ticks::is_before(self.0, deadline.nanos(), by)
+    }
+
+    /// As a moment, with the number of nanoseconds by which it may be off.
+    #[inline]
+    pub(crate) fn with_guard(self) -> (Moment, u64) {
+        (Moment::from_nanos(self.0), ticks::GUARD.as_nanos() as u64)
+    }
+}
+
 /// The clock as the cache uses it: exact when asked, cheap where that is enough.
 #[derive(Clone)]
 pub(crate) enum Timepiece {
@@ -249,22 +268,12 @@ impl Timepiece {
         }
     }
 
-    /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
-    /// quarter of all time. `false` says nothing.
+    /// A cheap estimate of the time, if there is one.
     #[inline(always)]
-    pub(crate) fn is_cheaply_before(&self, deadline: Moment, by: u64) -> bool {
-        deadline == Moment::NEVER || matches!(self, Timepiece::System) && ticks::is_cheaply_before(deadline.nanos(), by)
-    }
-
-    /// The time, and by how many nanoseconds it may be off.
-    #[inline]
-    pub(crate) fn about(&self) -> (Moment, u64) {
+    pub(crate) fn estimate(&self) -> Option<Estimate> {
         match self {
-            Timepiece::System => match ticks::about() {
-                Some(nanos) => (Moment::from_nanos(nanos), ticks::GUARD.as_nanos() as u64),
-                None => (self.now(), 0),
-            },
-            Timepiece::Other(_) => (self.now(), 0),
+            Timepiece::System => ticks::about().map(Estimate),
+            Timepiece::Other(_) => None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Timepiece;
+use crate::clock::{Estimate, Timepiece};
 use crate::dice::Dice;
 use crate::entry::{Attempt, Entry, Extra, Idle};
 use crate::error::Failure;
@@ -42,6 +42,8 @@ pub(crate) type StoreIf<V> = dyn Fn(&V) -> bool + Send + Sync;
 pub(crate) struct Policy<K, V> {
     pub(crate) lifetime: Lifetime,
     pub(crate) windows: Windows,
+    /// Whether an estimate of the time is good enough to count a life from.
+    pub(crate) lives_long: bool,
     /// Nanoseconds before the end of freshness at which a hit wants a closer look: for refreshing ahead.
     pub(crate) look_ahead: u64,
     pub(crate) refresh_ahead: Option<f64>,
@@ -117,10 +119,18 @@ pub(crate) struct Stage {
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end. `false` says
-    /// nothing.
+    /// nothing; `estimate` is then the time, if it was asked for.
     #[inline(always)]
-    pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>) -> bool {
-        self.is_plain(entry) && self.clock.is_cheaply_before(entry.fresh_until(), self.policy.look_ahead)
+    pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>, estimate: &mut Option<Estimate>) -> bool {
+        if !self.is_plain(entry) {
+            return false;
+        }
+        let fresh_until = entry.fresh_until();
+        if fresh_until == Moment::NEVER {
+            return true;
+        }
+        *estimate = self.clock.estimate();
+        estimate.is_some_and(|estimate| estimate.is_before(fresh_until, self.policy.look_ahead))
     }
 
     /// Nothing but its own time decides.
@@ -130,9 +140,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// What a lookup of an entry is that is certainly fresh, or certainly stale while nobody has to start a refresh, and why
-    /// not. `None` says nothing.
+    /// not, as far as the time that was asked for tells. `None` says nothing.
     #[inline]
-    pub(crate) fn judge_closely(&self, entry: &Entry<K, V>) -> Option<(Outcome, RefreshStatus)> {
+    pub(crate) fn judge_closely(
+        &self,
+        entry: &Entry<K, V>,
+        estimate: Option<Estimate>,
+    ) -> Option<(Outcome, RefreshStatus)> {
         if !self.is_plain(entry) {
             return None;
         }
@@ -140,9 +154,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if fresh_until == Moment::NEVER {
             return Some((Outcome::Hit, RefreshStatus::NotNeeded));
         }
-        let (mut now, mut guard) = self.clock.about();
+        let (mut now, mut guard) = estimate.map_or_else(|| (self.clock.now(), 0), Estimate::with_guard);
         let asked_until = fresh_until.nanos().saturating_sub(self.policy.look_ahead);
-        if now.nanos().abs_diff(asked_until) <= guard {
+        if guard > 0 && now.nanos().abs_diff(asked_until) <= guard {
             (now, guard) = (self.clock.now(), 0);
         }
         if now.nanos() < asked_until {
@@ -219,6 +233,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// What a value weighs; runs the user's weigher.
     pub(crate) fn weigh(&self, key: &K, value: &V, own: Option<u64>) -> u64 {
         own.unwrap_or_else(|| self.policy.weigher.as_ref().map_or(1, |weigh| weigh(key, value)))
+    }
+
+    /// The time that a value's life is counted from which is put without traits. Where that life is long, the estimate will do:
+    /// it is never later than the time, so nothing is fresh for longer than it may be (contract T2).
+    #[inline]
+    pub(crate) fn time_of_writing(&self) -> Moment {
+        match self.policy.lives_long.then(|| self.clock.estimate()).flatten() {
+            Some(estimate) => estimate.with_guard().0,
+            None => self.clock.now(),
+        }
     }
 
     /// The entry for a value without traits, where [`Policy::is_plain`] holds.

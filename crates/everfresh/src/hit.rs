@@ -1,16 +1,19 @@
 //! The read path of a value that is there: found, judged, cloned, counted; no load, and no start of a refresh.
 
+use crate::clock::Estimate;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::event::{Event, Outcome, RefreshStatus};
 use crate::key::AsKey;
-use crate::store::Glance;
+use crate::store::{Glance, Glanced};
 
 /// What the first look at a key brings.
 pub(crate) enum Plainly<'c, K, V> {
     Value(V),
-    /// There is an entry, which wants a closer look.
-    Found(Glance<'c, K, V>),
+    /// There is an entry, which wants a closer look; with the time, if it was asked for.
+    Found(Glance<'c, K, V>, Option<Estimate>),
+    /// There is none.
+    Absent,
     Unknown,
 }
 
@@ -19,8 +22,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// rest stays in registers.
     #[inline(always)]
     pub(crate) fn get_plainly<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Plainly<'_, K, V> {
-        let Some(found) = self.store.glance(hash, key) else { return Plainly::Unknown };
-        if self.is_plainly_fresh(&found)
+        let found = match self.store.glance(hash, key) {
+            Glanced::Found(found) => found,
+            Glanced::Absent => return Plainly::Absent,
+            Glanced::Unknown => return Plainly::Unknown,
+        };
+        let mut estimate = None;
+        if self.is_plainly_fresh(&found, &mut estimate)
             && !self.listeners.any()
             && let Some(mut counts) = self.counters.of_thread(found.thread())
         {
@@ -28,7 +36,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             counts.outcome(Outcome::Hit);
             return Plainly::Value(value);
         }
-        Plainly::Found(found)
+        Plainly::Found(found, estimate)
     }
 
     /// A value that wants neither a load nor the start of a refresh. `None` says nothing.
@@ -36,15 +44,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
         match self.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found) => self.look_closely(found),
-            Plainly::Unknown => None,
+            Plainly::Found(found, estimate) => self.look_closely(found, estimate),
+            Plainly::Absent | Plainly::Unknown => None,
         }
     }
 
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
     #[inline(never)]
-    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>) -> Option<V> {
-        let judged = self.judge_closely(&found)?;
+    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
+        let judged = self.judge_closely(&found, estimate)?;
         Some(self.give(&found, judged))
     }
 
@@ -54,16 +62,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn get_fresh<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
         match self.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found) => self.look_if_fresh(found),
-            Plainly::Unknown => None,
+            Plainly::Found(found, estimate) => self.look_if_fresh(found, estimate),
+            Plainly::Absent | Plainly::Unknown => None,
         }
     }
 
     /// As [`look_closely`](Engine::look_closely), of a value that is not stale.
     #[cfg(feature = "resilience")]
     #[inline(never)]
-    fn look_if_fresh(&self, found: Glance<'_, K, V>) -> Option<V> {
-        let judged = self.judge_closely(&found).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
+    fn look_if_fresh(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
+        let judged = self.judge_closely(&found, estimate).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
         Some(self.give(&found, judged))
     }
 

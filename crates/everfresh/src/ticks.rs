@@ -1,9 +1,9 @@
 //! The system's time: exact, and a cheap estimate that is good far from a deadline.
 //!
 //! Reading the exact clock costs more than the rest of a hit. Linux keeps a copy of the same clock that it writes at each
-//! of its ticks: reading that takes a few loads, it is never early, and late by a tick. Whoever asks
-//! [`is_cheaply_before`] gets `true` only when the deadline is further away than [`GUARD`], which is more than twice the
-//! longest tick that Linux can be built with. Elsewhere there is no estimate, and every question goes to the exact clock.
+//! of its ticks: reading that takes a few loads, it is never early, and late by a tick. A
+//! deadline that is further away than [`GUARD`], which is more than twice the longest tick that Linux can be built with, is
+//! certainly not reached. Elsewhere there is no estimate, and every question goes to the exact clock.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ pub(crate) fn exact_nanos() -> u64 {
     exact()
 }
 
-/// Whether `nanos` is certainly not reached yet by so many nanoseconds, at most a quarter of all time, and the estimate is
-/// enough to know that; `false` says nothing.
-#[inline(always)]
-pub(crate) fn is_cheaply_before(nanos: u64, by: u64) -> bool {
-    coarse().is_some_and(|now| nanos > now.wrapping_add(GUARD_NANOS).wrapping_add(by))
-}
-
 /// Nanoseconds by the estimate, which may be off by [`GUARD`]; `None` where there is none.
-#[inline]
+#[inline(always)]
 pub(crate) fn about() -> Option<u64> {
     coarse()
+}
+
+/// Whether `nanos` is certainly not reached yet by so many nanoseconds, at most a quarter of all time, when the estimate says
+/// `about`; `false` says nothing.
+#[inline(always)]
+pub(crate) fn is_before(about: u64, nanos: u64, by: u64) -> bool {
+    nanos > about.wrapping_add(GUARD_NANOS).wrapping_add(by)
 }
 
 /// The clock that `Instant` reads, too: not set by anybody, and still while the machine sleeps.
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn t4_a_deadline_inside_the_guard_is_left_to_the_exact_clock() {
         let now = exact_nanos();
-        assert!(!is_cheaply_before(now, 0));
         let hour = 3_600_000_000_000;
-        if about().is_some() {
-            assert!(is_cheaply_before(now + hour, 0) && !is_cheaply_before(now + hour, hour));
+        if let Some(about) = about() {
+            assert!(!is_before(about, now, 0));
+            assert!(is_before(about, now + hour, 0) && !is_before(about, now + hour, hour));
         }
     }
 }

@@ -121,7 +121,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
     fn hit_that_passes<Q: AsKey<K> + ?Sized>(&self, key: &Q, gate: Gate<V>) -> Option<V> {
         let engine = &self.cache.engine;
         let found = engine.store.find(self.cache.hash(key), key)?;
-        if !engine.is_plainly_fresh(&found) {
+        if !engine.is_plainly_fresh(&found, &mut None) {
             return None;
         }
         if !gate(&found.value) {

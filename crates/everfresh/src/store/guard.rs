@@ -62,6 +62,14 @@ pub(crate) struct Glance<'s, K, V> {
     _stays_on_its_thread: PhantomData<(*const (), &'s ())>,
 }
 
+/// What a glance at a key brings.
+pub(crate) enum Glanced<'s, K, V> {
+    Found(Glance<'s, K, V>),
+    Absent,
+    /// A longer look will tell.
+    Unknown,
+}
+
 impl<K, V> Glance<'_, K, V> {
     #[inline(always)]
     pub(super) fn new(node: Node<K, V>, hazard: Quick) -> Self {

@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
 use crate::store::frequency::Frequency;
 use crate::store::ground::Ground;
-use crate::store::guard::{Glance, Insertion, Ref, Removed};
+use crate::store::guard::{Glanced, Insertion, Ref, Removed};
 use crate::store::hazard::Hazard;
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
@@ -145,9 +145,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
 
     /// The lock-free read in its likely course; what it does not find, [`Store::find`] may. Counts as a use.
     #[inline(always)]
-    pub(crate) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Glance<'_, K, V>> {
+    pub(crate) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Glanced<'_, K, V> {
         if !self.plain {
-            return None;
+            return Glanced::Unknown;
         }
         self.shard(hash).glance(hash, key)
     }
@@ -353,6 +353,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     }
 
     /// Makes room in a shard other than `own`, whose lock is held: so this one never waits for another lock.
+    #[inline(never)]
     fn make_room_elsewhere<'s>(
         &'s self,
         own: &'s Shard<K, V>,

@@ -33,5 +33,5 @@ mod raced;
 
 pub use bound::Eviction;
 pub(crate) use bound::{Bound, Settings};
-pub(crate) use guard::{Glance, Insertion, Judgement, PushedOut, Ref, Removed, Seen, Unseen};
+pub(crate) use guard::{Glance, Glanced, Insertion, Judgement, PushedOut, Ref, Removed, Seen, Unseen};
 pub(crate) use map::Store;

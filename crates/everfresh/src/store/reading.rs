@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "entries are reached through pointers that a hazard guards")]
 
 use crate::key::AsKey;
-use crate::store::guard::{Glance, Ref};
+use crate::store::guard::{Glance, Glanced, Ref};
 use crate::store::hazard::{Hazard, Quick};
 use crate::store::shard::Shard;
 use crate::store::table::{Place, Table};
@@ -10,27 +10,31 @@ use crate::store::tags::tag;
 use crate::sync::Ordering;
 
 impl<K, V> Shard<K, V> {
-    /// The likely course of a lock-free read: the first slot with the right tag is the one. `None` says nothing.
+    /// The likely course of a lock-free read: the first slot with the right tag is the one, or there is none.
     #[inline(always)]
-    pub(super) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Glance<'_, K, V>> {
-        let table = self.current()?;
+    pub(super) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Glanced<'_, K, V> {
+        let Some(table) = self.current() else { return Glanced::Unknown };
         let bucket = table.bucket(hash);
         bucket.prefetch_nodes();
+        let seen = bucket.head.tags.seen();
         // Not the tag but its byte of the hash: where they differ, a free slot matches, and this is over.
-        let slot = bucket.head.tags.seen().matching(hash as u8).next()?;
-        let node = bucket.node(slot)?;
-        let hazard = Quick::guard(node.address())?;
+        let Some(slot) = seen.matching(hash as u8).next() else {
+            let absent = seen.passed_by() == 0 && hash as u8 == tag(hash);
+            return if absent { Glanced::Absent } else { Glanced::Unknown };
+        };
+        let Some(node) = bucket.node(slot) else { return Glanced::Unknown };
+        let Some(hazard) = Quick::guard(node.address()) else { return Glanced::Unknown };
         // SeqCst both: as in `find`.
         if bucket.node(slot) != Some(node) || !self.is_current(table) {
-            return None;
+            return Glanced::Unknown;
         }
         // SAFETY: as in `find`.
         let entry = unsafe { node.entry() };
         if !key.is(&entry.key) {
-            return None;
+            return Glanced::Unknown;
         }
         bucket.head.touch(slot);
-        Some(Glance::new(node, hazard))
+        Glanced::Found(Glance::new(node, hazard))
     }
 
     /// The whole course of a lock-free read, whatever happens meanwhile.

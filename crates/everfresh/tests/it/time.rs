@@ -1,12 +1,13 @@
 //! T1-T6: which life a value is in, to the nanosecond.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use everfresh::{Cache, Clock, Event, Lifetime, Loaded, ManualClock, Outcome, RefreshStatus, Traits};
 
 use crate::kit::{Count, Hand, MINUTE, SECOND};
 
 const NANO: Duration = Duration::from_nanos(1);
+const MILLI: Duration = Duration::from_millis(1);
 
 fn cache(clock: &ManualClock, lifetime: Lifetime) -> Cache<u32, u64> {
     Cache::builder().capacity(10).lifetime(lifetime).max_refreshes(0).clock(clock.clone()).build().unwrap()
@@ -62,6 +63,22 @@ fn t2_age_counts_from_the_end_of_the_load_and_reads_do_not_lengthen_a_life() {
     }
     clock.advance(SECOND);
     assert_eq!(cache.get(&1), None);
+}
+
+#[test]
+fn t2_by_the_systems_clock_a_value_is_never_younger_than_it_is_and_older_by_a_tick_at_most() {
+    for ttl in [20 * SECOND, 60 * MINUTE] {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).lifetime(Lifetime::ttl(ttl)).build().unwrap();
+        for key in 0..10 {
+            let before = Instant::now();
+            cache.insert(key, 1);
+            let at_least = Instant::now();
+            let least = at_least.elapsed();
+            let answer = cache.lookup(&key).load(|| Err::<u64, _>("down")).unwrap();
+            let most = before.elapsed() + if ttl < MINUTE { Duration::ZERO } else { 25 * MILLI };
+            assert!(answer.age >= least && answer.age <= most, "{:?} is not from {least:?} to {most:?}", answer.age);
+        }
+    }
 }
 
 #[test]

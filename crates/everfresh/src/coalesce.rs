@@ -111,7 +111,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// A place among those who wait for a load that runs already, and the point at which the caller came. `None` says nothing.
     fn join_running<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<(Wait<K, V>, u64)> {
-        if self.negatives.is_some() || self.store.peek(hash, key).is_some() {
+        if self.negatives.is_some() || !self.flights.may_run(hash) || self.store.peek(hash, key).is_some() {
             return None;
         }
         let join_point = self.history.now().tag_point;

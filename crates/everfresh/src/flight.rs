@@ -398,6 +398,12 @@ impl<K, V> Flights<K, V> {
         }
     }
 
+    /// Whether there may be a flight of a key with this hash. One that has just begun may be missed.
+    #[inline]
+    pub(crate) fn may_run(&self, hash: u64) -> bool {
+        self.shard(hash).len.load(Ordering::Relaxed) > 0
+    }
+
     /// Joins the flight of a key, if one is running that has no deadline and that the caller may wait for.
     pub(crate) fn join_running<Q: AsKey<K> + ?Sized>(
         &self,
@@ -406,12 +412,7 @@ impl<K, V> Flights<K, V> {
         max_waiters: usize,
         still_good: impl Fn(Began) -> bool,
     ) -> Option<Wait<K, V>> {
-        let shard = self.shard(hash);
-        // Relaxed: whoever misses one that has just begun takes the whole way.
-        if shard.len.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let table = shard.lock();
+        let table = self.shard(hash).lock();
         let flight = table.find(hash, |flight| key.is(&flight.key))?;
         let may = flight.deadline == Moment::NEVER && still_good(flight.began) && flight.waiters() < max_waiters;
         if !may || is_led_from_here(flight) {

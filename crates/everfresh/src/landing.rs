@@ -129,29 +129,30 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return Err(NotStored::Overtaken);
         };
         let entry = self.entry(flight.key.clone(), value, traits, tags, flight.began, (now, took));
-        let installed = leader.land(|good| self.install(flight, good, entry, weight, now));
+        let mut insertion = Insertion::nothing(self.listeners.any());
+        let installed = leader.land(|good| self.install(flight, good, entry, (weight, now), &mut insertion));
+        if installed.is_ok()
+            && let Some(negatives) = &self.negatives
+        {
+            drop(negatives.remove(flight.hash, &flight.key));
+        }
+        let too_heavy = self.settle_quietly(insertion);
         match installed {
-            Ok(insertion) => {
-                let too_heavy = insertion.seen.as_ref().is_some_and(|seen| seen.refused.is_some());
-                if let Some(negatives) = &self.negatives {
-                    drop(negatives.remove(flight.hash, &flight.key));
-                }
-                self.settle_quietly(insertion);
-                if too_heavy { Err(NotStored::TooHeavy) } else { Ok(()) }
-            }
+            Ok(()) if too_heavy => Err(NotStored::TooHeavy),
+            Ok(()) => Ok(()),
             Err((_entry, why)) => Err(why),
         }
     }
 
     /// Under the flight table's lock: no user code here but `Eq`.
-    fn install(
-        &self,
+    fn install<'s>(
+        &'s self,
         flight: &Flight<K, V>,
         good: bool,
         entry: Entry<K, V>,
-        weight: u64,
-        now: Moment,
-    ) -> Result<Insertion<'_, K, V>, (Entry<K, V>, NotStored)> {
+        (weight, now): (u64, Moment),
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Result<(), (Entry<K, V>, NotStored)> {
         if !good || self.stage(&entry, now).gone {
             return Err((entry, NotStored::Overtaken));
         }
@@ -163,13 +164,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let deadline = self.deadline(&entry);
         if flight.purpose == Purpose::Load || flight.is_adopted() {
-            let mut insertion = Insertion::nothing(self.listeners.any());
-            self.store.put(flight.hash, entry, (weight, deadline), now, &mut insertion);
-            return Ok(insertion);
+            self.store.put(flight.hash, entry, (weight, deadline), now, insertion);
+            return Ok(());
         }
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
         self.store
-            .put_if_admitted(flight.hash, entry, (weight, deadline), now, self.listeners.any(), |current| {
+            .put_if_admitted(flight.hash, entry, (weight, deadline), now, insertion, |current| {
                 current.is_some_and(|current| !self.stage(current, now).gone)
             })
             .map_err(|entry| (entry, NotStored::EntryGone))
@@ -187,6 +187,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let entry = self.renewed(&old, flight.began, now, now.since(flight.started));
         let own_weight = entry.extra.as_ref().and_then(|extra| extra.weight);
         let weight = self.weigh(&entry.key, &entry.value, own_weight);
+        let mut insertion = Insertion::nothing(self.listeners.any());
         let installed = leader.land(|good| {
             if !good || self.history.is_cleared(flight.began) {
                 return Err((entry, NotStored::Overtaken));
@@ -196,24 +197,25 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             let deadline = self.deadline(&entry);
             self.store
-                .put_if_admitted(flight.hash, entry, (weight, deadline), now, self.listeners.any(), |current| {
+                .put_if_admitted(flight.hash, entry, (weight, deadline), now, &mut insertion, |current| {
                     current.is_some_and(|current| std::ptr::eq(current, &raw const *old))
                 })
                 .map_err(|entry| (entry, NotStored::EntryGone))
         });
-        let ending = match installed {
-            Ok(mut insertion) => {
-                // The same value lives on: nothing was replaced.
-                insertion.unseen.replaced = 0;
-                drop(insertion.seen.as_mut().and_then(|seen| seen.replaced.take()));
-                self.settle_quietly(insertion);
-                Ending::NotModified
-            }
-            Err((_entry, why)) => {
-                self.tell_not_stored(&flight.key, why);
-                Ending::Discarded(why)
-            }
+        if installed.is_ok() && !insertion.is_refused() {
+            // The same value lives on: nothing was replaced.
+            insertion.unseen.replaced = 0;
+            drop(insertion.seen.as_mut().and_then(|seen| seen.replaced.take()));
+        }
+        let too_heavy = self.settle_quietly(insertion);
+        let not_stored = match installed {
+            Ok(()) => too_heavy.then_some(NotStored::TooHeavy),
+            Err((_entry, why)) => Some(why),
         };
+        let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
+        if let Some(why) = not_stored {
+            self.tell_not_stored(&flight.key, why);
+        }
         flight.note_ending(ending);
         if flight.waiters() > 0 {
             let good_for = match History::struck_at(old.tags()) {
@@ -322,10 +324,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Some(negatives.insert(flight.hash, entry, (1, until), now))
     }
 
-    /// As [`settle_insertion`](Engine::settle_insertion), but a refused entry is told elsewhere.
-    fn settle_quietly(&self, mut insertion: Insertion<'_, K, V>) {
+    /// As [`settle_insertion`](Engine::settle_insertion), but that an entry is too heavy is not told: it is returned.
+    fn settle_quietly(&self, mut insertion: Insertion<'_, K, V>) -> bool {
+        let too_heavy = insertion.is_refused();
         drop(insertion.seen.as_mut().and_then(|seen| seen.refused.take()));
         self.settle_insertion(&mut insertion, Cause::Replaced);
+        too_heavy
     }
 
     /// Ends a flight whose deadline has passed; its key is free, and its late result will change nothing (contract L4).

@@ -211,10 +211,9 @@ impl<'s, K, V> Insertion<'s, K, V> {
         self.seen.map_or_else(Seen::nothing, |seen| *seen)
     }
 
-    /// Whether no entry has left.
-    pub(super) fn is_bare(&self) -> bool {
-        let seen = self.seen.as_ref().is_some_and(|seen| seen.replaced.is_some() || !seen.pushed_out.is_empty());
-        !seen && self.unseen == Unseen::default()
+    /// Whether the entry was too heavy.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.refused.is_some())
     }
 
     #[inline]

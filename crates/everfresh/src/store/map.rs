@@ -208,24 +208,18 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     }
 
     /// As [`Store::put`], if `admit` agrees to what is there under the key now; else the entry comes back. `admit` is
-    /// asked with the shard's lock held; again, if the lock had to be given up for want of room.
-    pub(crate) fn put_if_admitted(
-        &self,
+    /// asked with the shard's lock held; again, if the lock had to be given up for want of room. So also one that is not
+    /// admitted in the end may have pushed others out.
+    pub(crate) fn put_if_admitted<'s>(
+        &'s self,
         hash: u64,
         entry: Entry<K, V>,
         terms: (u64, Moment),
         now: Moment,
-        wanted: bool,
+        insertion: &mut Insertion<'s, K, V>,
         admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> Result<Insertion<'_, K, V>, Entry<K, V>> {
-        let mut insertion = Insertion::nothing(wanted);
-        match self.put_if(hash, entry, terms, now, &mut insertion, admit) {
-            // Somebody else was first while this thread looked for room elsewhere; what went must be told.
-            Some(entry) if !insertion.is_bare() => insertion.see().refused = Some(entry),
-            Some(entry) => return Err(entry),
-            None => {}
-        }
-        Ok(insertion)
+    ) -> Result<(), Entry<K, V>> {
+        self.put_if(hash, entry, terms, now, insertion, admit).map_or(Ok(()), Err)
     }
 
     /// The entry comes back if it was not admitted. One that is too heavy is among what is seen.
@@ -248,10 +242,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             shard.prepare(&state, hash);
             let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
-                if !insertion.is_bare() {
-                    // What went in an earlier turn is not left lying about.
-                    shard.leave(&state, insertion);
-                }
+                // What went in an earlier turn is not left lying about.
+                shard.leave(&state, insertion);
                 return Some(entry);
             }
             if terms.cost > self.account.limit() {

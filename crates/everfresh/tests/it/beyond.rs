@@ -1,7 +1,7 @@
 //! What the other modules leave out: odd ends of flights, odd moments, odd places of user code.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -390,6 +390,23 @@ fn r9_not_modified_about_a_value_that_went_meanwhile_still_reaches_who_waited() 
         assert_eq!(cache.peek(&1), None, "{name}: but it is not stored again");
         assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().value, 2, "{name}: nor is its absence remembered");
     }
+}
+
+#[test]
+fn m1_a_value_that_still_holds_but_became_too_heavy_leaves_and_is_told() {
+    let heavy = Arc::new(AtomicU64::new(10));
+    let weight = Arc::clone(&heavy);
+    let clock = ManualClock::new();
+    let builder = Cache::builder().weight_capacity(100).weigher(move |_, _| weight.load(Ordering::Relaxed));
+    let lifetime = Lifetime::ttl(10 * SECOND).stale_if_error(MINUTE);
+    let cache: Cache<u32, u64> = builder.lifetime(lifetime).clock(clock.clone()).build().unwrap();
+    cache.insert(1, 1);
+    clock.advance(20 * SECOND);
+    heavy.store(101, Ordering::Relaxed);
+    assert_eq!(cache.get_or_load(&1, || Load::<u64>::NotModified).unwrap(), 1, "the caller gets it");
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.weight, stats.left.replaced), (0, 0, 1));
+    assert_eq!((stats.not_stored.too_heavy, stats.loads.discarded, stats.loads.not_modified), (1, 1, 0));
 }
 
 #[test]

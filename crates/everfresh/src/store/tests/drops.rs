@@ -244,11 +244,13 @@ fn with_prompt_drops_what_a_writer_pushed_out_goes_although_it_is_not_admitted_i
         assert!(others.reaches(6));
         let mut turns = 0;
         let new = entry(2, Counted::new(&alive, 2));
-        let result = store.put_if_admitted(store.hash(&2), new, (8, Moment::NEVER), START, wanted, |_| {
+        let mut insertion = Insertion::nothing(wanted);
+        let result = store.put_if_admitted(store.hash(&2), new, (8, Moment::NEVER), START, &mut insertion, |_| {
             turns += 1;
             turns == 1
         });
-        let Ok(insertion) = result else { panic!("what was pushed out has to be told") };
+        assert!(result.is_err(), "it was not admitted");
+        drop(result);
         let seen = insertion.seen.as_ref().map_or(0, |seen| seen.pushed_out.len());
         assert_eq!((turns, seen + insertion.unseen.evicted as usize), (2, 1));
         drop(insertion);

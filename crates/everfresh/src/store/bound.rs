@@ -43,12 +43,18 @@ pub(crate) struct Settings {
 /// A unit is taken before the entry that needs it can be found, and given back after its entry has become unfindable.
 pub(super) struct Account {
     bound: Bound,
+    limit: u64,
     taken: AtomicU64,
 }
 
 impl Account {
     pub(super) fn new(bound: Bound) -> Account {
-        Account { bound, taken: AtomicU64::new(0) }
+        let limit = match bound {
+            Bound::Entries(entries) => u64::try_from(entries).unwrap_or(u64::MAX),
+            Bound::Weight(weight) => weight,
+            Bound::Unbounded => u64::MAX,
+        };
+        Account { bound, limit, taken: AtomicU64::new(0) }
     }
 
     pub(super) fn bound(&self) -> Bound {
@@ -64,12 +70,9 @@ impl Account {
         }
     }
 
+    #[inline]
     pub(super) fn limit(&self) -> u64 {
-        match self.bound {
-            Bound::Entries(entries) => u64::try_from(entries).unwrap_or(u64::MAX),
-            Bound::Weight(weight) => weight,
-            Bound::Unbounded => u64::MAX,
-        }
+        self.limit
     }
 
     pub(super) fn is_weighted(&self) -> bool {

@@ -325,6 +325,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
 
     /// Makes room: in the shard whose lock is held if it has its share of the cache, else in another one. Returns the
     /// units that this freed.
+    #[inline(always)]
     fn make_room<'s>(
         &'s self,
         shard: &'s Shard<K, V>,

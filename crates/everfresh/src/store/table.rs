@@ -16,23 +16,20 @@ const USES: u8 = 0b11;
 const MAIN: u8 = 0b100;
 const HASH_SHIFT: u32 = 3;
 
-/// Where the bits of the main part begin in the marks of a bucket, and those of the last hashes.
+/// Where the bits of the main part begin in the marks of a bucket.
 const MAIN_FROM: usize = 2 * WAYS;
-const HASH_FROM: usize = 3 * WAYS;
-const HASH_BITS: usize = 5;
+const HASH_BITS: usize = 4;
 const HASH: u64 = (1 << HASH_BITS) - 1;
-/// Slots whose hash bits have a word of their own.
-const EARLY: usize = 12;
 
 /// What a search looks at first; two of them share a cache line.
 #[repr(C, align(32))]
 pub(super) struct Head {
     pub(super) tags: Tags,
-    /// For each slot two bits of uses, from the lowest bit on; then for each one bit: part of the main queue; then five bits
-    /// of the hash for the last three slots. Readers count uses here without a lock, so one may be lost or may strike the
-    /// slot's next entry: it is advice to the policy and nothing else.
+    /// For each slot two bits of uses, from the lowest bit on; then for each one bit: part of the main queue. Readers count
+    /// uses here without a lock, so one may be lost or may strike the slot's next entry: it is advice to the policy and
+    /// nothing else.
     marks: AtomicU64,
-    /// Five bits of the hash for each of the first twelve slots.
+    /// Four bits of the hash for each slot.
     prints: AtomicU64,
 }
 
@@ -114,20 +111,10 @@ impl Head {
         }
     }
 
-    /// The word with the hash bits of a slot, and where they begin in it.
-    #[inline]
-    fn print_of(&self, slot: usize) -> (&AtomicU64, usize) {
-        match slot.checked_sub(EARLY) {
-            None => (&self.prints, slot * HASH_BITS),
-            Some(late) => (&self.marks, HASH_FROM + late * HASH_BITS),
-        }
-    }
-
     #[inline]
     pub(super) fn mark(&self, slot: usize) -> Mark {
         let marks = self.marks.load(Ordering::Relaxed);
-        let (prints, from) = self.print_of(slot);
-        let hash = prints.load(Ordering::Relaxed) >> from & HASH;
+        let hash = self.prints.load(Ordering::Relaxed) >> (slot * HASH_BITS) & HASH;
         let main = marks >> (MAIN_FROM + slot) & 1;
         Mark((hash << HASH_SHIFT) as u8 | (main << 2) as u8 | (marks >> (2 * slot)) as u8 & USES)
     }
@@ -139,9 +126,9 @@ impl Head {
         let others = marks & !(u64::from(USES) << (2 * slot) | 1 << (MAIN_FROM + slot));
         let main = u64::from(mark.is_main()) << (MAIN_FROM + slot);
         self.marks.store(others | u64::from(mark.uses()) << (2 * slot) | main, Ordering::Relaxed);
-        let (prints, from) = self.print_of(slot);
-        let others = prints.load(Ordering::Relaxed) & !(HASH << from);
-        prints.store(others | u64::from(mark.0 >> HASH_SHIFT) << from, Ordering::Relaxed);
+        let from = slot * HASH_BITS;
+        let others = self.prints.load(Ordering::Relaxed) & !(HASH << from);
+        self.prints.store(others | u64::from(mark.0 >> HASH_SHIFT) << from, Ordering::Relaxed);
     }
 
     /// The slots that are marked as of the main part; free slots may be among them.
@@ -158,7 +145,7 @@ pub(super) struct Mark(u8);
 impl Mark {
     #[inline]
     pub(super) fn new(hash: u64, main: bool) -> Mark {
-        let rest = (hash >> 8) as u8 & 0b1_1111;
+        let rest = (hash >> 8) as u8 & HASH as u8;
         Mark(rest << HASH_SHIFT | if main { MAIN } else { 0 })
     }
 
@@ -183,7 +170,7 @@ impl Mark {
         Mark(self.0 & !USES | MAIN)
     }
 
-    /// Thirteen bits of the hash, with those of the tag; never zero.
+    /// Twelve bits of the hash, with those of the tag; never zero.
     #[inline]
     pub(super) fn print(self, tag: u8) -> u16 {
         u16::from(self.0 >> HASH_SHIFT) << 8 | u16::from(tag)

@@ -52,6 +52,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
     #[inline(never)]
     pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
+        // As in `get_plainly`: nearly every stale hit calls nothing.
+        if let Some(estimate) = estimate
+            && let Some(status) = self.is_plainly_stale(&found, estimate)
+            && !self.listeners.any()
+            && let Some(mut counts) = self.counters.of_thread(found.thread())
+        {
+            let value = found.value.clone();
+            counts.lookup(Outcome::Stale, status);
+            return Some(value);
+        }
+        self.look_more_closely(found, estimate)
+    }
+
+    #[inline(never)]
+    fn look_more_closely(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
         let judged = self.judge_closely(&found, estimate)?;
         Some(self.give(&found, judged))
     }

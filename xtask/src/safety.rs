@@ -86,7 +86,8 @@ fn sanitizers() -> Vec<Step> {
         );
     } else {
         println!(
-            "── no source of std: the promises are not run under the thread sanitizer; get it with `rustup +nightly component add rust-src`"
+            "── no source of std: the promises are not run under the thread sanitizer; \
+             get it with `rustup +nightly component add rust-src`"
         );
     }
     if !run::answers("cargo", &["+nightly", "miri", "--version"]) {

@@ -279,7 +279,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// Puts a value, with the cache's lifetime; whatever load of the key is running will not overwrite it (contract I1).
     ///
-    /// Where the ttl is 25 seconds or more, its age is counted from up to a tick of the system's clock before the call.
+    /// Where the ttl is 25 seconds or more, or there is none, its age is counted from up to a tick of the system's clock before
+    /// the call.
     /// A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
     pub fn insert(&self, key: K, value: V) {
         let engine = &self.engine;

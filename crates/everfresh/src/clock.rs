@@ -237,6 +237,11 @@ impl Clock for TokioClock {
 pub(crate) struct Estimate(u64);
 
 impl Estimate {
+    #[cfg(test)]
+    pub(crate) fn of(moment: Moment) -> Estimate {
+        Estimate(moment.nanos())
+    }
+
     /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
     /// quarter of all time. `false` says nothing.
     #[inline(always)]

@@ -256,8 +256,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         own.unwrap_or_else(|| self.policy.weigher.as_ref().map_or(1, |weigh| weigh(key, value)))
     }
 
-    /// The time that a value's life is counted from which is put without traits. Where that life is long, the estimate will do:
-    /// it is never later than the time, so nothing is fresh for longer than it may be (contract T2).
+    /// The time from which the life of a value is counted that is put without traits. Where that life is long, the estimate will
+    /// do: it is never later than the time, so nothing is fresh for longer than it may be (contract T2).
     #[inline]
     pub(crate) fn time_of_writing(&self) -> Moment {
         match self.policy.lives_long.then(|| self.clock.estimate()).flatten() {

@@ -117,3 +117,72 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
     }
 }
+
+#[cfg(all(test, not(everfresh_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::clock::{Clock, ManualClock};
+    use crate::entry::Attempt;
+    use crate::lifetime::{Freshness, Lifetime};
+    use crate::moment::Moment;
+
+    const MILLI: Duration = Duration::from_millis(1);
+    const TICK: u32 = 10;
+
+    /// What is told of the only entry of a cache, by the exact time or an estimate that is late by so much, is what holds.
+    fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, late: Option<Duration>) -> bool {
+        let Some(found) = engine.store.peek(engine.store.hash(&1_u32), &1_u32) else { panic!("it was put") };
+        let estimate = late.map(|late| Estimate::of(Moment::default().after(now.since(Moment::default()) - late)));
+        let Some(told) = engine.judge_closely(&found, estimate) else { return false };
+        let stage = engine.stage(&found, now);
+        let attempt = found.attempt();
+        let expected = match stage.freshness {
+            Freshness::Fresh if !engine.wants_early_refresh(&found, stage, now) => {
+                Some((Outcome::Hit, RefreshStatus::NotNeeded))
+            }
+            Freshness::Stale if attempt.until > now && attempt.running => {
+                Some((Outcome::Stale, RefreshStatus::AlreadyRunning))
+            }
+            Freshness::Stale if attempt.until > now && attempt.failures > 0 => {
+                Some((Outcome::Stale, RefreshStatus::BackingOff))
+            }
+            _ => None,
+        };
+        assert_eq!(Some(told), expected, "{now:?}, late by {late:?}");
+        true
+    }
+
+    #[test]
+    fn t1_what_an_estimate_tells_of_an_entry_holds_however_late_it_is() {
+        let lifetime = Lifetime::ttl(1_000 * MILLI).stale_while_revalidate(300 * MILLI).stale_if_error(600 * MILLI);
+        for ahead in [None, Some(0.9)] {
+            let clock = ManualClock::new();
+            let builder = Cache::<u32, u64>::builder().capacity(10).lifetime(lifetime).clock(clock.clone());
+            let cache = ahead.into_iter().fold(builder, |builder, ahead| builder.refresh_ahead(ahead)).build().unwrap();
+            clock.advance(1_000 * MILLI);
+            cache.insert(1, 1);
+            let mut told = 0;
+            while clock.now() < 2_700 * MILLI {
+                clock.advance(MILLI);
+                let now = Moment::from(clock.now());
+                for ends in [1_950, 2_150, 2_600] {
+                    let until = Moment::from(ends * MILLI);
+                    for attempt in [Attempt::running(0, until, 1), Attempt::failed(0, until), Attempt::failed(2, until)]
+                    {
+                        if let Some(found) = cache.engine.store.peek(cache.hash(&1), &1) {
+                            found.set_attempt(attempt);
+                        }
+                        told += u32::from(check(&cache.engine, now, None));
+                        told += (0..=TICK)
+                            .map(|late| u32::from(check(&cache.engine, now, Some(late * MILLI))))
+                            .sum::<u32>();
+                    }
+                }
+            }
+            assert!(told > 50_000, "told {told} times");
+        }
+    }
+}

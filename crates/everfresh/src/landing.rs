@@ -213,9 +213,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Err((_entry, why)) => Some(why),
         };
         let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
-        if let Some(why) = not_stored {
-            self.tell_not_stored(&flight.key, why);
-        }
         flight.note_ending(ending);
         if flight.waiters() > 0 {
             let good_for = match History::struck_at(old.tags()) {
@@ -224,6 +221,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             };
             let landing = Landing::Value { value: value.clone(), loaded_at: now, good_for, from_second_level: false };
             flight.settle(landing);
+        }
+        if let Some(why) = not_stored {
+            self.tell_not_stored(&flight.key, why);
         }
         Landed { ending, value: Some(value) }
     }

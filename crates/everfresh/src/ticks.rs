@@ -1,9 +1,9 @@
 //! The system's time: exact, and a cheap estimate that is good far from a deadline.
 //!
 //! Reading the exact clock costs more than the rest of a hit. Linux keeps a copy of the same clock that it writes at each
-//! of its ticks: reading that takes a few loads, it is never early, and late by a tick. A
-//! deadline that is further away than [`GUARD`], which is more than twice the longest tick that Linux can be built with, is
-//! certainly not reached. Elsewhere there is no estimate, and every question goes to the exact clock.
+//! of its ticks: reading that takes a few loads, it is never early, and late by a tick. A deadline that is further away than
+//! [`GUARD`], which is more than twice the longest tick that Linux can be built with, is certainly not reached. Elsewhere
+//! there is no estimate, and every question goes to the exact clock.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ pub(super) fn announce(slot: &AtomicUsize, address: usize) {
 #[inline(always)]
 pub(super) fn announce_cheaply(slot: &AtomicUsize, address: usize) {
     if kernel::EXISTS {
-        // Release: what the slot guarded before was read before, and who sees the new address may free it.
+        // Release: what the slot guarded before was read before; who sees the new address in its place may free that.
         slot.store(address, Ordering::Release);
         std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
     } else {

@@ -10,6 +10,9 @@
 //! writer sees the address, or (3) comes before (2), and the reader sees that the entry is gone. A barrier of somebody else
 //! will do, and (3) needs no fence of its own: the moment since which a barrier counts is taken under the lock under which
 //! the pointer was overwritten, by a step in the one sequence of all barriers, so (3) happens before the barrier.
+//!
+//! A writer that sees another address in a slot, or none, frees what the slot guarded before. So every store to a slot that has
+//! guarded anything releases, and every look acquires: what was read through the guard was read before it is freed.
 #![allow(unsafe_code, reason = "records live for ever and are reached through raw pointers")]
 
 use std::cell::Cell;

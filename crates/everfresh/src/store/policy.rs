@@ -84,8 +84,12 @@ impl Policy {
                 if victim.is_some() {
                     return victim;
                 }
-                // Both were empty; some other bucket is not.
-                (0..table.buckets()).find_map(|other| queues.victim(clock, table, [need.home, other], need.spared))
+                // Both were empty; some other bucket is not. From the one that chance has named on, so that all are met alike.
+                let mut other = need.other;
+                (0..table.buckets()).find_map(|_| {
+                    other = table.after(other);
+                    queues.victim(clock, table, [need.home, other], need.spared)
+                })
             }
             Policy::Frequency(frequency) => frequency.victim(clock, table, need),
         }

@@ -113,6 +113,23 @@ fn the_weight_never_exceeds_its_bound_and_heavy_entries_push_out_many() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too many entries")]
+fn in_a_table_that_is_nearly_empty_nobody_stays_for_ever() {
+    let store = Store::new(settings(Bound::Weight(1_000), Eviction::S3Fifo), RandomState::new());
+    // A table that once held many, and now eight.
+    for key in 0..10_000_u64 {
+        store.insert(store.hash(&key), entry(key, 0_u64), (0, Moment::NEVER), START);
+    }
+    (0..10_000_u64).for_each(|key| drop(store.remove(store.hash(&key), &key)));
+    for key in 0..1_000_u64 {
+        store.insert(store.hash(&key), entry(key, 0), (125, Moment::NEVER), START);
+    }
+    assert_eq!((store.len(), store.weight()), (8, 1_000));
+    let oldest = store.iter().map(|entry| entry.key).min().unwrap();
+    assert!(oldest > 600, "nobody has asked for {oldest}");
+}
+
+#[test]
 fn an_entry_heavier_than_the_bound_is_given_back_and_its_key_is_gone() {
     let store = Store::new(settings(Bound::Weight(100), Eviction::S3Fifo), RandomState::new());
     let hash = store.hash(&1_u64);

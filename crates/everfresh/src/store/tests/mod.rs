@@ -2,6 +2,7 @@
 
 mod bounded;
 mod drops;
+mod glances;
 mod lru;
 mod model;
 mod stress;

@@ -249,7 +249,7 @@ impl Estimate {
         ticks::is_before(self.0, deadline.nanos(), by)
     }
 
-    /// As a moment, with the number of nanoseconds by which it may be off.
+    /// As a moment, with the number of nanoseconds by which it may be late; it is never early.
     #[inline]
     pub(crate) fn with_guard(self) -> (Moment, u64) {
         (Moment::from_nanos(self.0), ticks::GUARD.as_nanos() as u64)

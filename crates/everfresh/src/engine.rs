@@ -162,36 +162,33 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if now.nanos() < asked_until {
             return Some((Outcome::Hit, RefreshStatus::NotNeeded));
         }
-        let earliest = Moment::from_nanos(now.nanos().saturating_sub(guard));
-        let latest = now.after_nanos(guard);
-        Some((Outcome::Stale, self.is_stale_and_left_alone(entry, fresh_until, earliest, latest)?))
+        Some((Outcome::Stale, self.is_stale_and_left_alone(entry, fresh_until, (now, guard))?))
     }
 
     /// The check that nearly every stale hit needs, of an entry for which [`is_plainly_fresh`](Engine::is_plainly_fresh) has
     /// asked the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
     pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, estimate: Estimate) -> Option<RefreshStatus> {
-        let (now, guard) = estimate.with_guard();
-        let earliest = Moment::from_nanos(now.nanos().saturating_sub(guard));
-        self.is_stale_and_left_alone(entry, entry.fresh_until(), earliest, now.after_nanos(guard))
+        self.is_stale_and_left_alone(entry, entry.fresh_until(), estimate.with_guard())
     }
 
-    /// Why nobody has to start a refresh of an entry that is stale, whatever the time is between these two.
+    /// Why nobody has to start a refresh of an entry that is stale; the time is this one, or later by so many nanoseconds at
+    /// most, but never earlier.
     #[inline(always)]
     fn is_stale_and_left_alone(
         &self,
         entry: &Entry<K, V>,
         fresh_until: Moment,
-        earliest: Moment,
-        latest: Moment,
+        (earliest, by): (Moment, u64),
     ) -> Option<RefreshStatus> {
+        let latest = earliest.after_nanos(by);
         if earliest < fresh_until || latest >= self.policy.windows.stale_until(fresh_until) {
             return None;
         }
         let attempt = entry.attempt();
         match (attempt.until > latest, attempt.running) {
             (true, true) => Some(RefreshStatus::AlreadyRunning),
-            (true, false) if attempt.failures > 0 => Some(RefreshStatus::BackingOff),
+            (true, false) => Some(RefreshStatus::BackingOff),
             _ => None,
         }
     }

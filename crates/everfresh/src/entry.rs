@@ -166,6 +166,7 @@ impl Attempt {
         Attempt { running: true, failures, until, number: number & NUMBER }
     }
 
+    /// None at all, if `failures` is zero; `until` is no later than the load of the entry then.
     pub(crate) fn failed(failures: u32, until: Moment) -> Attempt {
         Attempt { running: false, failures: failures.min(Attempt::MAX_FAILURES), until, number: 0 }
     }

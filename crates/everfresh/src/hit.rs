@@ -136,7 +136,8 @@ mod tests {
     fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, late: Option<Duration>) -> bool {
         let Some(found) = engine.store.peek(engine.store.hash(&1_u32), &1_u32) else { panic!("it was put") };
         let estimate = late.map(|late| Estimate::of(Moment::default().after(now.since(Moment::default()) - late)));
-        let Some(told) = engine.judge_closely(&found, estimate) else { return false };
+        let told = engine.judge_closely(&found, estimate);
+        let told_plainly = estimate.and_then(|estimate| engine.is_plainly_stale(&found, estimate));
         let stage = engine.stage(&found, now);
         let attempt = found.attempt();
         let expected = match stage.freshness {
@@ -151,8 +152,10 @@ mod tests {
             }
             _ => None,
         };
-        assert_eq!(Some(told), expected, "{now:?}, late by {late:?}");
-        true
+        for told in [told, told_plainly.map(|status| (Outcome::Stale, status))].into_iter().flatten() {
+            assert_eq!(Some(told), expected, "{now:?}, late by {late:?}");
+        }
+        told.is_some()
     }
 
     #[test]
@@ -170,8 +173,11 @@ mod tests {
                 let now = Moment::from(clock.now());
                 for ends in [1_950, 2_150, 2_600] {
                     let until = Moment::from(ends * MILLI);
-                    for attempt in [Attempt::running(0, until, 1), Attempt::failed(0, until), Attempt::failed(2, until)]
-                    {
+                    for attempt in [
+                        Attempt::running(0, until, 1),
+                        Attempt::failed(0, Moment::default()),
+                        Attempt::failed(2, until),
+                    ] {
                         if let Some(found) = cache.engine.store.peek(cache.hash(&1), &1) {
                             found.set_attempt(attempt);
                         }

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::Estimate;
-use crate::coalesce::{Answer, Bounds, Later};
+use crate::coalesce::{Answer, Bounds, Later, Waiting};
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
 use crate::handle::{Drained, Refreshing};
-use crate::hit::Plainly;
+use crate::hit::{AtOnce, Plainly};
 use crate::key::AsKey;
 use crate::ledger::Strike;
 use crate::lifetime::Freshness;
@@ -130,7 +130,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// the loader is asynchronous and this thread drives a runtime.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(value) = self.engine.get_at_once(hash, key) {
+        if let Some(value) = self.engine.get_at_once(hash, key).value() {
             return Ok(value);
         }
         self.load_widely(hash, key)
@@ -164,7 +164,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`try_get`](Cache::try_get).
     pub async fn get_async<Q: AsKey<K> + Sync + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
-        if let Some(value) = self.engine.get_at_once(hash, key) {
+        if let Some(value) = self.engine.get_at_once(hash, key).value() {
             return Ok(value);
         }
         let Some(loader) = self.engine.loader.clone() else { return Err(self.refused(Error::NO_LOADER)) };
@@ -190,7 +190,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         R: IntoLoad<V>,
     {
         let hash = self.hash(key);
-        if let Some(value) = self.engine.get_at_once(hash, key) {
+        if let Some(value) = self.engine.get_at_once(hash, key).value() {
             return Ok(value);
         }
         let loader = Blocking::<_, false>(move |_| loader());
@@ -216,14 +216,17 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     {
         async move {
             let hash = self.hash(key);
-            if let Some(value) = self.engine.get_at_once(hash, key) {
+            let looked = self.engine.get_at_once(hash, key);
+            let absent = matches!(looked, AtOnce::Absent);
+            if let Some(value) = looked.value() {
                 return Ok(value);
             }
             let loader = Async::<_, false>(move |_| loader());
             // As `obtain_later`, with bounds that need not be carried while waiting.
             let whole_way =
                 move || -> Later<'_, V, _> { Box::pin(self.engine.obtain(hash, key, self.bounds(), loader)) };
-            Ok(self.engine.coalesce_or(hash, key, self.bounds().of_waiting(), whole_way).await?.value)
+            let waiting = Waiting { absent, ..self.bounds().of_waiting() };
+            Ok(self.engine.coalesce_or(hash, key, waiting, whole_way).await?.value)
         }
     }
 

@@ -54,10 +54,20 @@ pub(crate) enum Awaited<V> {
     StartOver,
 }
 
+/// How a lookup may wait for somebody else's load.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    /// To wait without an end is what it wants.
+    pub(crate) may: bool,
+    pub(crate) aged: bool,
+    /// There was no entry a moment ago.
+    pub(crate) absent: bool,
+}
+
 impl Bounds {
-    /// Whether to wait for somebody else's load without an end is what the lookup wants, and whether it wants an age.
-    pub(crate) fn of_waiting(&self) -> (bool, bool) {
-        (!self.bypass && self.wait_at_most.is_none(), self.aged)
+    #[inline]
+    pub(crate) fn of_waiting(&self) -> Waiting {
+        Waiting { may: !self.bypass && self.wait_at_most.is_none(), aged: self.aged, absent: false }
     }
 }
 
@@ -69,16 +79,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         &'a self,
         hash: u64,
         key: &'a Q,
-        (may_wait, aged): (bool, bool),
+        waiting: Waiting,
         whole_way: impl FnOnce() -> Later<'a, V, E>,
     ) -> Obtained<V, E>
     where
         Q: AsKey<K> + ?Sized,
         E: Send + Sync + 'static,
     {
-        if may_wait
-            && let Some((wait, join_point)) = self.join_running(hash, key)
-            && let Some(ended) = self.coalesced(wait.await, join_point, aged)
+        if waiting.may
+            && let Some((wait, join_point)) = self.join_running(hash, key, waiting.absent)
+            && let Some(ended) = self.coalesced(wait.await, join_point, waiting.aged)
         {
             return ended;
         }
@@ -110,8 +120,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// A place among those who wait for a load that runs already, and the point at which the caller came. `None` says nothing.
-    fn join_running<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<(Wait<K, V>, u64)> {
-        if self.negatives.is_some() || !self.flights.may_run(hash) || self.store.peek(hash, key).is_some() {
+    fn join_running<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, absent: bool) -> Option<(Wait<K, V>, u64)> {
+        if self.negatives.is_some() || !self.flights.may_run(hash) || !absent && self.store.peek(hash, key).is_some() {
             return None;
         }
         let join_point = self.history.now().tag_point;

@@ -176,7 +176,7 @@ impl<K, V> Flight<K, V> {
         }
     }
 
-    /// How many wait for it; once it is out of the table this only falls.
+    /// How many wait for it, or have waited until its end. Once it is out of the table this only falls, by those who give up.
     pub(crate) fn waiters(&self) -> usize {
         self.waiters.load(Ordering::Acquire)
     }
@@ -274,7 +274,6 @@ impl<K, V> Future for Wait<K, V> {
         }
         self.place = None;
         let Some(flight) = self.flight.take() else { return Poll::Pending };
-        flight.waiters.fetch_sub(1, Ordering::AcqRel);
         Poll::Ready(match flight.end.get() {
             Some(End::Landed(_)) => Waited::Landed(Landed(flight)),
             _ => Waited::Vacated,
@@ -315,7 +314,7 @@ pub(crate) struct Plan {
 
 /// All flights of one cache, by key.
 pub(crate) struct Flights<K, V> {
-    shards: Box<[Shard<K, V>]>,
+    shards: [Shard<K, V>; SHARDS],
 }
 
 #[repr(align(64))]
@@ -330,9 +329,10 @@ const SHARDS: usize = 16;
 impl<K, V> Flights<K, V> {
     pub(crate) fn new() -> Arc<Flights<K, V>> {
         let shard = |_| Shard { len: AtomicUsize::new(0), table: Mutex::new(HashTable::new()) };
-        Arc::new(Flights { shards: (0..SHARDS).map(shard).collect() })
+        Arc::new(Flights { shards: std::array::from_fn(shard) })
     }
 
+    #[inline]
     fn shard(&self, hash: u64) -> &Shard<K, V> {
         // Not the bits that the table uses.
         &self.shards[(hash >> 20) as usize % SHARDS]

@@ -17,6 +17,24 @@ pub(crate) enum Plainly<'c, K, V> {
     Unknown,
 }
 
+/// What a look at a key brings that must not take long.
+pub(crate) enum AtOnce<V> {
+    Value(V),
+    /// There is no entry.
+    Absent,
+    Unknown,
+}
+
+impl<V> AtOnce<V> {
+    #[inline(always)]
+    pub(crate) fn value(self) -> Option<V> {
+        match self {
+            AtOnce::Value(value) => Some(value),
+            AtOnce::Absent | AtOnce::Unknown => None,
+        }
+    }
+}
+
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The whole of nearly every lookup. What it calls in the good case is the value's clone and nothing else, so that the
     /// rest stays in registers.
@@ -39,13 +57,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Plainly::Found(found, estimate)
     }
 
-    /// A value that wants neither a load nor the start of a refresh. `None` says nothing.
+    /// A value that wants neither a load nor the start of a refresh.
     #[inline(always)]
-    pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
+    pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> AtOnce<V> {
         match self.get_plainly(hash, key) {
-            Plainly::Value(value) => Some(value),
-            Plainly::Found(found, estimate) => self.look_closely(found, estimate),
-            Plainly::Absent | Plainly::Unknown => None,
+            Plainly::Value(value) => AtOnce::Value(value),
+            Plainly::Found(found, estimate) => {
+                self.look_closely(found, estimate).map_or(AtOnce::Unknown, AtOnce::Value)
+            }
+            Plainly::Absent => AtOnce::Absent,
+            Plainly::Unknown => AtOnce::Unknown,
         }
     }
 

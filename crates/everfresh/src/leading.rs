@@ -1,6 +1,6 @@
 //! Which flights this thread leads itself: a loader that asks for its own key is told so instead of waiting for itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,8 +8,10 @@ use std::sync::Arc;
 use crate::sync::raced::thread_local;
 
 thread_local! {
-    /// The flights whose loaders run on this thread right now, innermost last.
-    static LED_FROM_HERE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// The flight whose loader runs on this thread right now, mostly the only one; zero for none at all.
+    static FIRST_FROM_HERE: Cell<usize> = const { Cell::new(0) };
+    /// The others: of the same loader, or of loaders that were called by that one; innermost last.
+    static OTHERS_FROM_HERE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Only compared, never followed.
@@ -19,7 +21,12 @@ fn address<T>(flight: &Arc<T>) -> usize {
 
 /// Whether this thread is inside the loader of the flight, or lands what it made.
 pub(crate) fn is_led_from_here<T>(flight: &Arc<T>) -> bool {
-    LED_FROM_HERE.try_with(|led| led.borrow().contains(&address(flight))).unwrap_or(false)
+    let flight = address(flight);
+    match FIRST_FROM_HERE.with(Cell::get) {
+        0 => false,
+        first if first == flight => true,
+        _ => OTHERS_FROM_HERE.try_with(|others| others.borrow().contains(&flight)).unwrap_or(false),
+    }
 }
 
 /// Runs a loader so that a call of the same key from inside it is recognised (contract L8).
@@ -38,22 +45,39 @@ pub(crate) async fn leading_all<T, F: Future>(flights: &[Arc<T>], loader: F) -> 
 }
 
 /// While it lives, this thread is inside the loader of so many flights, or lands what it made.
-pub(crate) struct Inside(usize);
+pub(crate) struct Inside {
+    first: bool,
+    others: usize,
+}
 
 impl Inside {
+    #[inline]
     pub(crate) fn enter<T>(flights: &[Arc<T>]) -> Inside {
-        let addresses = flights.iter().map(address);
-        let entered = LED_FROM_HERE.try_with(|led| led.borrow_mut().extend(addresses)).is_ok();
-        Inside(if entered { flights.len() } else { 0 })
+        let (first, others) = match flights.split_first() {
+            Some((flight, others)) if FIRST_FROM_HERE.with(Cell::get) == 0 => {
+                FIRST_FROM_HERE.with(|first| first.set(address(flight)));
+                (true, others)
+            }
+            _ => (false, flights),
+        };
+        let entered = others.is_empty()
+            || OTHERS_FROM_HERE.try_with(|all| all.borrow_mut().extend(others.iter().map(address))).is_ok();
+        Inside { first, others: if entered { others.len() } else { 0 } }
     }
 }
 
 impl Drop for Inside {
+    #[inline]
     fn drop(&mut self) {
-        let _ = LED_FROM_HERE.try_with(|led| {
-            let mut led = led.borrow_mut();
-            let before = led.len() - self.0;
-            led.truncate(before);
-        });
+        if self.others > 0 {
+            let _ = OTHERS_FROM_HERE.try_with(|all| {
+                let mut all = all.borrow_mut();
+                let before = all.len() - self.others;
+                all.truncate(before);
+            });
+        }
+        if self.first {
+            FIRST_FROM_HERE.with(|first| first.set(0));
+        }
     }
 }

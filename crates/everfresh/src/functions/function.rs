@@ -112,7 +112,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
     #[inline]
     pub fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         match self.gate {
-            None => self.cache.engine.get_at_once(self.cache.hash(key), key),
+            None => self.cache.engine.get_at_once(self.cache.hash(key), key).value(),
             Some(gate) => self.hit_that_passes(key, gate),
         }
     }

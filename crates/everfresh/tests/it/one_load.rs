@@ -1,12 +1,12 @@
 //! L1-L8: one load per key, and nobody who waits is forgotten.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use everfresh::{Cache, Lifetime, LoadError, ManualClock, Outcome};
+use everfresh::{Cache, Event, Lifetime, LoadError, ManualClock, Outcome};
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 
@@ -211,9 +211,16 @@ fn l2_a_failing_loader_with_a_hundred_waiters_runs_once_and_all_get_its_error() 
 #[test]
 fn l2_waiters_in_tasks_share_one_error_exactly() {
     let cache = plain();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let _subscription = cache.subscribe(move |event| {
+        if let Event::Load { waiters, .. } = event {
+            heard.lock().unwrap().push(*waiters);
+        }
+    });
     let loads = Count::default();
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let mut callers: Vec<_> = (0..100)
+    let mut callers: Vec<_> = (0..101)
         .map(|_| {
             let (loads, gate) = (loads.clone(), Arc::clone(&gate));
             let load = move || async move {
@@ -225,6 +232,7 @@ fn l2_waiters_in_tasks_share_one_error_exactly() {
         })
         .collect();
     assert!(callers.iter_mut().all(|caller| poll_once(caller.as_mut()).is_pending()));
+    drop(callers.pop());
     gate.add_permits(1);
     let mut seen = Vec::new();
     for caller in &mut callers {
@@ -233,6 +241,7 @@ fn l2_waiters_in_tasks_share_one_error_exactly() {
     }
     assert_eq!(loads.get(), 1);
     assert!(seen.iter().all(|error| Arc::ptr_eq(error, &seen[0])));
+    assert_eq!(*told.lock().unwrap(), [99], "as many waited for it to the end");
 }
 
 #[test]

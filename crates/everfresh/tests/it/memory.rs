@@ -170,6 +170,29 @@ fn m4_expired_entries_are_reclaimed_though_nobody_touches_them() {
     assert_eq!((cache.len(), cache.stats().left.expired), (0, 100));
 }
 
+#[test]
+fn m4_what_may_still_be_served_is_not_reclaimed_before_the_longer_window_ends() {
+    for (stale, fallback) in [(10, 0), (0, 10), (10, 3), (3, 10)] {
+        let clock = ManualClock::new();
+        let lifetime = Lifetime::ttl(MINUTE).stale_while_revalidate(stale * MINUTE).stale_if_error(fallback * MINUTE);
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(100).lifetime(lifetime).max_refreshes(0).clock(clock.clone()).build().unwrap();
+        (0..100).for_each(|key| cache.insert(key, 1));
+        for _ in 0..4 * 11 - 1 {
+            clock.advance(MINUTE / 4);
+        }
+        assert_eq!((cache.len(), cache.stats().left.expired), (100, 0), "{stale} and {fallback} minutes");
+        assert!((0..100).all(|key| cache.contains(&key)));
+        // Nor does one go as if it were over when there is no room.
+        cache.insert(100, 1);
+        assert_eq!((cache.stats().left.evicted, cache.stats().left.expired), (1, 0), "{stale} and {fallback} minutes");
+        for _ in 0..4 {
+            clock.advance(MINUTE / 4);
+        }
+        assert_eq!((cache.len(), cache.stats().left.expired), (1, 99), "{stale} and {fallback} minutes");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn m4_under_a_runtimes_time_too() {
     let cache: Cache<u32, u64> = Cache::builder()

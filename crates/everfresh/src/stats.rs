@@ -11,6 +11,10 @@ const CAUSES: usize = Cause::ALL.len();
 const STATUSES: usize = RefreshStatus::NotNeeded as usize + 1;
 const HOT: usize = OUTCOMES + CAUSES + STATUSES;
 
+/// Threads that have counts of their own, at least: also on a small machine a program has some that only wait.
+const FEWEST_STRIPES: usize = 16;
+const MOST_STRIPES: usize = 128;
+
 /// What many threads count at once, a line for each of them.
 #[repr(align(128))]
 #[derive(Default)]
@@ -70,9 +74,9 @@ struct Endings {
 
 impl Counters {
     pub(crate) fn new() -> Counters {
-        let threads = available_parallelism().map_or(4, usize::from).clamp(2, 64);
+        let threads = available_parallelism().map_or(4, usize::from);
         Counters {
-            stripes: (0..2 * threads).map(|_| Stripe::default()).collect(),
+            stripes: (0..(2 * threads).clamp(FEWEST_STRIPES, MOST_STRIPES)).map(|_| Stripe::default()).collect(),
             shared: Box::default(),
             loads: Endings::default(),
             refreshes: Endings::default(),

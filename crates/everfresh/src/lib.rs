@@ -51,6 +51,8 @@ mod spawn;
 mod stats;
 mod store;
 mod sync;
+#[cfg(all(test, not(everfresh_loom)))]
+mod tests;
 mod thread;
 mod ticks;
 #[cfg(feature = "tracing")]

@@ -1,0 +1,3 @@
+//! What takes a whole cache to be tested, and cannot be seen from outside.
+
+mod estimate;

@@ -86,7 +86,7 @@ const FLOORS: &[&[&str]] = &[
     &["builder"],
     &["functions"],
     &["data", "resource"],
-    &["lib", "guide", "fuzzing", "docs"],
+    &["lib", "guide", "fuzzing", "docs", "tests"],
 ];
 
 /// The floors of the proxy.

@@ -10,7 +10,7 @@ use crate::store::tags::tag;
 use crate::sync::Ordering;
 
 impl<K, V> Shard<K, V> {
-    /// The likely course of a lock-free read: the first slot with the right tag is the one, or there is none.
+    /// The likely course of a lock-free read: the key is in its own bucket, and nobody interferes.
     #[inline(always)]
     pub(super) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Glanced<'_, K, V> {
         let Some(table) = self.current() else { return Glanced::Unknown };
@@ -18,23 +18,22 @@ impl<K, V> Shard<K, V> {
         bucket.prefetch_nodes();
         let seen = bucket.head.tags.seen();
         // Not the tag but its byte of the hash: where they differ, a free slot matches, and this is over.
-        let Some(slot) = seen.matching(hash as u8).next() else {
-            let absent = seen.passed_by() == 0 && hash as u8 == tag(hash);
-            return if absent { Glanced::Absent } else { Glanced::Unknown };
-        };
-        let Some(node) = bucket.node(slot) else { return Glanced::Unknown };
-        let Some(hazard) = Quick::guard(node.address()) else { return Glanced::Unknown };
-        // SeqCst both: as in `find`.
-        if bucket.node(slot) != Some(node) || !self.is_current(table) {
-            return Glanced::Unknown;
+        for slot in seen.matching(hash as u8) {
+            let Some(node) = bucket.node(slot) else { return Glanced::Unknown };
+            let Some(hazard) = Quick::guard(node.address()) else { return Glanced::Unknown };
+            // SeqCst both: as in `find`.
+            if bucket.node(slot) != Some(node) || !self.is_current(table) {
+                return Glanced::Unknown;
+            }
+            // SAFETY: as in `find`.
+            let entry = unsafe { node.entry() };
+            if key.is(&entry.key) {
+                bucket.head.touch(slot);
+                return Glanced::Found(Glance::new(node, hazard));
+            }
         }
-        // SAFETY: as in `find`.
-        let entry = unsafe { node.entry() };
-        if !key.is(&entry.key) {
-            return Glanced::Unknown;
-        }
-        bucket.head.touch(slot);
-        Glanced::Found(Glance::new(node, hazard))
+        let absent = seen.passed_by() == 0 && hash as u8 == tag(hash);
+        if absent { Glanced::Absent } else { Glanced::Unknown }
     }
 
     /// The whole course of a lock-free read, whatever happens meanwhile.

@@ -39,6 +39,20 @@ fn a_glance_says_nothing_rather_than_what_is_wrong() {
 }
 
 #[test]
+fn keys_that_look_alike_are_told_apart_at_a_glance() {
+    let store = Store::new(settings(Bound::Entries(10), Eviction::S3Fifo), PoorHash::<40>::default());
+    let one = (0..1_000).map(|key: u64| store.hash(&key)).find(|hash| hash & 0xFF != 0).unwrap();
+    let alike: Vec<u64> = (0..1_000).filter(|key| store.hash(key) == one).take(9).collect();
+    alike[..8].iter().for_each(|&key| drop(put(&store, key, key)));
+    // A thread's first read is never a glance.
+    assert_eq!(get(&store, alike[0]), Some(alike[0]));
+    for &key in &alike[..8] {
+        assert_eq!(glance(&store, key), Some(Some(key)));
+    }
+    assert_eq!(glance(&store, alike[8]), Some(None));
+}
+
+#[test]
 fn where_a_read_has_more_to_do_a_glance_says_nothing() {
     for (eviction, prompt_drop) in [(Eviction::Lru, false), (Eviction::S3Fifo, true)] {
         let store = Store::new(Settings { bound: Bound::Entries(10), eviction, prompt_drop }, RandomState::new());

@@ -98,7 +98,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline(never)]
     fn get_nothing<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         if self.engine.loader.is_some() {
-            return self.load_widely(self.hash(key), key).ok();
+            return self.get_slowly(key);
         }
         self.engine.conclude(None, Outcome::Miss, None, RefreshStatus::NotNeeded);
         None
@@ -283,8 +283,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// Puts a value, with the cache's lifetime; whatever load of the key is running will not overwrite it (contract I1).
     ///
     /// Where the ttl is 25 seconds or more, or there is none, its age is counted from up to a tick of the system's clock before
-    /// the call.
-    /// A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
+    /// the call. A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
     pub fn insert(&self, key: K, value: V) {
         let engine = &self.engine;
         if !engine.policy.is_plain() {

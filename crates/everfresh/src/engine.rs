@@ -257,10 +257,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// do: it is never later than the time, so nothing is fresh for longer than it may be (contract T2).
     #[inline]
     pub(crate) fn time_of_writing(&self) -> Moment {
-        match self.policy.lives_long.then(|| self.clock.estimate()).flatten() {
-            Some(estimate) => estimate.with_guard().0,
-            None => self.clock.now(),
-        }
+        let estimate = if self.policy.lives_long { self.clock.estimate() } else { None };
+        estimate.map_or_else(|| self.clock.now(), |estimate| estimate.with_guard().0)
     }
 
     /// The entry for a value without traits, where [`Policy::is_plain`] holds.

@@ -33,6 +33,7 @@ const MOST_SHARDS: usize = 256;
 const MOST_COUNTED: usize = 16 << 10;
 /// Where weights count, what was removed and not yet dropped is at most one part in so many of the bound, and what is read.
 const MOST_GARBAGE: u64 = 32;
+
 pub(crate) struct Store<K, V, S> {
     pub(super) shards: Box<[Shard<K, V>]>,
     pub(super) account: Account,

@@ -70,7 +70,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// A stale value comes at once; with a loader of the cache's own ([`loader`](crate::Builder::loader)) it is refreshed
     /// behind, and a missing one is loaded here. `None` if there is nothing to serve and nothing could be loaded;
     /// [`try_get`](Cache::try_get) tells why.
-    #[inline]
+    #[inline(always)]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let hash = self.hash(key);
         match self.engine.get_plainly(hash, key) {

@@ -1,6 +1,7 @@
 //! Going through all entries, some at a time, with no lock held while anyone looks at them.
 
 use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::entry::Entry;
 use crate::moment::Moment;
@@ -19,7 +20,7 @@ const STRETCH: usize = 512;
 impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     /// Asks `judge` about each entry whose noted deadline is at or before `due` ([`Moment::NEVER`]: about all), with no
     /// lock held, and hands those it condemns to `condemned`. An entry may be judged again if its shard grows meanwhile.
-    /// Drops what waits for readers to leave.
+    /// Drops what waits for readers to leave. A destructor that panics does not keep it from the others.
     pub(crate) fn sweep(
         &self,
         due: Moment,
@@ -35,7 +36,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 self.judge(shard, slice, &mut judge, &mut condemned);
             }
             shard.lock().lines.find_soonest();
-            shard.collect_all();
+            contained(|| shard.collect_all());
         }
     }
 
@@ -81,12 +82,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             match judge(&entry) {
                 Judgement::Keep => {}
                 Judgement::KeepUntil(deadline) => extended.push((place, entry, deadline)),
-                Judgement::Remove => {
+                Judgement::Remove => contained(|| {
                     if let Some(removed) = self.remove_exact(&entry) {
                         drop(entry);
                         condemned(removed);
                     }
-                }
+                }),
             }
         }
         if extended.is_empty() {
@@ -108,6 +109,11 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     pub(crate) fn iter(&self) -> Iter<'_, K, V, S> {
         Iter { store: self, shard: 0, from: 0, buckets: 0, ready: Vec::new() }
     }
+}
+
+/// Runs what may drop entries. Whoever sweeps has others to attend to; that one panicked has been told where panics are told.
+fn contained(work: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
 /// An entry in a slot, with a hazard of its own.

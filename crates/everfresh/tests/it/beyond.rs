@@ -165,6 +165,33 @@ fn l3_a_drop_that_panics_while_a_load_lands_leaves_nobody_waiting() {
 }
 
 #[test]
+fn m4_a_drop_that_panics_while_room_is_given_back_ends_nothing() {
+    for prompt in [true, false] {
+        let clock = ManualClock::new();
+        let cache: Cache<u32, Arc<Fragile>> = Cache::builder()
+            .capacity(100)
+            .prompt_drop(prompt)
+            .lifetime(Lifetime::ttl(MINUTE))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let later = || (0..5).for_each(|_| clock.advance(MINUTE / 4));
+        for round in 0..3 {
+            let values: Vec<_> = (0..10).map(|key| Arc::new(Fragile(key == 5))).collect();
+            let left: Vec<_> = values.iter().map(Arc::downgrade).collect();
+            (0..).zip(values).for_each(|(key, value)| cache.insert(key, value));
+            match round {
+                0 | 1 => later(),
+                _ => cache.clear(),
+            }
+            clock.advance(Duration::from_nanos(1));
+            assert_eq!(cache.stats().entries, 0, "round {round}, prompt: {prompt}");
+            assert!(left.iter().all(|value| value.strong_count() == 0), "round {round}, prompt: {prompt}");
+        }
+    }
+}
+
+#[test]
 fn l3_a_stale_key_whose_foreground_load_went_away_can_be_refreshed_at_once() {
     for panics in [false, true] {
         let Bench { clock, hand, cache } = bench(|it| it.refresh_timeout(None).backoff(Duration::ZERO, Duration::ZERO));

@@ -9,11 +9,14 @@ use clap::{CommandFactory, Parser};
 use crate::backend::Behaviour;
 use crate::contestant::Policy;
 use crate::trace::{self, Day, Trace};
-use crate::units::{self, Latency, Stretch, written};
+use crate::units::{self, CENTURY, Latency, Stretch, written};
 
 const DAY: Duration = Duration::from_secs(86_400);
-const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 const MOST_REQUESTS: f64 = 200e6;
+/// A made-up day keeps eight bytes for each of them.
+const MOST_KEYS: usize = 100_000_000;
+/// Each has a stack and counts of its own.
+const MOST_THREADS: usize = 4_096;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +49,7 @@ struct Cli {
     rate: Option<f64>,
 
     /// Different keys of a made-up day [default: 10k; with --live 100]
-    #[arg(long, value_name = "N", value_parser = units::count, conflicts_with = "trace", help_heading = "Requests")]
+    #[arg(long, value_name = "N", value_parser = keys, conflicts_with = "trace", help_heading = "Requests")]
     keys: Option<usize>,
 
     /// Exponent of Zipf's law in a made-up day; 0 makes all keys equally popular
@@ -107,7 +110,7 @@ struct Cli {
     live: bool,
 
     /// Threads that read [default: 32]
-    #[arg(long, value_name = "N", value_parser = units::count, requires = "live", help_heading = "Real time")]
+    #[arg(long, value_name = "N", value_parser = threads, requires = "live", help_heading = "Real time")]
     threads: Option<usize>,
 
     /// How long each of the three runs [default: 10s]
@@ -134,10 +137,26 @@ enum Capacity {
 }
 
 fn capacity(text: &str) -> Result<Capacity, String> {
-    if text.trim().ends_with('%') {
-        units::share(text).map(Capacity::Share)
-    } else {
-        units::count(text).map(Capacity::Entries)
+    if !text.trim().ends_with('%') {
+        return units::count(text).map(Capacity::Entries);
+    }
+    match units::share(text)? {
+        0.0 => Err("a cache has to hold something; give more than 0%, or a number of entries".into()),
+        share => Ok(Capacity::Share(share)),
+    }
+}
+
+fn keys(text: &str) -> Result<usize, String> {
+    match units::count(text)? {
+        many if many > MOST_KEYS => Err("that is more than 100 million keys; choose fewer".into()),
+        some => Ok(some),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match units::count(text)? {
+        many if many > MOST_THREADS => Err(format!("that is more than {MOST_THREADS} threads; choose fewer")),
+        some => Ok(some),
     }
 }
 
@@ -185,9 +204,6 @@ pub(crate) fn plan(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result
 
 fn decide(cli: Cli) -> Result<Plan, String> {
     check_plot(&cli)?;
-    if cli.span.or(cli.run_for).is_some_and(|span| span > CENTURY) {
-        return Err("nobody waits longer than a century; choose a shorter time".into());
-    }
     let (trace, span) = requests(&cli)?;
     let mut outages: Vec<Stretch> = cli.outage.iter().copied().flatten().collect();
     if cli.outage.is_empty() {
@@ -307,6 +323,9 @@ fn in_one_line(error: &clap::Error) -> String {
         None => "see --help".into(),
     };
     match error.kind() {
+        ErrorKind::UnknownArgument if units::is_negative(&argument) => {
+            format!("`{argument}` is negative, as nothing here can be; write it without the minus")
+        }
         ErrorKind::UnknownArgument if argument.starts_with('-') => format!("there is no option {argument}; {cure}"),
         ErrorKind::UnknownArgument => format!("`{argument}` is not understood; every choice has a name, see --help"),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
@@ -389,6 +408,16 @@ mod tests {
             ("--threads 4", "needs --live as well"),
             ("--max-refreshes few", "no whole number"),
             ("--seed -1", "no whole number"),
+            ("--ttl -5s", "without the minus"),
+            ("--ttl=-5s", "without the minus"),
+            ("--outage -5s..5s", "without the minus"),
+            ("--rate -1", "without the minus"),
+            ("--fail-after 18446744073709551615s", "longer than a century"),
+            ("--ttl 99999999999999999999s", "longer than a century"),
+            ("--outage 1h..9999years", "longer than a century"),
+            ("--keys 4000M", "more than 100 million keys"),
+            ("--live --threads 100000", "more than 4096 threads"),
+            ("--capacity 0%", "more than 0%"),
             ("--span 1000years", "choose a shorter time"),
             ("--trace /nowhere/at.all", "there is no file /nowhere/at.all; check --trace"),
             ("--trace /", "is a folder"),

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everfresh::Error;
-
 use crate::backend::{Backend, Made, Unreachable};
 use crate::contestant::{Contestant, Kind};
 use crate::simulate::Scene;
@@ -20,13 +18,16 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 /// Waiting counts from the moment at which a request was due, not from that at which a thread was free for it: a slow answer
 /// delays those who stand behind it, and that is part of what it costs. What no thread has taken when the time is over twice
 /// is not served.
+///
+/// # Errors
+/// One line: not so many threads could be had.
 pub(crate) fn replay(
     scene: &Scene<'_>,
     kind: Kind,
     threads: usize,
     progress: impl Fn(u64) + Sync,
-) -> Result<Score, Error> {
-    let contestant = Contestant::new(kind, scene.policy, |builder| builder)?;
+) -> Result<Score, String> {
+    let contestant = Contestant::new(kind, scene.policy, |builder| builder).map_err(|error| error.to_string())?;
     let backend = Backend::new(scene.behaviour.clone(), scene.span, scene.slots);
     let next = AtomicUsize::new(0);
     let unserved = AtomicU64::new(0);
@@ -51,20 +52,24 @@ pub(crate) fn replay(
         tally
     };
     let mut sum = Tally::new(scene.span, scene.slots, AT_ONCE);
-    thread::scope(|scope| {
-        let readers: Vec<_> = (0..threads)
-            .map_while(|_| thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, reader).ok())
-            .collect();
-        if readers.is_empty() {
-            // Not one thread could be had: this one reads.
-            sum.absorb(&reader());
+    let started = thread::scope(|scope| {
+        let stack = || thread::Builder::new().stack_size(256 << 10);
+        let readers: Vec<_> = (0..threads).map_while(|_| stack().spawn_scoped(scope, reader).ok()).collect();
+        if readers.len() < threads {
+            // Fewer would be another experiment: those that run find nothing more to do.
+            next.store(scene.trace.len(), Ordering::Relaxed);
         }
+        let started = readers.len();
         for reader in readers {
             if let Ok(tally) = reader.join() {
                 sum.absorb(&tally);
             }
         }
+        started
     });
+    if started < threads {
+        return Err(format!("only {started} of {threads} threads could be had; choose fewer: --threads"));
+    }
     sum.unserved = unserved.into_inner();
     Ok(Score { name: kind.name(), tally: sum, load: backend.load() })
 }

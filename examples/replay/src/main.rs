@@ -61,9 +61,9 @@ fn scores(plan: &Plan) -> Result<Vec<Score>, String> {
     let advance = |more| bar.inc(more);
     let run = |kind| match plan.live {
         Some(threads) => live::replay(&scene, kind, threads, advance),
-        None => simulate::simulate(&scene, kind, advance),
+        None => simulate::simulate(&scene, kind, advance).map_err(|error| error.to_string()),
     };
-    let scores: Result<Vec<Score>, everfresh::Error> = if plan.live.is_some() {
+    let scores: Result<Vec<Score>, String> = if plan.live.is_some() {
         Kind::ALL.into_iter().map(run).collect()
     } else {
         let done = Mutex::new(Vec::new());
@@ -81,7 +81,7 @@ fn scores(plan: &Plan) -> Result<Vec<Score>, String> {
         done.into_iter().map(|(_, score)| score).collect()
     };
     bar.finish_and_clear();
-    scores.map_err(|error| error.to_string())
+    scores
 }
 
 /// Seen on a terminal only: indicatif hides it elsewhere.

@@ -32,12 +32,11 @@ impl Trace {
 
 /// Reads the keys of a trace: little-endian 64-bit numbers, or text with one key a line. `-` is the standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
-    let shown = path.display();
-    let bytes = if path == Path::new("-") {
+    let (bytes, shown) = if path == Path::new("-") {
         let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        (io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes), "standard input".into())
     } else {
-        fs::read(path)
+        (fs::read(path), path.display().to_string())
     };
     let bytes = bytes.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -57,11 +56,7 @@ pub(crate) fn parse(bytes: &[u8], binary: bool) -> Result<Vec<u64>, String> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         return Err("is compressed; unpack it first: gunzip -k FILE".into());
     }
-    // Numbers below 2^56 have a zero among their bytes; text has none.
-    let keys = match std::str::from_utf8(bytes) {
-        Ok(text) if !binary && !bytes.contains(&0) => text_keys(text),
-        _ => binary_keys(bytes)?,
-    };
+    let keys = if !binary && is_text(bytes) { text_keys(bytes) } else { binary_keys(bytes)? };
     if keys.is_empty() {
         return Err("holds no requests; give 64-bit little-endian keys, or text with one key a line".into());
     }
@@ -82,17 +77,26 @@ fn binary_keys(bytes: &[u8]) -> Result<Vec<u64>, String> {
     Ok(keys.iter().map(|key| u64::from_le_bytes(*key)).collect())
 }
 
-/// Blank lines and what follows a `#` at the start of a line are not requests. A key is a number, or any other text.
-fn text_keys(text: &str) -> Vec<u64> {
-    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(key_of).collect()
+/// Numbers below 2^56 have a zero among their bytes, and few dozens of larger ones are without a control character. Text in an
+/// encoding older than UTF-8 has neither.
+fn is_text(bytes: &[u8]) -> bool {
+    let control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r".contains(byte);
+    !bytes.contains(&0) && (std::str::from_utf8(bytes).is_ok() || !bytes.iter().any(control))
 }
 
-fn key_of(text: &str) -> u64 {
+/// Blank lines and what follows a `#` at the start of a line are not requests. A key is a number, or any other text.
+fn text_keys(bytes: &[u8]) -> Vec<u64> {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    let lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(|line| !line.is_empty() && line[0] != b'#').map(key_of).collect()
+}
+
+fn key_of(text: &[u8]) -> u64 {
+    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     // FNV-1a, for keys that are names: the same on every machine.
-    text.parse().unwrap_or_else(|_| {
-        text.bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    number.unwrap_or_else(|| {
+        text.iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
     })
 }
 
@@ -209,6 +213,21 @@ mod tests {
         let keys = parse(b"/cart\n/home\n/cart\n-3\n", false).unwrap();
         assert_eq!(keys[0], keys[2]);
         assert!(keys[0] != keys[1] && keys[1] != keys[3]);
+    }
+
+    #[test]
+    fn names_in_an_older_encoding_are_text_too() {
+        let keys = parse(b"/caf\xe9\n/home\n/caf\xe9\n/caf\xe8\n", false).unwrap();
+        assert_eq!((keys.len(), keys[0]), (4, keys[2]));
+        assert!(keys[0] != keys[3]);
+    }
+
+    #[test]
+    fn large_numbers_without_a_zero_among_their_bytes_are_no_text() {
+        let mut chance = fastrand::Rng::with_seed(1);
+        let keys: Vec<u64> = (0..64).map(|_| u64::from_le_bytes([0; 8].map(|_: u8| chance.u8(1..)))).collect();
+        let bytes: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
+        assert_eq!(parse(&bytes, false), Ok(keys));
     }
 
     #[test]

@@ -2,13 +2,29 @@
 
 use std::time::Duration;
 
+/// No time that anybody says is longer, so that sums of them stay within what a clock can tell.
+pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// Reads `50ms`, `1m 30s`, `2h`: a number with its unit, and more of them in one breath.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    humantime::parse_duration(text).map_err(|_| match text.parse::<f64>() {
-        Ok(_) => format!("`{text}` lacks a unit; write {text}s, {text}ms, {text}m or {text}h"),
-        Err(_) => format!("`{text}` is no duration; write it as 50ms, 1m30s or 2h"),
-    })
+    let long = "is longer than a century; choose a shorter time";
+    match humantime::parse_duration(text) {
+        Ok(span) if span > CENTURY => Err(format!("`{text}` {long}")),
+        Ok(span) => Ok(span),
+        Err(humantime::DurationError::NumberOverflow) => Err(format!("`{text}` {long}")),
+        Err(_) if is_negative(text) => {
+            Err(format!("`{text}` is negative; write it without the minus, as 50ms, 1m30s or 2h"))
+        }
+        Err(_) if text.parse().is_ok_and(f64::is_finite) => {
+            Err(format!("`{text}` lacks a unit; write {text}s, {text}ms, {text}m or {text}h"))
+        }
+        Err(_) => Err(format!("`{text}` is no duration; write it as 50ms, 1m30s or 2h")),
+    }
+}
+
+pub(crate) fn is_negative(text: &str) -> bool {
+    text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// As [`duration`], but zero makes no sense here.
@@ -37,7 +53,9 @@ impl Latency {
         let variance = (1.0 + (spread / mean).powi(2)).ln();
         // Box and Muller 1958; 1 - chance is in (0, 1], where the logarithm is finite.
         let normal = (-2.0 * (1.0 - chance()).ln()).sqrt() * (std::f64::consts::TAU * chance()).cos();
-        Duration::from_secs_f64((mean.ln() - variance / 2.0 + normal * variance.sqrt()).exp().min(86_400.0))
+        Duration::from_secs_f64(
+            (mean.ln() - variance / 2.0 + normal * variance.sqrt()).exp().min(CENTURY.as_secs_f64()),
+        )
     }
 }
 
@@ -222,7 +240,12 @@ mod tests {
     fn nonsense_is_refused_with_the_cure() {
         assert!(duration("10").unwrap_err().contains("10s"));
         assert!(duration("soon").unwrap_err().contains("50ms"));
-        assert!(duration("-5s").is_err() && duration("").is_err());
+        assert!(duration("-5s").unwrap_err().contains("without the minus"));
+        assert!(duration("").is_err() && duration("NaN").unwrap_err().contains("50ms"));
+        for long in ["101years", "18446744073709551615s", "99999999999999999999s"] {
+            assert!(duration(long).unwrap_err().contains("choose a shorter time"), "{long}");
+        }
+        assert_eq!(duration("100years").map(|span| span <= CENTURY), Ok(true));
         assert!(some_duration("0ms").unwrap_err().contains("longer than zero"));
     }
 

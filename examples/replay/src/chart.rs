@@ -55,7 +55,7 @@ pub(crate) fn draw(plan: &Plan, scores: &[Score]) -> Chart {
         };
         scores.iter().map(of).collect()
     };
-    let wait = series(&|_, _, slot| slot.wait.mean() / 1e9);
+    let wait = series(&|_, _, slot| slot.wait.mean().as_secs_f64());
     let errors = series(&|_, _, slot| 100.0 * slot.errors as f64 / slot.requests as f64);
     let calls = series(&|score, index, _| score.load.by_slot.get(index).copied().unwrap_or(0) as f64 / slot_seconds);
     let panels = [

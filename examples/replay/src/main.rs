@@ -12,6 +12,7 @@ mod table;
 mod tally;
 mod trace;
 mod units;
+mod waits;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -127,7 +127,6 @@ fn contestant(score: &Score, span: Duration) -> Contestant {
     let tally = &score.tally;
     let outcomes = tally.outcomes;
     let part = span.as_secs_f64() / tally.slots.len() as f64;
-    let nanos = |nanos: f64| nanos / 1e9;
     Contestant {
         name: score.name,
         requests: tally.requests(),
@@ -143,11 +142,11 @@ fn contestant(score: &Score, span: Duration) -> Contestant {
         unserved: tally.unserved,
         answered_at_once: tally.at_once,
         wait: Wait {
-            mean: tally.mean_wait().as_secs_f64(),
-            p50: tally.wait_at(0.5).as_secs_f64(),
-            p99: tally.wait_at(0.99).as_secs_f64(),
-            p999: tally.wait_at(0.999).as_secs_f64(),
-            max: tally.longest_wait().as_secs_f64(),
+            mean: tally.wait.mean().as_secs_f64(),
+            p50: tally.wait.quantile(0.5).as_secs_f64(),
+            p99: tally.wait.quantile(0.99).as_secs_f64(),
+            p999: tally.wait.quantile(0.999).as_secs_f64(),
+            max: tally.wait.longest().as_secs_f64(),
         },
         oldest_age: tally.oldest.as_secs_f64(),
         backend: Calls { calls: score.load.calls, failed: score.load.failed, peak_concurrent: score.load.peak },
@@ -158,8 +157,8 @@ fn contestant(score: &Score, span: Duration) -> Contestant {
                 requests: slot.requests,
                 errors: slot.errors,
                 backend_calls: calls,
-                wait_mean: nanos(slot.wait.mean()),
-                wait_p99: nanos(slot.wait.value_at_quantile(0.99) as f64),
+                wait_mean: slot.wait.mean().as_secs_f64(),
+                wait_p99: slot.wait.quantile(0.99).as_secs_f64(),
             })
             .collect(),
     }

@@ -137,14 +137,14 @@ fn rows(text: &mut String, scores: &[Score]) {
     }
     row("reader wait", &|_, _| plain(String::new()));
     for (label, quantile) in [("  p50", 0.5), ("  p99", 0.99), ("  p99.9", 0.999), ("  max", 1.0)] {
-        let waits = || scores.iter().map(|score| score.tally.wait_at(quantile));
+        let waits = || scores.iter().map(|score| score.tally.wait.quantile(quantile));
         let best = waits().min().filter(|&best| waits().any(|wait| wait > best));
         row(label, &|_, tally| {
-            let wait = tally.wait_at(quantile);
+            let wait = tally.wait.quantile(quantile);
             coloured(measured(wait), if Some(wait) == best { GOOD } else { Style::new() })
         });
     }
-    row("  mean", &|_, tally| plain(measured(tally.mean_wait())));
+    row("  mean", &|_, tally| plain(measured(tally.wait.mean())));
     row("oldest age served", &|_, tally| plain(measured(tally.oldest)));
     row("backend calls", &|score, _| plain(grouped(score.load.calls)));
     row("  failed", &|score, _| plain(some(score.load.failed)));

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use everfresh::Outcome;
-use hdrhistogram::Histogram;
 
 use crate::backend::{Load, slot_of};
-
-/// Waiting times of up to an hour are told apart; longer ones count as an hour.
-const LONGEST: u64 = 3_600_000_000_000;
+use crate::waits::Waits;
 
 /// How one request was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,15 +31,14 @@ pub(crate) struct Outcomes {
 pub(crate) struct Slot {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
-    pub(crate) wait: Histogram<u64>,
+    pub(crate) wait: Waits,
 }
 
 /// What one contestant's readers saw.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Tally {
     pub(crate) outcomes: Outcomes,
-    /// In nanoseconds.
-    pub(crate) wait: Histogram<u64>,
+    pub(crate) wait: Waits,
     /// Requests that did not wait at all: answered in the very moment (virtual time) or within a millisecond (real time).
     pub(crate) at_once: u64,
     /// The greatest age of a value at the moment at which it was served.
@@ -88,21 +84,12 @@ impl Outcomes {
     }
 }
 
-fn histogram(digits: u8) -> Histogram<u64> {
-    let mut histogram = match Histogram::new_with_max(2, digits) {
-        Ok(histogram) => histogram,
-        Err(_) => unreachable!("two to five digits are always possible"),
-    };
-    histogram.auto(true);
-    histogram
-}
-
 impl Tally {
     pub(crate) fn new(span: Duration, slots: usize, counts_as_at_once: Duration) -> Tally {
-        let slot = Slot { requests: 0, errors: 0, wait: histogram(2) };
+        let slot = Slot { requests: 0, errors: 0, wait: Waits::new(2) };
         Tally {
             outcomes: Outcomes::default(),
-            wait: histogram(3),
+            wait: Waits::new(3),
             at_once: 0,
             oldest: Duration::ZERO,
             unserved: 0,
@@ -115,11 +102,9 @@ impl Tally {
     /// One request, from its arrival to its answer.
     pub(crate) fn record(&mut self, came: Duration, answered: Duration, served: Served) {
         let wait = answered.saturating_sub(came);
-        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(LONGEST).min(LONGEST);
         self.outcomes.count(served.outcome);
         self.at_once += u64::from(wait <= self.counts_as_at_once && served.outcome != Outcome::Failed);
-        // Within an hour, and the histogram grows as needed: recording cannot fail.
-        let _ = self.wait.record(nanos);
+        self.wait.record(wait);
         if let Some(made) = served.made {
             self.oldest = self.oldest.max(answered.saturating_sub(made));
         }
@@ -127,7 +112,7 @@ impl Tally {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.requests += 1;
             slot.errors += u64::from(served.outcome == Outcome::Failed);
-            let _ = slot.wait.record(nanos);
+            slot.wait.record(wait);
         }
     }
 
@@ -136,30 +121,16 @@ impl Tally {
         self.at_once += other.at_once;
         self.oldest = self.oldest.max(other.oldest);
         self.unserved += other.unserved;
-        // Both are of one make and grow as needed: adding cannot fail.
-        let _ = self.wait.add(&other.wait);
+        self.wait.absorb(&other.wait);
         for (own, other) in self.slots.iter_mut().zip(&other.slots) {
             own.requests += other.requests;
             own.errors += other.errors;
-            let _ = own.wait.add(&other.wait);
+            own.wait.absorb(&other.wait);
         }
     }
 
     pub(crate) fn requests(&self) -> u64 {
         self.outcomes.sum()
-    }
-
-    /// The wait that this share of the requests did not exceed.
-    pub(crate) fn wait_at(&self, quantile: f64) -> Duration {
-        Duration::from_nanos(self.wait.value_at_quantile(quantile)).min(self.longest_wait())
-    }
-
-    pub(crate) fn longest_wait(&self) -> Duration {
-        Duration::from_nanos(self.wait.max())
-    }
-
-    pub(crate) fn mean_wait(&self) -> Duration {
-        Duration::from_nanos(self.wait.mean() as u64)
     }
 }
 
@@ -177,8 +148,7 @@ mod tests {
         tally.record(95 * MS, 96 * MS, Served { outcome: Outcome::Failed, made: None });
         assert_eq!((tally.requests(), tally.at_once, tally.oldest), (3, 1, 4 * MS));
         assert_eq!((tally.slots[0].requests, tally.slots[9].requests, tally.slots[9].errors), (1, 2, 1));
-        assert_eq!(tally.wait_at(0.0), Duration::ZERO);
-        assert!(tally.wait_at(1.0) >= 49 * MS && tally.longest_wait() <= 51 * MS);
+        assert_eq!((tally.wait.quantile(0.0), tally.wait.longest()), (Duration::ZERO, 50 * MS));
     }
 
     #[test]
@@ -187,6 +157,7 @@ mod tests {
         one.record(MS, 3 * MS, Served { outcome: Outcome::Loaded, made: None });
         let mut sum = one.clone();
         sum.absorb(&one);
-        assert_eq!((sum.requests(), sum.slots[0].wait.len(), sum.wait.len()), (2, 2, 2));
+        assert_eq!((sum.requests(), sum.slots[0].requests), (2, 2));
+        assert_eq!((sum.slots[0].wait.mean(), sum.wait.mean()), (2 * MS, 2 * MS));
     }
 }

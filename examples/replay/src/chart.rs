@@ -43,9 +43,14 @@ const WIDTH: f32 = 960.0;
 const LEFT: f32 = 74.0;
 const RIGHT: f32 = WIDTH - 24.0;
 const TOP: f32 = 112.0;
+/// In letters; with what stands before it a line of the picture is full.
+const LONGEST_SOURCE: usize = 72;
+/// How far apart two words below the outages have to stand.
+const WORD: f32 = 44.0;
 
 pub(crate) fn draw(plan: &Plan, scores: &[Score]) -> Chart {
-    let what = format!("{} requests over {}: {}", grouped(plan.trace.len() as u64), written(plan.span), plan.source);
+    let count = grouped(plan.trace.len() as u64);
+    let what = format!("{count} requests over {}: {}", written(plan.span), ending(&plan.source, LONGEST_SOURCE));
     let mut canvas = Canvas { plan, shapes: Vec::new() };
     let slot_seconds = plan.span.as_secs_f64() / scores.first().map_or(1, |score| score.tally.slots.len()) as f64;
     let series = |value: &dyn Fn(&Score, usize, &Slot) -> f64| -> Vec<Vec<Option<f64>>> {
@@ -88,6 +93,14 @@ pub(crate) fn draw(plan: &Plan, scores: &[Score]) -> Chart {
     Chart { width: WIDTH, height, title: what, shapes: canvas.shapes }
 }
 
+/// The last so many letters: of a long path the name of the file tells most.
+fn ending(text: &str, letters: usize) -> String {
+    match text.chars().count() {
+        few if few <= letters => text.into(),
+        many => std::iter::once('…').chain(text.chars().skip(many - letters + 1)).collect(),
+    }
+}
+
 fn conditions(plan: &Plan) -> String {
     let policy = plan.policy;
     format!(
@@ -121,7 +134,7 @@ impl Scale {
     /// Powers of ten of a second; what is below the lowest lies on the ground line.
     fn decades(values: &[Vec<Option<f64>>]) -> Scale {
         let positive = || values.iter().flatten().flatten().copied().filter(|value| *value > 0.0);
-        let high = (positive().fold(1e-3, f64::max).log10() - 0.05).ceil().clamp(-6.0, 4.0);
+        let high = (positive().fold(1e-3, f64::max).log10() - 0.05).ceil().clamp(-6.0, 10.0);
         let low = positive().fold(high, |low, value| low.min(value.log10())).floor().clamp(high - 5.0, high - 2.0);
         let ticks = (low as i32..=high as i32).map(|power| {
             let name = match power {
@@ -187,13 +200,16 @@ impl Canvas<'_> {
 
     fn panel(&mut self, panel: &Panel, names_outages: bool) {
         let (top, bottom) = (panel.top, panel.top + panel.height);
+        let mut named_up_to = LEFT - WORD;
         for outage in &self.plan.behaviour.outages {
             let (left, right) = (self.across(outage.from), self.across(outage.to));
             let width = (right - left).max(1.5);
             self.shapes.push(Shape::Box { left, top, width, height: panel.height, fill: SHADE });
-            if names_outages {
-                let (x, y) = (left + width / 2.0, top - 5.0);
-                self.text(x, y, 11.0, Anchor::Middle, SHADE_INK, false, "outage");
+            let x = (left + width / 2.0).clamp(LEFT + WORD / 2.0, RIGHT - WORD / 2.0);
+            // One word for those that stand too near to each other for more.
+            if names_outages && x - named_up_to >= WORD {
+                self.text(x, bottom + 14.0, 11.0, Anchor::Middle, SHADE_INK, false, "outage");
+                named_up_to = x;
             }
         }
         self.text(LEFT, top - 8.0, 12.0, Anchor::Start, INK, true, panel.title);
@@ -279,6 +295,17 @@ mod tests {
         let names: Vec<&str> = scale.ticks.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["100 µs", "1 ms", "10 ms", "100 ms"]);
         assert_eq!(scale.place(0.0), 0.0);
+    }
+
+    #[test]
+    fn hours_have_a_scale_too() {
+        let scale = Scale::decades(&[vec![Some(7_200.0), Some(2e6)]]);
+        assert_eq!(scale.ticks.last().map(|(_, name)| name.as_str()), Some("10000000 s"));
+    }
+
+    #[test]
+    fn a_long_source_is_told_by_its_end() {
+        assert_eq!((ending("web.txt", 7), ending("day/web.txt", 8)), ("web.txt".into(), "…web.txt".into()));
     }
 
     #[test]

@@ -15,6 +15,12 @@ use std::sync::Arc;
 ///
 /// `hash` must feed the hasher exactly as `K` does, and `is` must hold exactly for the keys that are equal: the same law
 /// that [`Borrow`](std::borrow::Borrow) states.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no form of the key `{K}` of this cache",
+    label = "not a form of the key `{K}`",
+    note = "a key is looked up by a reference to itself, a `String` also by `&str`, a `Vec<T>` by `&[T]`; for borrowed parts of \
+            another type implement `AsKey<{K}>`"
+)]
 pub trait AsKey<K>: Hash {
     /// Whether this is that key.
     fn is(&self, key: &K) -> bool;

@@ -186,6 +186,11 @@ impl<V> From<Loaded<V>> for Load<V> {
 
 /// What a loader may return for a cache of `V`: a plain `V`, an `Option<V>` (`None` is [`Load::Absent`]), a [`Loaded`], a
 /// [`Load`], or a `Result` of any of these.
+#[diagnostic::on_unimplemented(
+    message = "a loader of `{V}` cannot answer with `{Self}`",
+    note = "it answers with `{V}`, `Option<{V}>`, `Loaded<{V}>`, `Load<{V}>`, or a `Result` of one of them; what answers with a \
+            future goes to `get_or_load_async`, `load_async` or `async_loader`"
+)]
 pub trait IntoLoad<V> {
     /// The loader's own error; [`Infallible`] if it cannot fail.
     type Error: Send + Sync + 'static;

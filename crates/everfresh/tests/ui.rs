@@ -1,4 +1,4 @@
-//! Wrong use of the macros is refused at compile time, in words that name the cure.
+//! Wrong use of the macros, and of what keys and loaders a cache takes, is refused at compile time, in words that name the cure.
 #![cfg(all(feature = "macros", not(any(everfresh_shuttle, everfresh_loom))))]
 #![allow(missing_docs, reason = "tests")]
 

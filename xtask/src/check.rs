@@ -62,8 +62,7 @@ fn unsafe_stands_where_it_may() -> bool {
     told("unsafe stands only where it may", &astray)
 }
 
-/// The floors of the core crate, lowest first; a file may import only from files before its own line, or of its own line
-/// where the line says so.
+/// The floors of the core crate, lowest first; a file may import only from lines before its own.
 const FLOORS: &[&[&str]] = &[
     &["sync", "moment", "key"],
     &["thread", "leading"],

@@ -249,7 +249,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// At most so many wait for one load; the next gets an error at once, or an old value (contract L5).
+    /// At most so many wait for one load, besides the one who loads; the next gets an error at once, or an old value (contract L5).
+    /// Any number by default.
     pub fn max_waiters(mut self, waiters: usize) -> Self {
         self.max_waiters = waiters;
         self
@@ -258,7 +259,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
 
 /// Loading and refreshing.
 impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
-    /// Loads every key with this function, so that [`get`](Cache::get) is complete without a closure.
+    /// Loads every key with this function, so that [`get`](Cache::get) is complete without a closure. A cache has one loader, of
+    /// whatever kind: the last one given.
     pub fn loader<F, R>(mut self, load: F) -> Self
     where
         F: Fn(&K) -> R + Send + Sync + 'static,
@@ -331,7 +333,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
 
     /// How long a key is left alone after a failed refresh: `base` at first, doubled by each further failure up to `max`, less
     /// a random part of up to a half, and never longer than a quarter of the time that the old value may still be served.
-    /// 1 s and 60 s by default (contract R3).
+    /// 1 s and 60 s by default, a day at most; zero and zero for no pause (contract R3).
     pub fn backoff(mut self, base: Duration, max: Duration) -> Self {
         self.backoff = (base, max);
         self

@@ -68,8 +68,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The value of a key, fresh or stale.
     ///
     /// A stale value comes at once; with a loader of the cache's own ([`loader`](crate::Builder::loader)) it is refreshed
-    /// behind, and a missing one is loaded here. `None` if there is nothing to serve and nothing could be loaded;
-    /// [`try_get`](Cache::try_get) tells why.
+    /// behind, and a missing one is loaded here. `None` if there is nothing to serve and nothing could be loaded, as on a thread
+    /// of a runtime if the loader is asynchronous; [`try_get`](Cache::try_get) tells why.
     #[inline(always)]
     pub fn get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let hash = self.hash(key);
@@ -127,7 +127,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// # Errors
     /// [`LoadError::Load`] with the loader's error; [`LoadError::Cache`] if the cache has no loader, a bound was reached, or
-    /// the loader is asynchronous and this thread drives a runtime.
+    /// the loader is asynchronous and this thread belongs to a runtime of tokio, also as one of its threads for blocking work:
+    /// [`get_async`](Cache::get_async) is for there.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
         if let Some(value) = self.engine.get_at_once(hash, key).value() {
@@ -504,7 +505,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// How many entries there are. Expired ones count until their room is given back, which happens behind the caller's back
-    /// within a quarter of the lifetime, a minute at most; [`reclaim`](Cache::reclaim) does it at once. After an invalidation
+    /// within a quarter of the ttl, at least a second and at most a minute; [`reclaim`](Cache::reclaim) does it at once. After an invalidation
     /// by tag or of all, until a sweep has given their room back, this looks at every entry.
     pub fn len(&self) -> usize {
         self.engine.len()
@@ -515,7 +516,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.len() == 0
     }
 
-    /// The sum of the weights of all entries; without a weigher, their number.
+    /// The sum of the weights of all entries; without a weigher, their number. What was invalidated by tag or with all weighs,
+    /// unlike in [`len`](Cache::len), until a sweep has given its room back, and so does what has expired;
+    /// [`reclaim`](Cache::reclaim) does it at once.
     pub fn weight(&self) -> u64 {
         self.engine.store.weight()
     }
@@ -537,7 +540,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// Waits until nothing runs in the background that lookups, refreshes or invalidations of this cache have started: for tests,
-    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too.
+    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too. The housekeeping
+    /// that gives room back is not: [`reclaim`](Cache::reclaim) does its work at once.
     ///
     /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, it would
     /// wait for itself.

@@ -88,7 +88,7 @@ impl fmt::Display for Error {
             Kind::Absent => f.write_str("the loader found no value for this key"),
             Kind::NoLoader => f.write_str("the cache has no loader; give it one in the builder, or to this call"),
             Kind::WrongDoor => f.write_str(
-                "the cache's loader is asynchronous and this thread drives a runtime; use the async call here",
+                "the cache's loader is asynchronous and this thread belongs to a runtime; use the async call here",
             ),
             Kind::Unavailable => f.write_str("no thread or runtime could be had for a load whose time is bounded"),
             Kind::OtherType(name) => {
@@ -107,6 +107,9 @@ impl fmt::Debug for Error {
 impl error::Error for Error {}
 
 /// Why a lookup that may load has no value for its caller.
+///
+/// It reads as the error that it carries. That may be any type, so it names no
+/// [`source`](std::error::Error::source): what caused a loader's error, [`load_error`](LoadError::load_error) knows.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoadError<E> {

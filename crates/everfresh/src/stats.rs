@@ -265,7 +265,7 @@ pub struct Stats {
     pub level_failures: u64,
     /// Entries held now, expired ones that are not reclaimed yet among them.
     pub entries: usize,
-    /// The sum of their weights; without a weigher each weighs 1.
+    /// The sum of the weights, as [`Cache::weight`](crate::Cache::weight) tells it; without a weigher each weighs 1.
     pub weight: u64,
     /// The bound on entries or weight; `None` if there is none.
     pub capacity: Option<u64>,

@@ -249,8 +249,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// At most so many wait for one load, besides the one who loads; the next gets an error at once, or an old value (contract L5).
-    /// Any number by default.
+    /// At most so many wait for one load, besides the one who loads; the next gets an error at once, or an old value
+    /// (contract L5). Any number by default.
     pub fn max_waiters(mut self, waiters: usize) -> Self {
         self.max_waiters = waiters;
         self
@@ -259,8 +259,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
 
 /// Loading and refreshing.
 impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
-    /// Loads every key with this function, so that [`get`](Cache::get) is complete without a closure. A cache has one loader, of
-    /// whatever kind: the last one given.
+    /// Loads every key with this function, so that [`get`](Cache::get) is complete without a closure. A cache has one loader,
+    /// of whatever kind: the last one given.
     pub fn loader<F, R>(mut self, load: F) -> Self
     where
         F: Fn(&K) -> R + Send + Sync + 'static,

@@ -127,8 +127,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// # Errors
     /// [`LoadError::Load`] with the loader's error; [`LoadError::Cache`] if the cache has no loader, a bound was reached, or
-    /// the loader is asynchronous and this thread belongs to a runtime of tokio, also as one of its threads for blocking work:
-    /// [`get_async`](Cache::get_async) is for there.
+    /// the loader is asynchronous and this thread belongs to a runtime of tokio, also as one of its threads for blocking
+    /// work: [`get_async`](Cache::get_async) is for there.
     pub fn try_get<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<V, LoadError<BoxError>> {
         let hash = self.hash(key);
         if let Some(value) = self.engine.get_at_once(hash, key).value() {
@@ -516,8 +516,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.len() == 0
     }
 
-    /// The sum of the weights of all entries; without a weigher, their number. What was invalidated by tag or with all weighs,
-    /// unlike in [`len`](Cache::len), until a sweep has given its room back, and so does what has expired;
+    /// The sum of the weights of all entries; without a weigher, their number. What was invalidated by tag or with all
+    /// weighs, unlike in [`len`](Cache::len), until a sweep has given its room back, and so does what has expired;
     /// [`reclaim`](Cache::reclaim) does it at once.
     pub fn weight(&self) -> u64 {
         self.engine.store.weight()
@@ -540,8 +540,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// Waits until nothing runs in the background that lookups, refreshes or invalidations of this cache have started: for tests,
-    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too. The housekeeping
-    /// that gives room back is not: [`reclaim`](Cache::reclaim) does its work at once.
+    /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too. The
+    /// housekeeping that gives room back is not: [`reclaim`](Cache::reclaim) does its work at once.
     ///
     /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, it would
     /// wait for itself.

@@ -208,8 +208,8 @@ impl Cause {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a, K, V> {
-    /// A lookup ended. The key is there where it was at hand: at most fresh hits, and in a lookup of many keys. Each load and each
-    /// refresh has it, in the events of their own.
+    /// A lookup ended. The key is there where it was at hand: at most fresh hits, and in a lookup of many keys. Each load
+    /// and each refresh has it, in the events of their own.
     #[non_exhaustive]
     Lookup {
         /// The key, if it was at hand.

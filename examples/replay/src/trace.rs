@@ -77,8 +77,8 @@ fn binary_keys(bytes: &[u8]) -> Result<Vec<u64>, String> {
     Ok(keys.iter().map(|key| u64::from_le_bytes(*key)).collect())
 }
 
-/// Numbers below 2^56 have a zero among their bytes, and few dozens of larger ones are without a control character. Text in an
-/// encoding older than UTF-8 has neither.
+/// Numbers below 2^56 have a zero among their bytes, and few dozens of larger ones are without a control character. Text in
+/// an encoding older than UTF-8 has neither.
 fn is_text(bytes: &[u8]) -> bool {
     let control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r".contains(byte);
     !bytes.contains(&0) && (std::str::from_utf8(bytes).is_ok() || !bytes.iter().any(control))

@@ -71,10 +71,14 @@ fn scores(plan: &Plan) -> Result<Vec<Score>, String> {
         thread::scope(|scope| {
             for kind in Kind::ALL {
                 let (run, done) = (&run, &done);
-                scope.spawn(move || {
+                let work = move || {
                     let score = run(kind);
                     done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((kind as usize, score));
-                });
+                };
+                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    // No thread could be had: this one does it, one after the other.
+                    work();
+                }
             }
         });
         let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());

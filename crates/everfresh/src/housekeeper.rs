@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use futures_util::stream::{FuturesUnordered, Stream};
+use slab::Slab;
 
 use crate::clock::{Sleep, Timepiece};
 
@@ -27,7 +28,7 @@ pub(crate) struct Purpose {
 #[derive(Default)]
 struct Served {
     over: bool,
-    sleeping: Vec<Waker>,
+    sleeping: Slab<Waker>,
 }
 
 impl Purpose {
@@ -43,7 +44,7 @@ impl Drop for Purpose {
             served.over = true;
             std::mem::take(&mut served.sleeping)
         };
-        sleeping.into_iter().for_each(Waker::wake);
+        sleeping.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -55,19 +56,51 @@ pub(crate) struct Watch {
 impl Watch {
     /// Sleeps; `false` if the purpose is over.
     pub(crate) async fn sleep(&self, mut sleep: Sleep) -> bool {
-        poll_fn(|cx| {
-            {
-                let mut served = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-                if served.over {
-                    return Poll::Ready(false);
-                }
-                if !served.sleeping.iter().any(|other| other.will_wake(cx.waker())) {
-                    served.sleeping.push(cx.waker().clone());
-                }
-            }
-            sleep.as_mut().poll(cx).map(|()| true)
+        let mut bed = Bed { watch: self, place: None };
+        poll_fn(move |cx| match bed.lie_down(cx.waker()) {
+            true => sleep.as_mut().poll(cx).map(|()| true),
+            false => Poll::Ready(false),
         })
         .await
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a purpose finds the waker of one sleep, until that ends.
+struct Bed<'w> {
+    watch: &'w Watch,
+    place: Option<usize>,
+}
+
+impl Bed<'_> {
+    /// Notes or replaces the waker; `false` if the purpose is over.
+    fn lie_down(&mut self, waker: &Waker) -> bool {
+        let mut served = self.watch.served();
+        if served.over {
+            return false;
+        }
+        let replaced = match self.place.and_then(|place| served.sleeping.get_mut(place)) {
+            Some(noted) => (!noted.will_wake(waker)).then(|| std::mem::replace(noted, waker.clone())),
+            None => {
+                self.place = Some(served.sleeping.insert(waker.clone()));
+                None
+            }
+        };
+        drop(served);
+        drop(replaced);
+        true
+    }
+}
+
+impl Drop for Bed<'_> {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        let forgotten = self.watch.served().sleeping.try_remove(place);
+        // The last waker of a chore may be all that holds it.
+        drop(forgotten);
     }
 }
 
@@ -168,5 +201,26 @@ impl Future for Contained {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or(Poll::Ready(()))
+    }
+}
+
+#[cfg(all(test, not(any(everfresh_shuttle, everfresh_loom))))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn m3_a_chore_that_has_ended_leaves_nothing_with_its_purpose() {
+        let (purpose, manual) = (Purpose::default(), ManualClock::new());
+        let clock = Timepiece::Other(Arc::new(manual.clone()));
+        for _ in 0..3 {
+            let (watch, sleep) = (purpose.watch(), clock.sleep_until(clock.now().after(Duration::from_secs(1))));
+            assert!(take_on(Box::pin(async move { assert!(watch.sleep(sleep).await) }), &clock));
+            assert_eq!(purpose.shared.lock().unwrap().sleeping.len(), 1);
+            manual.advance(Duration::from_secs(1));
+        }
+        assert_eq!(purpose.shared.lock().unwrap().sleeping.len(), 0, "wakers of chores that have ended");
     }
 }

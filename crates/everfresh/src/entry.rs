@@ -107,6 +107,13 @@ impl<K, V> Entry<K, V> {
         self.extra.as_ref()?.idle.as_ref().map(Idle::ends)
     }
 
+    /// Notes a read, if the time without one is bounded.
+    pub(crate) fn touch(&self, now: Moment) {
+        if let Some(idle) = self.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
+            idle.touch(now);
+        }
+    }
+
     pub(crate) fn tags(&self) -> &[Arc<Tag>] {
         self.extra.as_ref().map_or(&[], |extra| &extra.tags)
     }
@@ -136,7 +143,7 @@ impl Idle {
         Idle { time_to_idle, last_used: AtomicU64::new(now.nanos()) }
     }
 
-    pub(crate) fn touch(&self, now: Moment) {
+    fn touch(&self, now: Moment) {
         self.last_used.fetch_max(now.nanos(), Ordering::Relaxed);
     }
 

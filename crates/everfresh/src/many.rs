@@ -158,13 +158,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 let until = if old { soft.unwrap_or(give_up_at) } else { give_up_at };
                 let flight = Arc::clone(wait.flight());
                 let error = match self.await_landing(wait, join_point, until).await {
-                    Awaited::Value { value, from_second_level, .. } => {
+                    Awaited::Value { value, loaded_at, from_second_level } => {
                         let outcome = match (own, from_second_level) {
                             (false, _) => Outcome::Coalesced,
                             (true, true) => Outcome::SecondLevel,
                             (true, false) => Outcome::Loaded,
                         };
-                        self.conclude(Some(&key), outcome, None, RefreshStatus::NotNeeded);
+                        let age = Some(self.age_told(false, loaded_at));
+                        self.conclude(Some(&key), outcome, age, RefreshStatus::NotNeeded);
                         tally.found.insert(key, value);
                         continue;
                     }
@@ -249,9 +250,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Freshness::Fallback => return Served::IfAllElseFails,
             Freshness::Expired => return Served::Nothing,
         };
-        if let Some(idle) = entry.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
-            idle.touch(now);
-        }
+        entry.touch(now);
         tally.found.insert(key.clone(), entry.value.clone());
         let age = now.since(entry.loaded_at);
         match refresh {
@@ -267,7 +266,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// The old value, if there still is one that may be served after a failure, else the error.
     fn fall_back_of_many<E>(&self, hash: u64, key: K, error: LoadError<E>, tally: &mut Tally<K, V, E>) {
-        let left = self.what_is_left(hash, &key);
+        let left = self.what_is_left(hash, &key, None);
         let outcome = if left.is_some() { Outcome::Fallback } else { Outcome::Failed };
         self.conclude(Some(&key), outcome, left.as_ref().map(|left| left.age), RefreshStatus::NotNeeded);
         match left {
@@ -332,7 +331,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     None => Outcome::Failed,
                 },
             };
-            self.conclude(Some(&key), outcome, None, RefreshStatus::NotNeeded);
+            self.conclude(Some(&key), outcome, value.as_ref().map(|_| Duration::ZERO), RefreshStatus::NotNeeded);
             if let Some(value) = value {
                 tally.found.insert(key, value.clone());
             }

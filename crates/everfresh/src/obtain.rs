@@ -96,7 +96,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             if !bounds.bypass {
                 match self.serve(hash, key, bounds.max_stale, &mut loader) {
                     Served::Now(answer) => return Ok(answer),
-                    Served::IfAllElseFails => old = Old::ServeIfAllElseFails,
+                    Served::IfAllElseFails => old = Old::ServeIfAllElseFails { max_stale: bounds.max_stale },
                     Served::Nothing => {
                         if let Some(error) = self.remembered(hash, key) {
                             return Err(Gave::Remembered(error));
@@ -106,7 +106,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             let deadline = bounds.load_timeout.map_or(Moment::NEVER, |bound| now.after(bound));
             let patience = match (&old, bounds.soft_timeout) {
-                (Old::ServeIfAllElseFails, Some(soft)) => give_up_at.min(begun.after(soft)),
+                (Old::ServeIfAllElseFails { .. }, Some(soft)) => give_up_at.min(begun.after(soft)),
                 _ => give_up_at,
             };
             let (wait, join_point, own) = match self.begin(hash, key, Purpose::Load, now, deadline) {
@@ -137,12 +137,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 }
             };
             let flight = own.then(|| Arc::clone(wait.flight()));
+            let holds = || flight.as_ref().is_some_and(|flight| flight.ending() == Some(Ending::NotModified));
             match self.await_landing(wait, join_point, patience).await {
                 Awaited::Value { value, loaded_at, from_second_level } => {
                     let outcome = match (bounds.bypass, own, from_second_level) {
                         (true, ..) => Outcome::Bypass,
                         (_, false, _) => Outcome::Coalesced,
                         (_, true, true) => Outcome::SecondLevel,
+                        (_, true, false) if holds() => Outcome::Revalidated,
                         (_, true, false) => Outcome::Loaded,
                     };
                     let age = self.age_told(bounds.aged, loaded_at);
@@ -181,9 +183,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let age = now.since(found.loaded_at);
         let serve = |outcome, refresh| {
-            if let Some(idle) = found.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
-                idle.touch(now);
-            }
+            found.touch(now);
             Served::Now(Answer { value: found.value.clone(), outcome, age, refresh })
         };
         let mut refresh = || {
@@ -229,7 +229,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match served {
             Served::Now(answer) => Some(answer),
             // Nobody can load here: what is good enough after a failure is good enough now.
-            Served::IfAllElseFails => self.what_is_left(hash, key),
+            Served::IfAllElseFails => self.what_is_left(hash, key, max_stale),
             Served::Nothing => None,
         }
     }
@@ -316,17 +316,26 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         error: LoadError<E>,
     ) -> Result<Answer<V>, Gave<E>> {
         match old {
-            Old::ServeIfAllElseFails => self.what_is_left(hash, key).ok_or(Gave::Up(error)),
+            Old::ServeIfAllElseFails { max_stale } => self.what_is_left(hash, key, max_stale).ok_or(Gave::Up(error)),
             Old::None => Err(Gave::Up(error)),
         }
     }
 
-    pub(crate) fn what_is_left<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Answer<V>> {
+    /// What may be served after a failure, and is: that counts as a read.
+    pub(crate) fn what_is_left<Q: AsKey<K> + ?Sized>(
+        &self,
+        hash: u64,
+        key: &Q,
+        max_stale: Option<Duration>,
+    ) -> Option<Answer<V>> {
         let found = self.store.peek(hash, key)?;
         let now = self.clock.now();
-        if self.stage(&found, now).freshness == Freshness::Expired {
+        let stage = self.stage(&found, now);
+        let too_stale = max_stale.is_some_and(|bound| now.since(stage.fresh_until) > bound);
+        if stage.freshness == Freshness::Expired || too_stale {
             return None;
         }
+        found.touch(now);
         Some(Answer {
             value: found.value.clone(),
             outcome: Outcome::Fallback,
@@ -340,7 +349,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 #[derive(Clone, Copy)]
 enum Old {
     None,
-    ServeIfAllElseFails,
+    /// If it is not too stale by then.
+    ServeIfAllElseFails {
+        max_stale: Option<Duration>,
+    },
 }
 
 /// Why a load that ran behind its caller has left nothing to wait for.

@@ -277,6 +277,28 @@ fn max_stale_narrows_what_is_served_without_waiting() {
 }
 
 #[test]
+fn max_stale_holds_at_the_end_of_a_failing_load_too() {
+    let clock = ManualClock::new();
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(10 * MINUTE))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(15 * SECOND);
+    let slowly = |took| {
+        cache.lookup(&1).max_stale(10 * SECOND).load_inline(|_| {
+            clock.advance(took);
+            Err::<u64, _>("down")
+        })
+    };
+    assert_eq!(slowly(5 * SECOND).unwrap().outcome, Outcome::Fallback, "just at the bound");
+    assert!(slowly(Duration::from_nanos(1)).is_err(), "beyond it when the load had failed");
+    assert_eq!(cache.get(&1), Some(1), "others may still have it");
+}
+
+#[test]
 fn bypass_loads_whatever_there_is_and_stores_it() {
     let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
     cache.insert(1, 1);

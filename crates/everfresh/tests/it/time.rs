@@ -99,6 +99,22 @@ fn t2_time_to_idle_ends_what_nobody_reads_and_spares_what_is_read() {
 }
 
 #[test]
+fn t2_what_is_served_because_a_load_failed_was_read() {
+    let clock = ManualClock::new();
+    let cache = cache(&clock, Lifetime::ttl(10 * SECOND).stale_if_error(60 * MINUTE).time_to_idle(MINUTE));
+    cache.insert(1, 10);
+    cache.insert(2, 20);
+    for _ in 0..5 {
+        clock.advance(50 * SECOND);
+        assert_eq!(cache.get_or_load(&1, || Err::<u64, _>("down")).ok(), Some(10));
+        let many = cache.get_many_or_load([2], |_| Err::<Vec<_>, _>("down"));
+        assert_eq!(many.ok().and_then(|found| found.get(&2).copied()), Some(20));
+    }
+    clock.advance(MINUTE);
+    assert!(cache.get_or_load(&1, || Err::<u64, _>("down")).is_err(), "nobody read it for a minute");
+}
+
+#[test]
 fn t3_no_ttl_is_never_stale_and_extremes_saturate() {
     let years = Duration::from_secs(1_000_000_000 * 365 * 86_400);
     assert_eq!(at_age(Lifetime::forever(), 500 * 365 * 24 * 60 * MINUTE), Some(Outcome::Hit));

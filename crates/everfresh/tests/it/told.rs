@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use everfresh::{Cache, Cause, Event, Lifetime, ManualClock, Outcome, RefreshStatus, Traits};
+use everfresh::{Cache, Cause, Event, Lifetime, Load, ManualClock, Outcome, RefreshStatus, Traits};
 
 use crate::kit::{Hand, MINUTE, SECOND};
 
@@ -82,6 +82,48 @@ fn o1_an_answer_says_what_the_lookup_was() {
     assert_eq!(ask(), (Outcome::Hit, SECOND, RefreshStatus::NotNeeded));
     clock.advance(MINUTE);
     assert_eq!(ask(), (Outcome::Stale, MINUTE + SECOND, RefreshStatus::Started));
+}
+
+#[test]
+fn o1_a_value_that_still_holds_is_called_revalidated_wherever_its_loader_runs() {
+    for bound in [None, Some(MINUTE)] {
+        let clock = ManualClock::new();
+        let mut builder = Cache::<u32, u64>::builder()
+            .capacity(10)
+            .lifetime(Lifetime::ttl(MINUTE).stale_if_error(10 * MINUTE))
+            .clock(clock.clone());
+        if let Some(bound) = bound {
+            builder = builder.load_timeout(bound);
+        }
+        let cache = builder.build().unwrap();
+        cache.insert(1, 1);
+        clock.advance(2 * MINUTE);
+        let answer = cache.lookup(&1).load_with(|_| Load::<u64>::NotModified).unwrap();
+        assert_eq!((answer.value, answer.outcome), (1, Outcome::Revalidated), "with the bound {bound:?}");
+    }
+}
+
+#[test]
+fn o3_listeners_hear_how_old_each_value_is_that_many_are_given() {
+    for bound in [None, Some(MINUTE)] {
+        let mut builder = Cache::<u32, u64>::builder().capacity(10).clock(ManualClock::new());
+        if let Some(bound) = bound {
+            builder = builder.wait_at_most(bound);
+        }
+        let cache = builder.build().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let listener = move |event: &Event<'_, u32, u64>| {
+            if let Event::Lookup { outcome, age, .. } = event {
+                hears.lock().unwrap().push((*outcome, *age));
+            }
+        };
+        cache.subscribe(listener).forever();
+        let found = cache.get_many_or_load([1], |_| Ok::<_, ()>([(1, 1)]));
+        assert_eq!(found.unwrap().len(), 1);
+        let expected = vec![(Outcome::Loaded, Some(std::time::Duration::ZERO))];
+        assert_eq!(*heard.lock().unwrap(), expected, "with the bound {bound:?}");
+    }
 }
 
 /// Everything that is told, as one line each.

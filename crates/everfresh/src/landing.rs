@@ -3,6 +3,7 @@
 //! The install itself happens under the flight table's lock, so that nothing can overtake it between the look and the write
 //! (contract I1, R4). All user code runs before or after.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +65,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn count_panic(&self, flight: &Flight<K, V>) {
         let now = self.clock.now();
         flight.note_ending(Ending::Panicked);
-        drop(self.note_failure(flight, !flight.is_fenced(), now));
+        // Contained, for this may be part of that panic still: a second one would end the process.
+        let noted = || drop(self.note_failure(flight, !flight.is_fenced(), now));
+        let _ = catch_unwind(AssertUnwindSafe(noted));
         self.report(flight, Ending::Panicked, now);
     }
 
@@ -78,7 +81,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     fn land_value(
-        &self,
+        self: &Arc<Self>,
         leader: &mut Leader<K, V>,
         flight: &Flight<K, V>,
         loaded: Loaded<V>,
@@ -115,7 +118,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     fn store_value(
-        &self,
+        self: &Arc<Self>,
         leader: &mut Leader<K, V>,
         flight: &Flight<K, V>,
         value: V,
@@ -128,79 +131,77 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             leader.land(|_| ());
             return Err(NotStored::Overtaken);
         };
-        let entry = self.entry(flight.key.clone(), value, traits, tags, flight.began, (now, took));
+        // Not dropped under the lock, whatever happens there.
+        let mut entry = Some(self.entry(flight.key.clone(), value, traits, tags, flight.began, (now, took)));
         let mut insertion = Insertion::nothing(self.listeners.any());
-        let installed = leader.land(|good| self.install(flight, good, entry, (weight, now), &mut insertion));
+        let installed = leader.land(|good| self.install(flight, good, &mut entry, (weight, now), &mut insertion));
         if installed.is_ok()
             && let Some(negatives) = &self.negatives
         {
             drop(negatives.remove(flight.hash, &flight.key));
         }
         let too_heavy = self.settle_quietly(insertion);
-        match installed {
-            Ok(()) if too_heavy => Err(NotStored::TooHeavy),
-            Ok(()) => Ok(()),
-            Err((_entry, why)) => Err(why),
-        }
+        self.reclaim_from(installed? != Moment::NEVER);
+        if too_heavy { Err(NotStored::TooHeavy) } else { Ok(()) }
     }
 
-    /// Under the flight table's lock: no user code here but `Eq`.
+    /// Under the flight table's lock: no user code here but `Eq` and `Hash`. What is not stored stays where it is `offered`. When
+    /// it is stored, that is until this moment at most.
     fn install<'s>(
         &'s self,
         flight: &Flight<K, V>,
         good: bool,
-        entry: Entry<K, V>,
+        offered: &mut Option<Entry<K, V>>,
         (weight, now): (u64, Moment),
         insertion: &mut Insertion<'s, K, V>,
-    ) -> Result<(), (Entry<K, V>, NotStored)> {
-        if !good || self.stage(&entry, now).gone {
-            return Err((entry, NotStored::Overtaken));
-        }
+    ) -> Result<Moment, NotStored> {
+        let Some(entry) = offered.as_ref().filter(|entry| good && !self.stage(entry, now).gone) else {
+            return Err(NotStored::Overtaken);
+        };
         if flight.expired_at().is_some() {
             entry.expire(now);
         }
-        if self.stage(&entry, now).freshness == Freshness::Expired {
-            return Err((entry, NotStored::NotServable));
+        if self.stage(entry, now).freshness == Freshness::Expired {
+            return Err(NotStored::NotServable);
         }
-        let deadline = self.deadline(&entry);
-        if flight.purpose == Purpose::Load || flight.is_adopted() {
-            self.store.put(flight.hash, entry, (weight, deadline), now, insertion);
-            return Ok(());
-        }
+        let deadline = self.deadline(entry);
+        let whatever_is_there = flight.purpose == Purpose::Load || flight.is_adopted();
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
-        self.store
-            .put_if_admitted(flight.hash, entry, (weight, deadline), now, insertion, |current| {
-                current.is_some_and(|current| !self.stage(current, now).gone)
-            })
-            .map_err(|entry| (entry, NotStored::EntryGone))
+        let admitted =
+            self.store.put_if_admitted(flight.hash, offered, (weight, deadline), now, insertion, |current| {
+                whatever_is_there || current.is_some_and(|current| !self.stage(current, now).gone)
+            });
+        if admitted { Ok(deadline) } else { Err(NotStored::EntryGone) }
     }
 
-    fn land_unmodified(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
+    fn land_unmodified(self: &Arc<Self>, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
         let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone);
-        let Some(old) = old else {
+        // If it was overtaken, what is there now is newer than what its loader was shown.
+        let Some(old) = old.filter(|_| !flight.is_fenced() || flight.shown().is_none()) else {
             return match flight.shown() {
                 Some(shown) => self.land_unmodified_but_gone(leader, flight, shown, now),
                 None => self.land_absent(leader, flight, now),
             };
         };
         let value = old.value.clone();
-        let entry = self.renewed(&old, flight.began, now, now.since(flight.started));
-        let own_weight = entry.extra.as_ref().and_then(|extra| extra.weight);
-        let weight = self.weigh(&entry.key, &entry.value, own_weight);
+        let renewed = self.renewed(&old, flight.began, now, now.since(flight.started));
+        let own_weight = renewed.extra.as_ref().and_then(|extra| extra.weight);
+        let weight = self.weigh(&renewed.key, &renewed.value, own_weight);
+        // Not dropped under the lock, whatever happens there.
+        let mut offered = Some(renewed);
         let mut insertion = Insertion::nothing(self.listeners.any());
         let installed = leader.land(|good| {
-            if !good || self.history.is_cleared(flight.began) {
-                return Err((entry, NotStored::Overtaken));
-            }
+            let good = good && !self.history.is_cleared(flight.began);
+            let Some(renewed) = offered.as_ref().filter(|_| good) else { return Err(NotStored::Overtaken) };
             if flight.expired_at().is_some() {
-                entry.expire(now);
+                renewed.expire(now);
             }
-            let deadline = self.deadline(&entry);
-            self.store
-                .put_if_admitted(flight.hash, entry, (weight, deadline), now, &mut insertion, |current| {
+            let terms = (weight, self.deadline(renewed));
+            let admitted =
+                self.store.put_if_admitted(flight.hash, &mut offered, terms, now, &mut insertion, |current| {
                     current.is_some_and(|current| std::ptr::eq(current, &raw const *old))
-                })
-                .map_err(|entry| (entry, NotStored::EntryGone))
+                });
+            if admitted { Ok(()) } else { Err(NotStored::EntryGone) }
         });
         if installed.is_ok() && !insertion.is_refused() {
             // The same value lives on: nothing was replaced.
@@ -210,7 +211,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let too_heavy = self.settle_quietly(insertion);
         let not_stored = match installed {
             Ok(()) => too_heavy.then_some(NotStored::TooHeavy),
-            Err((_entry, why)) => Some(why),
+            Err(why) => Some(why),
         };
         let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
         flight.note_ending(ending);
@@ -253,19 +254,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Landed { ending, value: Some(value) }
     }
 
-    fn land_absent(&self, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
-        let mut key = self.key_to_remember(flight);
-        let (good, removed, negative) = leader.land(|good| match good {
-            true => {
-                let removed = self.store.remove(flight.hash, &flight.key);
-                (true, removed, self.remember(flight, key.take(), Negative::Absent, now))
+    fn land_absent(self: &Arc<Self>, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
+        let mut negative = self.negative(flight, Negative::Absent, now);
+        let (mut removed, mut insertion) = (None, Insertion::nothing(true));
+        let good = leader.land(|good| {
+            if good {
+                removed = self.store.remove(flight.hash, &flight.key);
+                self.remember(flight, &mut negative, now, &mut insertion);
             }
-            false => (false, None, None),
+            good
         });
+        self.reclaim_from(good && self.negatives.is_some());
         if let Some(removed) = removed {
             self.depart(removed, Cause::Removed);
         }
-        drop(negative);
+        drop(insertion);
         let ending = if good { Ending::Absent } else { Ending::Discarded(NotStored::Overtaken) };
         flight.note_ending(ending);
         flight.settle(Landing::Absent);
@@ -273,21 +276,23 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     fn land_failure(
-        &self,
+        self: &Arc<Self>,
         leader: &mut Leader<K, V>,
         flight: &Flight<K, V>,
         failure: Failure,
         now: Moment,
     ) -> Landed<V> {
-        let mut key = self.key_to_remember(flight);
-        let (good, looked_at) = leader.land(|good| {
+        let mut negative = self.negative(flight, Negative::Failed(failure.clone()), now);
+        let (mut looked_at, mut insertion) = (None, Insertion::nothing(true));
+        let (good, remembered) = leader.land(|good| {
             let (entry, kept) = self.note_failure(flight, good, now);
+            looked_at = entry;
             // What can still be served instead is better than a remembered error.
-            let forget = !good || kept;
-            let failed = || Negative::Failed(failure.clone());
-            (good, (entry, if forget { None } else { self.remember(flight, key.take(), failed(), now) }))
+            let remembered = good && !kept && self.remember(flight, &mut negative, now, &mut insertion);
+            (good, remembered)
         });
-        drop(looked_at);
+        self.reclaim_from(remembered);
+        drop((looked_at, insertion));
         let ending = if good { Ending::Failed } else { Ending::Discarded(NotStored::Overtaken) };
         flight.note_ending(ending);
         flight.settle(Landing::Failed(failure));
@@ -306,22 +311,31 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         (found, servable)
     }
 
-    /// Before the lock, as a clone of a key is the user's code; only where something can be remembered.
-    fn key_to_remember(&self, flight: &Flight<K, V>) -> Option<K> {
-        self.negatives.as_ref().map(|_| flight.key.clone())
+    /// What may be remembered of a load, if the cache does that. Made and dropped outside of the lock, as the clone and the drop
+    /// of a key are the user's code.
+    fn negative(&self, flight: &Flight<K, V>, negative: Negative, now: Moment) -> Option<Entry<K, Negative>> {
+        let until = now.after(self.policy.negative_ttl?);
+        Some(Entry::new(flight.key.clone(), negative, now, until, flight.began, None))
     }
 
-    fn remember(
-        &self,
+    /// Under the flight table's lock. `false` if there is nothing to remember.
+    fn remember<'s>(
+        &'s self,
         flight: &Flight<K, V>,
-        key: Option<K>,
-        negative: Negative,
+        offered: &mut Option<Entry<K, Negative>>,
         now: Moment,
-    ) -> Option<Insertion<'_, K, Negative>> {
-        let (negatives, ttl) = self.negatives.as_ref().zip(self.policy.negative_ttl)?;
-        let until = now.after(ttl);
-        let entry = Entry::new(key?, negative, now, until, flight.began, None);
-        Some(negatives.insert(flight.hash, entry, (1, until), now))
+        insertion: &mut Insertion<'s, K, Negative>,
+    ) -> bool {
+        let (Some(negatives), Some(entry)) = (&self.negatives, offered.as_ref()) else { return false };
+        let terms = (1, entry.fresh_until());
+        negatives.put_if_admitted(flight.hash, offered, terms, now, insertion, |_| true)
+    }
+
+    /// Sees to it that what was stored is reclaimed, if it ends at all (contract M4).
+    fn reclaim_from(self: &Arc<Self>, ends: bool) {
+        if ends {
+            self.keep_reclaiming();
+        }
     }
 
     /// As [`settle_insertion`](Engine::settle_insertion), but that an entry is too heavy is not told: it is returned.

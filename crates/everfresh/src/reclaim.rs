@@ -63,6 +63,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
+    fn has_nothing_to_reclaim(&self) -> bool {
+        self.store.len() == 0 && self.negatives.as_ref().is_none_or(|negatives| negatives.len() == 0)
+    }
+
     /// Sees to it that somebody looks for expired entries while there are entries that can expire.
     #[inline]
     pub(crate) fn keep_reclaiming(self: &Arc<Self>) {
@@ -115,10 +119,10 @@ async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>, wat
             let Some(engine) = engine.upgrade() else { return };
             let now = engine.clock.now();
             engine.sweep(now);
-            if engine.store.len() == 0 {
+            if engine.has_nothing_to_reclaim() {
                 engine.reclaiming.store(false, Ordering::Release);
                 // What was inserted just before that store found somebody reclaiming, and started nobody.
-                if engine.store.len() == 0 || engine.reclaiming.swap(true, Ordering::AcqRel) {
+                if engine.has_nothing_to_reclaim() || engine.reclaiming.swap(true, Ordering::AcqRel) {
                     return;
                 }
             }

@@ -100,8 +100,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         if before.running {
             // It hung past its deadline: that is a failure, and backs off like one.
-            match self.flights.find(hash, &entry.key) {
+            match self.flights.find(hash, &entry.key).filter(|flight| now >= flight.deadline) {
                 Some(hung) => self.time_out(&hung),
+                // It was overtaken, and another may have begun since.
                 None => self.back_off(entry, self.stage(entry, now).fresh_until, now),
             }
             return Err(RefreshStatus::BackingOff);
@@ -251,10 +252,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn give_up(&self, leader: Leader<K, V>) {
         let flight = Arc::clone(leader.flight());
         flight.note_ending(Ending::Abandoned);
+        // Contained, for this may be part of a panic already: a second one would end the process.
         let released = leader.vacate(|_| {
-            let entry = self.store.peek_locked(flight.hash, &flight.key)?;
-            flight.release_claim(&entry);
-            Some(entry)
+            catch_unwind(AssertUnwindSafe(|| {
+                let entry = self.store.peek_locked(flight.hash, &flight.key)?;
+                flight.release_claim(&entry);
+                Some(entry)
+            }))
         });
         // Not under the flight's lock: the end of a guard may drop what was removed.
         drop(released);

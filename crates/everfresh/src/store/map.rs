@@ -182,6 +182,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
 
     /// Puts or replaces; `terms` are the weight, and the moment after which the entry may be thrown out before others. What had
     /// to go is handed out.
+    #[cfg(any(test, everfresh_fuzz))]
     pub(crate) fn insert(
         &self,
         hash: u64,
@@ -204,36 +205,36 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         now: Moment,
         insertion: &mut Insertion<'s, K, V>,
     ) {
-        let not_admitted = self.put_if(hash, entry, terms, now, insertion, |_| true);
-        debug_assert!(not_admitted.is_none(), "everybody is admitted");
+        let admitted = self.put_if(hash, &mut Some(entry), terms, now, insertion, |_| true);
+        debug_assert!(admitted, "everybody is");
     }
 
-    /// As [`Store::put`], if `admit` agrees to what is there under the key now; else the entry comes back. `admit` is
-    /// asked with the shard's lock held; again, if the lock had to be given up for want of room. So also one that is not
+    /// As [`Store::put`], if `admit` agrees to what is there under the key now; else `false`, and the entry stays where it is
+    /// `offered`. So it does also if the user's `Eq` or `Hash` panics: who holds a lock drops it later. `admit` is asked with the shard's lock held; again, if the lock had to be given up for want of room. So also one that is not
     /// admitted in the end may have pushed others out.
     pub(crate) fn put_if_admitted<'s>(
         &'s self,
         hash: u64,
-        entry: Entry<K, V>,
+        offered: &mut Option<Entry<K, V>>,
         terms: (u64, Moment),
         now: Moment,
         insertion: &mut Insertion<'s, K, V>,
         admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> Result<(), Entry<K, V>> {
-        self.put_if(hash, entry, terms, now, insertion, admit).map_or(Ok(()), Err)
+    ) -> bool {
+        self.put_if(hash, offered, terms, now, insertion, admit)
     }
 
-    /// The entry comes back if it was not admitted. One that is too heavy is among what is seen.
+    /// Whether it was admitted. An entry that is too heavy is among what is seen.
     #[inline(always)]
     fn put_if<'s>(
         &'s self,
         hash: u64,
-        entry: Entry<K, V>,
+        offered: &mut Option<Entry<K, V>>,
         (weight, deadline): (u64, Moment),
         now: Moment,
         insertion: &mut Insertion<'s, K, V>,
         mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> Option<Entry<K, V>> {
+    ) -> bool {
         let terms = Terms { weight, cost: self.account.cost(weight), deadline };
         let shard = self.shard(hash);
         let hash_of = |key: &K| self.hash(key);
@@ -241,19 +242,20 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         loop {
             let mut state = shard.lock();
             shard.prepare(&state, hash);
-            let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
+            let is_of_this_key = |other: &Entry<K, V>| offered.as_ref().is_some_and(|new| new.key == other.key);
+            let found = shard.locate(&state.reach, hash, is_of_this_key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
                 // What went in an earlier turn is not left lying about.
                 shard.leave(&state, insertion);
-                return Some(entry);
+                return false;
             }
             if terms.cost > self.account.limit() {
                 if let Some(place) = found {
                     insertion.see().replaced = self.take(shard, &mut state, place);
                 }
-                insertion.see().refused = Some(entry);
+                insertion.see().refused = offered.take();
                 shard.leave(&state, insertion);
-                return None;
+                return true;
             }
             let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
             let need = terms.cost.saturating_sub(old_cost);
@@ -270,6 +272,10 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 yield_now();
                 continue;
             }
+            if found.is_none() {
+                shard.make_place(&mut state, self.sizing, &hash_of);
+            }
+            let Some(entry) = offered.take() else { return false };
             match found {
                 Some(place) => {
                     permit.spend(need);
@@ -284,13 +290,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                     }
                 }
                 None => {
-                    shard.put(&mut state, hash, entry, terms, self.sizing, &hash_of);
-                    // Only now: where the table grows, the user's `Hash` may have panicked.
+                    shard.put(&mut state, hash, entry, terms);
                     permit.spend(need);
                 }
             }
             shard.leave(&state, insertion);
-            return None;
+            return true;
         }
     }
 

@@ -127,21 +127,18 @@ impl<K, V> Shard<K, V> {
         None
     }
 
-    /// Puts an entry whose key is not there yet. May run the user's `Hash`, before anything is changed.
+    /// Sees to it that there is a slot for one entry more. May run the user's `Hash`, before anything is changed.
     #[inline]
-    pub(super) fn put(
-        &self,
-        state: &mut State<K, V>,
-        hash: u64,
-        entry: Entry<K, V>,
-        terms: Terms,
-        sizing: Sizing,
-        hash_of: &impl Fn(&K) -> u64,
-    ) {
+    pub(super) fn make_place(&self, state: &mut State<K, V>, sizing: Sizing, hash_of: &impl Fn(&K) -> u64) {
         let buckets = self.table(&state.reach).map_or(0, Table::buckets);
         if state.len >= sizing.room(buckets) {
             self.grow(state, sizing.next(buckets), hash_of);
         }
+    }
+
+    /// Puts an entry whose key is not there yet, where there is a slot for it.
+    #[inline]
+    pub(super) fn put(&self, state: &mut State<K, V>, hash: u64, entry: Entry<K, V>, terms: Terms) {
         let Some(table) = self.table(&state.reach) else { return };
         let home = table.home(hash);
         let Some(place) = table.free_place(home) else { return };

@@ -228,6 +228,31 @@ fn l4_a_bounded_load_whose_work_is_dropped_is_not_called_a_panic() {
 }
 
 #[test]
+fn l4_a_load_is_not_given_up_for_a_refresh_of_its_key_that_hung_before() {
+    let Bench { clock, hand, cache } = bench(|it| it.refresh_timeout(SECOND));
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().refresh, RefreshStatus::Started);
+    // It strikes nothing, but what runs is not to be stored: the key is free to be loaded.
+    cache.invalidate_matching(|_, _| false);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut load = Box::pin(cache.lookup(&1).bypass().load_async(move || async move {
+        opened.notified().await;
+        3_u64
+    }));
+    assert!(poll_once(load.as_mut()).is_pending());
+    clock.advance(2 * SECOND);
+    let meanwhile = cache.lookup(&1).load(|| 4_u64).unwrap();
+    assert_eq!((meanwhile.value, meanwhile.refresh), (1, RefreshStatus::BackingOff), "the refresh has hung");
+    gate.notify_one();
+    assert!(matches!(poll_once(load.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 3));
+    assert_eq!((cache.peek(&1), cache.stats().loads.timed_out), (Some(3), 0), "the load had no deadline");
+    hand.run();
+    assert_eq!(cache.peek(&1), Some(3));
+}
+
+#[test]
 fn l8_a_loader_that_waits_for_a_refresh_of_its_own_key_does_not_hang() {
     within_a_minute(|| {
         let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
@@ -417,6 +442,26 @@ fn r9_not_modified_about_a_value_that_went_meanwhile_still_reaches_who_waited() 
         assert_eq!(cache.peek(&1), None, "{name}: but it is not stored again");
         assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().value, 2, "{name}: nor is its absence remembered");
     }
+}
+
+#[test]
+fn r9_not_modified_is_about_the_value_that_was_shown_and_not_about_a_newer_one() {
+    let Bench { clock, cache, .. } = bench(|it| it.lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(MINUTE)));
+    cache.insert(1, 1);
+    clock.advance(20 * SECOND);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut caller = Box::pin(cache.lookup(&1).load_async_with(move |previous| async move {
+        assert_eq!(previous.map(|previous| previous.value), Some(1));
+        opened.notified().await;
+        Load::<u64>::NotModified
+    }));
+    assert!(poll_once(caller.as_mut()).is_pending());
+    cache.insert(1, 2);
+    gate.notify_one();
+    let Poll::Ready(got) = poll_once(caller.as_mut()) else { panic!("it waits on") };
+    assert_eq!(got.map(|answer| answer.value).ok(), Some(1), "nobody asked whether the newer one still holds");
+    assert_eq!(cache.peek(&1), Some(2));
 }
 
 #[test]

@@ -171,6 +171,38 @@ fn m4_expired_entries_are_reclaimed_though_nobody_touches_them() {
 }
 
 #[test]
+fn m4_what_a_loader_brought_and_what_is_remembered_of_failures_is_reclaimed_too() {
+    let clock = ManualClock::new();
+    let cache: Cache<u32, Arc<()>> = Cache::builder()
+        .capacity(100)
+        .lifetime(Lifetime::ttl(MINUTE))
+        .negative_ttl(MINUTE)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let turn = || (0..5).for_each(|_| clock.advance(MINUTE / 4));
+    let (value, error) = (Arc::new(()), Arc::new(()));
+    for key in 0..3 {
+        let value = Arc::clone(&value);
+        cache.get_or_load(&key, move || value).unwrap();
+    }
+    turn();
+    assert_eq!((cache.len(), Arc::strong_count(&value)), (0, 1), "loaded one by one");
+    let many = Arc::clone(&value);
+    drop(cache.get_many_or_load(0..3, move |keys| {
+        Ok::<_, ()>(keys.into_iter().map(|key| (key, Arc::clone(&many))).collect::<Vec<_>>())
+    }));
+    assert_eq!(cache.len(), 3);
+    turn();
+    assert_eq!((cache.len(), Arc::strong_count(&value)), (0, 1), "loaded at once");
+    let failure = Arc::clone(&error);
+    assert!(cache.get_or_load(&7, move || Err::<Arc<()>, _>(failure)).is_err());
+    assert_eq!(Arc::strong_count(&error), 2, "it is remembered");
+    turn();
+    assert_eq!(Arc::strong_count(&error), 1, "a remembered error");
+}
+
+#[test]
 fn m4_what_may_still_be_served_is_not_reclaimed_before_the_longer_window_ends() {
     for (stale, fallback) in [(10, 0), (0, 10), (10, 3), (3, 10)] {
         let clock = ManualClock::new();
@@ -364,6 +396,65 @@ fn m5_a_values_drop_may_call_the_same_cache_while_loads_fail() {
             cache.insert_with(1_000, value(), Traits::new().weight(100));
             loads.join().unwrap();
             cache.clear();
+        });
+    }
+}
+
+/// A key whose comparison panics while it is told to: once, or again and again.
+#[derive(Clone)]
+struct Touchy(u32, Arc<Mutex<Option<bool>>>);
+
+impl PartialEq for Touchy {
+    fn eq(&self, other: &Touchy) -> bool {
+        let told = {
+            let mut told = self.1.lock().unwrap();
+            let now = *told;
+            *told = now.filter(|again| *again);
+            now
+        };
+        assert!(told.is_none(), "told to");
+        self.0 == other.0
+    }
+}
+
+impl Eq for Touchy {}
+
+impl std::hash::Hash for Touchy {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+/// A value that invalidates its key when it is dropped.
+#[derive(Clone)]
+struct Last(Option<(Cache<Touchy, Last>, Touchy)>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some((cache, key)) = self.0.take() {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.invalidate(&key)));
+        }
+    }
+}
+
+#[test]
+fn m5_a_values_drop_may_call_the_same_cache_also_when_a_comparison_of_keys_panics_as_a_load_ends() {
+    for again in [false, true] {
+        within_a_minute(move || {
+            let cache: Cache<Touchy, Last> = Cache::builder().capacity(10).build().unwrap();
+            let told = Arc::new(Mutex::new(None));
+            let key = Touchy(1, Arc::clone(&told));
+            cache.insert(key.clone(), Last(None));
+            let (inner, inner_key, tell) = (cache.clone(), key.clone(), Arc::clone(&told));
+            let load = || {
+                cache.lookup(&key).bypass().load(move || {
+                    *tell.lock().unwrap() = Some(again);
+                    Last(Some((inner, inner_key)))
+                })
+            };
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).is_err());
+            *told.lock().unwrap() = None;
+            assert!(cache.get_or_load(&key, || Last(None)).is_ok());
         });
     }
 }

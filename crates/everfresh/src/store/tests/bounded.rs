@@ -180,15 +180,15 @@ fn entries_that_are_over_go_before_all_others() {
 fn an_entry_is_put_only_if_it_is_admitted() {
     let store = Store::new(settings(Bound::Entries(4), Eviction::S3Fifo), RandomState::new());
     let hash = store.hash(&1_u64);
-    let (new, terms) = (entry(1_u64, 1_u64), (1, Moment::NEVER));
+    let (mut new, terms) = (Some(entry(1_u64, 1_u64)), (1, Moment::NEVER));
     let mut insertion = Insertion::nothing(true);
-    let result = store.put_if_admitted(hash, new, terms, START, &mut insertion, |current| current.is_some());
-    assert_eq!(result.err().map(|entry| entry.value), Some(1));
+    assert!(!store.put_if_admitted(hash, &mut new, terms, START, &mut insertion, |current| current.is_some()));
+    assert_eq!(new.map(|entry| entry.value), Some(1));
     put(&store, 1, 2);
-    let result = store.put_if_admitted(hash, entry(1, 3), terms, START, &mut insertion, |current| {
+    let admitted = store.put_if_admitted(hash, &mut Some(entry(1, 3)), terms, START, &mut insertion, |current| {
         current.is_some_and(|entry| entry.value == 2)
     });
-    assert!(result.is_ok());
+    assert!(admitted);
     assert_eq!(insertion.into_seen().replaced.map(|old| old.value), Some(2));
     assert_eq!(get(&store, 1), Some(3));
 }

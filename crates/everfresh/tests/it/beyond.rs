@@ -580,6 +580,37 @@ fn i2_invalidate_and_expire_by_key_tag_predicate_and_all() {
 }
 
 #[test]
+fn i2_a_value_that_still_holds_is_stale_if_it_was_expired_meanwhile() {
+    let Bench { clock, hand, cache } = bench(|it| it);
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    let _ = cache.lookup(&1).load_with(|_| Load::<u64>::NotModified).unwrap();
+    cache.expire(&1);
+    hand.run();
+    assert_eq!(cache.stats().refreshes.not_modified, 1);
+    let after = cache.lookup(&1).peek().map(|answer| (answer.outcome, answer.age));
+    assert_eq!(after, Some((Outcome::Stale, Duration::ZERO)));
+}
+
+#[test]
+fn i3_who_comes_after_a_tag_was_struck_and_forgotten_is_not_given_what_bears_it() {
+    let Bench { cache, .. } = bench(|it| it);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut leads = Box::pin(cache.get_or_load_async(&1, move || async move {
+        opened.notified().await;
+        Loaded::new(1_u64).tag("tag 7")
+    }));
+    assert!(poll_once(leads.as_mut()).is_pending());
+    (0..1_000).for_each(|number| cache.invalidate_tag(&format!("tag {number}")));
+    let mut waits = Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }));
+    assert!(poll_once(waits.as_mut()).is_pending());
+    gate.notify_one();
+    assert!(matches!(poll_once(leads.as_mut()), Poll::Ready(Ok(1))));
+    assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(2))), "it came after the strike");
+}
+
+#[test]
 fn i3_what_is_made_after_a_strike_is_not_touched_by_it() {
     let Bench { cache, .. } = bench(|it| it);
     for _ in 0..300 {

@@ -341,6 +341,43 @@ fn l4_a_hung_load_frees_its_key_at_its_deadline_and_its_late_result_is_fenced() 
 }
 
 #[test]
+fn l4_at_its_deadline_to_the_nanosecond_a_load_is_over() {
+    for wait_at_most in [None, Some(SECOND)] {
+        let (clock, hand) = (ManualClock::new(), Hand::default());
+        let mut builder =
+            Cache::<u32, u64>::builder().capacity(10).load_timeout(SECOND).clock(clock.clone()).spawner(hand.clone());
+        if let Some(bound) = wait_at_most {
+            builder = builder.wait_at_most(bound);
+        }
+        let cache = builder.build().unwrap();
+        let mut hung = Box::pin(cache.get_or_load_async(&1, || async { 1_u64 }));
+        assert!(poll_once(hung.as_mut()).is_pending());
+        clock.advance(SECOND);
+        if wait_at_most.is_some() {
+            // Its waiter's own time is over in the same moment.
+            assert!(matches!(poll_once(hung.as_mut()), Poll::Ready(Err(error)) if error.is_timeout()));
+            assert_eq!(cache.stats().loads.timed_out, 1);
+        }
+        let mut next = Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }));
+        assert!(poll_once(next.as_mut()).is_pending());
+        hand.run();
+        assert!(matches!(poll_once(next.as_mut()), Poll::Ready(Ok(2))), "it led, and did not join what is over");
+    }
+}
+
+#[test]
+fn l4_a_task_that_waits_for_a_hung_refresh_is_told_at_its_deadline() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(10).clock(clock.clone()).spawner(hand.clone()).build().unwrap();
+    let _hung = cache.refresh_with(&1, || 1_u64);
+    let mut waits = Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }));
+    assert!(poll_once(waits.as_mut()).is_pending());
+    clock.advance(30 * SECOND);
+    assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Err(error)) if error.is_timeout()));
+}
+
+#[test]
 fn l5_waiting_has_a_bound_of_its_own_and_the_load_goes_on() {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let cache: Cache<u32, u64> =
@@ -372,6 +409,8 @@ fn l5_more_than_max_waiters_are_turned_away() {
     let mut waiters: Vec<_> = (0..2).map(|_| Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }))).collect();
     assert!(waiters.iter_mut().all(|waiter| poll_once(waiter.as_mut()).is_pending()));
     assert!(cache.get_or_load(&1, || 3_u64).unwrap_err().is_overloaded());
+    let mut one_more = Box::pin(cache.get_or_load_async(&1, || async { 3_u64 }));
+    assert!(matches!(poll_once(one_more.as_mut()), Poll::Ready(Err(error)) if error.is_overloaded()), "a task");
     waiters.pop();
     let mut third = Box::pin(cache.get_or_load_async(&1, || async { 4_u64 }));
     assert!(poll_once(third.as_mut()).is_pending(), "one has gone, so there is room for one");
@@ -397,6 +436,84 @@ fn l6_with_an_old_value_at_hand_nobody_waits_longer_than_the_soft_timeout() {
     assert_eq!((answer.value, answer.outcome), (1, Outcome::Fallback));
     hand.run();
     assert_eq!(cache.get(&1), Some(2), "the load went on behind");
+}
+
+#[test]
+fn l6_the_soft_timeout_does_not_begin_anew_when_a_leader_goes() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(MINUTE).stale_if_error(60 * MINUTE))
+        .soft_timeout(2 * SECOND)
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(2 * MINUTE);
+    let mut leader = Box::pin(cache.lookup(&1).bypass().load_async(std::future::pending::<u64>));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut reader = Box::pin(cache.lookup(&1).load_async(|| async { 2_u64 }));
+    assert!(poll_once(reader.as_mut()).is_pending());
+    clock.advance(SECOND);
+    drop(leader);
+    assert!(poll_once(reader.as_mut()).is_pending(), "now it leads");
+    clock.advance(SECOND);
+    assert!(matches!(poll_once(reader.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 1), "it waits too long");
+}
+
+/// A key for whose owned form somebody else fails to load it first.
+struct Late<'c>(u32, &'c Cache<u32, u64>);
+
+impl std::hash::Hash for Late<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl everfresh::AsKey<u32> for Late<'_> {
+    fn is(&self, key: &u32) -> bool {
+        self.0 == *key
+    }
+
+    fn to_key(&self) -> u32 {
+        assert!(self.1.get_or_load(&self.0, || Err::<u64, _>("down")).is_err());
+        self.0
+    }
+}
+
+#[test]
+fn l7_an_error_that_is_remembered_between_the_look_and_the_load_is_answered() {
+    let cache: Cache<u32, u64> = Cache::builder().capacity(10).negative_ttl(MINUTE).build().unwrap();
+    let loads = Count::default();
+    let counted = loads.clone();
+    let load = move || {
+        counted.add();
+        1_u64
+    };
+    assert!(cache.get_or_load(&Late(1, &cache), load).is_err());
+    assert_eq!((loads.get(), cache.stats().negative), (0, 1));
+}
+
+#[test]
+fn l7_an_error_is_not_remembered_beside_a_value_nor_longer_than_one_that_was_loaded_since() {
+    let clock = ManualClock::new();
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(MINUTE).stale_if_error(MINUTE))
+        .negative_ttl(60 * MINUTE)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(90 * SECOND);
+    assert_eq!(cache.get_or_load(&1, || Err::<u64, _>("down")).unwrap(), 1);
+    clock.advance(MINUTE);
+    assert_eq!(cache.get_or_load(&1, || 2_u64).unwrap(), 2, "there was something better than the error");
+    assert!(cache.get_or_load(&2, || Err::<u64, _>("down")).is_err());
+    assert_eq!(cache.lookup(&2).bypass().load(|| 3_u64).unwrap().value, 3);
+    clock.advance(3 * MINUTE);
+    assert_eq!(cache.get_or_load(&2, || 4_u64).unwrap(), 4, "the error was before the value");
 }
 
 #[test]

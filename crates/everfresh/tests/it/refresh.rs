@@ -111,6 +111,25 @@ fn r2_where_no_thread_can_be_had_it_is_told_once_and_tried_again_after_a_pause()
     hand.run();
     assert_eq!(read(&cache, 1), (2, Outcome::Hit, RefreshStatus::NotNeeded));
     assert_eq!(cache.stats().refreshes_skipped.unavailable, 3);
+    hand.refuse(true);
+    clock.advance(MINUTE);
+    assert_eq!((read(&cache, 1).2, told.get()), (RefreshStatus::Unavailable, 2), "the next outage is told again");
+}
+
+#[test]
+fn r3_a_refresh_that_was_overtaken_and_hung_is_a_failure_of_its_entry_too() {
+    let Bench { clock, hand, cache } = bench(|it| it.refresh_timeout(SECOND).backoff(SECOND, SECOND));
+    cache.insert(1, 1);
+    clock.advance(MINUTE);
+    assert_eq!(read(&cache, 1).2, RefreshStatus::Started);
+    // It strikes nothing, but what runs is not to be stored.
+    cache.invalidate_matching(|_, _| false);
+    clock.advance(2 * SECOND);
+    assert_eq!(read(&cache, 1), (1, Outcome::Stale, RefreshStatus::BackingOff));
+    clock.advance(SECOND);
+    assert_eq!(read(&cache, 1).2, RefreshStatus::Started, "it does not hang for ever");
+    hand.run();
+    assert_eq!(cache.get(&1), Some(2));
 }
 
 #[test]

@@ -277,6 +277,23 @@ fn max_stale_narrows_what_is_served_without_waiting() {
 }
 
 #[test]
+fn with_max_stale_a_load_comes_first_also_while_its_key_is_left_alone() {
+    let clock = ManualClock::new();
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(10 * MINUTE))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(15 * SECOND);
+    let fails = || Err::<u64, _>("down");
+    assert_eq!(cache.get_or_load(&1, fails).unwrap(), 1);
+    assert_eq!(cache.get_or_load(&1, || 2_u64).unwrap(), 1, "it is left alone");
+    assert_eq!(cache.lookup(&1).max_stale(MINUTE).load(|| 3_u64).unwrap().value, 3);
+}
+
+#[test]
 fn max_stale_holds_at_the_end_of_a_failing_load_too() {
     let clock = ManualClock::new();
     let cache: Cache<u32, u64> = Cache::builder()

@@ -509,6 +509,40 @@ fn m3_many_strikes_at_once_are_told_one_by_one_or_as_one() {
 }
 
 #[test]
+fn i1_while_a_value_is_on_its_way_to_the_second_level_the_older_one_there_is_not_asked_for() {
+    let (hand, slow) = (Hand::default(), Slow::default());
+    slow.fake.0.held.lock().unwrap().insert(1, Loaded::new(6));
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(2)
+        .eviction(everfresh::Eviction::Lru)
+        .second_level(slow.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    assert_eq!(cache.get_or_load(&1, || 7_u64).unwrap(), 6);
+    let _ = cache.refresh_with_async(&1, || async { 8_u64 });
+    hand.run();
+    assert_eq!(cache.peek(&1), Some(8), "it is here, and on its way there");
+    evict(&cache);
+    assert_eq!(cache.peek(&1), None);
+    let mut caller = Box::pin(cache.get_or_load_async(&1, || async { 9_u64 }));
+    let _ = poll_once(caller.as_mut());
+    assert_eq!(cache.peek(&1), Some(9), "6 is older than 8");
+}
+
+#[test]
+fn m1_what_was_too_heavy_to_be_kept_here_does_not_leave_the_older_value_there() {
+    let (hand, fake) = (Hand::default(), Fake::with(1, Loaded::new(6)));
+    let cache: Cache<u32, u64> =
+        Cache::builder().weight_capacity(10).second_level(fake.clone()).spawner(hand.clone()).build().unwrap();
+    assert_eq!(cache.get_or_load(&1, || 7_u64).unwrap(), 6);
+    let _ = cache.refresh_with(&1, || Loaded::new(8_u64).weight(100));
+    hand.run();
+    assert_eq!(cache.peek(&1), None, "it was replaced by what cannot be kept");
+    assert!(!fake.holds(1), "and so it is there");
+}
+
+#[test]
 fn l7_what_store_if_rejects_is_not_given_to_the_second_level() {
     let fake = Fake::default();
     let cache: Cache<u32, u64> =

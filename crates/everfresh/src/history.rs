@@ -348,4 +348,17 @@ mod tests {
         assert!(history.tags(&[Arc::from("tag 7")], history.now()).is_some());
         assert_eq!(history.standing(began, &kept), Standing::Good);
     }
+
+    #[test]
+    fn i3_a_strike_is_not_forgotten_for_the_sake_of_tags_that_were_never_struck() {
+        let history = History::default();
+        let began = history.now();
+        history.invalidate_tag("struck");
+        for number in 0..10 * IDLE_TAGS {
+            drop(history.tags(&[Arc::from(format!("tag {number}"))], history.now()));
+        }
+        assert!(history.tags.lock().unwrap().named.len() <= 3 * IDLE_TAGS);
+        let stands = history.tags(&[Arc::from("struck")], began).map(|tags| history.standing(began, &tags));
+        assert!(stands.is_none_or(|stands| stands == Standing::Gone), "{stands:?}");
+    }
 }

@@ -479,6 +479,21 @@ fn r7_a_schedule_renews_used_or_not_until_it_is_dropped() {
 }
 
 #[test]
+fn r7_a_schedule_without_an_interval_goes_round_once_a_millisecond() {
+    within_a_minute(|| {
+        let (clock, loads) = (ManualClock::new(), Count::default());
+        let counted = loads.clone();
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(10).clock(clock.clone()).loader(move |_| counted.add() as u64).build().unwrap();
+        let _schedule = cache.refresh_every(Duration::ZERO, [1]);
+        cache.settle();
+        clock.advance(Duration::from_millis(1));
+        cache.settle();
+        assert_eq!(loads.get(), 2);
+    });
+}
+
+#[test]
 fn r7_a_schedule_does_not_keep_its_cache_alive() {
     struct Alive(Arc<Count>);
     impl Drop for Alive {

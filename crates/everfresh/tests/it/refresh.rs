@@ -147,6 +147,30 @@ fn r2_work_that_is_dropped_unrun_frees_the_key_and_the_place() {
 }
 
 #[test]
+fn r2_refreshes_that_hang_give_their_place_away_up_to_four_times_the_bound() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let pool = RefreshPool::with_spawner(1, hand.clone());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(10 * MINUTE))
+        .refresh_timeout(SECOND)
+        .refresh_pool(pool.clone())
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    (0..10).for_each(|key| cache.insert(key, 1));
+    clock.advance(MINUTE);
+    for key in 0..5 {
+        assert_eq!(read(&cache, key).2, RefreshStatus::Started);
+        assert_eq!(read(&cache, key + 1).2, RefreshStatus::Saturated, "the last one does not hang yet");
+        clock.advance(SECOND);
+    }
+    assert_eq!((read(&cache, 5).2, pool.running()), (RefreshStatus::Saturated, 5), "too many hang");
+    hand.run();
+    assert_eq!((read(&cache, 5).2, pool.running()), (RefreshStatus::Started, 1));
+}
+
+#[test]
 fn r2_one_pool_can_serve_many_caches() {
     let hand = Hand::default();
     let pool = RefreshPool::with_spawner(1, hand.clone());

@@ -488,6 +488,22 @@ fn r9_the_loader_is_told_what_there_is_and_may_say_that_it_still_holds() {
 }
 
 #[test]
+fn r9_what_still_holds_keeps_the_lifetime_and_the_weight_of_its_own() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> =
+        Cache::builder().weight_capacity(100).clock(clock.clone()).spawner(hand.clone()).build().unwrap();
+    let own = Lifetime::ttl(SECOND).stale_while_revalidate(MINUTE);
+    cache.insert_with(1, 1, everfresh::Traits::new().lifetime(own).weight(7));
+    for _ in 0..2 {
+        clock.advance(SECOND);
+        let answer = cache.lookup(&1).load_with(|_| Load::<u64>::NotModified).unwrap();
+        assert_eq!((answer.outcome, answer.refresh), (Outcome::Stale, RefreshStatus::Started));
+        hand.run();
+        assert_eq!((cache.lookup(&1).peek().unwrap().outcome, cache.weight()), (Outcome::Hit, 7));
+    }
+}
+
+#[test]
 fn r9_absent_removes_what_there_is() {
     let Bench { clock, hand, cache } = bench(|builder| builder);
     cache.insert(1, 1);

@@ -396,6 +396,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.engine.flights.mark_expired(hash, key, now);
         if let Some(found) = self.engine.store.peek(hash, key) {
             found.expire(now);
+            self.engine.reclaim_sooner(&found, now);
         }
     }
 
@@ -403,6 +404,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     pub fn expire_tag(&self, tag: &str) {
         let _told_beneath = self.engine.strike_beneath(|| Strike::Tag(tag.into()));
         self.engine.history.expire_tag(tag, self.engine.clock.now());
+        self.engine.sweep_soon();
     }
 
     /// Makes stale all for which `matches` holds, after looking at every entry; what running loads bring is stale, too.
@@ -413,6 +415,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         for found in self.engine.store.iter() {
             if matches(&found.key, &found.value) {
                 found.expire(now);
+                self.engine.reclaim_sooner(&found, now);
             }
         }
     }
@@ -423,6 +426,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         if self.engine.history.expire_all(self.engine.clock.now()) {
             self.engine.sweep(Moment::NEVER);
         }
+        self.engine.sweep_soon();
     }
 
     fn take_out<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<crate::store::Removed<'_, K, V>> {

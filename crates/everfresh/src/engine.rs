@@ -325,7 +325,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// From when on the store may throw an entry out first.
     pub(crate) fn deadline(&self, entry: &Entry<K, V>) -> Moment {
-        let end = self.windows(entry).end(entry.fresh_until());
+        self.end(entry, entry.fresh_until())
+    }
+
+    /// As [`deadline`](Engine::deadline), where it is fresh until then and no longer.
+    pub(crate) fn end(&self, entry: &Entry<K, V>, fresh_until: Moment) -> Moment {
+        let end = self.windows(entry).end(fresh_until);
         entry.idle_until().map_or(end, |idle_until| end.min(idle_until))
     }
 

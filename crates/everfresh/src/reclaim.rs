@@ -10,7 +10,7 @@ use crate::event::Cause;
 use crate::housekeeper::{self, Watch};
 use crate::lifetime::Freshness;
 use crate::moment::Moment;
-use crate::store::Judgement;
+use crate::store::{Judgement, Ref};
 
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 return Judgement::Remove;
             }
             if stage.freshness != Freshness::Expired {
-                return Judgement::KeepUntil(self.deadline(entry));
+                return Judgement::KeepUntil(self.end(entry, stage.fresh_until));
             }
             let attempt = entry.attempt();
             // While its refresh runs, the entry is what the result is for.
@@ -63,8 +63,25 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
+    /// Nothing here ends at some time.
     fn has_nothing_to_reclaim(&self) -> bool {
-        self.store.len() == 0 && self.negatives.as_ref().is_none_or(|negatives| negatives.len() == 0)
+        let nothing_ends = self.store.len() == 0 || !self.store.has_deadlines();
+        nothing_ends && self.negatives.as_ref().is_none_or(|negatives| negatives.len() == 0)
+    }
+
+    /// Sees to it that an entry that was expired by hand is reclaimed at its end, which has come nearer.
+    pub(crate) fn reclaim_sooner(self: &Arc<Self>, expired: &Ref<'_, K, V>, now: Moment) {
+        let stage = self.stage(expired, now);
+        self.store.note_deadline(expired, self.end(expired, stage.fresh_until));
+        self.keep_reclaiming();
+    }
+
+    /// Looks at all, and sees to it that what ends later is reclaimed then.
+    fn sweep_all(self: &Arc<Self>) {
+        self.sweep(Moment::NEVER);
+        if self.store.has_deadlines() {
+            self.keep_reclaiming();
+        }
     }
 
     /// Sees to it that somebody looks for expired entries while there are entries that can expire.
@@ -86,8 +103,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    /// Gives back what an invalidation has struck: soon and on another thread, or when the clock is moved next if that is done by
-    /// hand; here, if no thread can be had.
+    /// Gives back what was struck in one step, and notes the new ends of what was expired in one: soon and on another thread, or
+    /// when the clock is moved next if that is done by hand; here, if no thread can be had.
     pub(crate) fn sweep_soon(self: &Arc<Self>) {
         self.strikes.fetch_add(1, Ordering::AcqRel);
         if self.sweep_is_due.swap(true, Ordering::AcqRel) {
@@ -103,12 +120,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 return;
             }
             if let Some(engine) = engine.upgrade() {
-                engine.sweep(Moment::NEVER);
+                engine.sweep_all();
             }
         };
         let taken = housekeeper::take_on(Box::pin(chore), &self.clock);
         if !taken {
-            self.sweep(Moment::NEVER);
+            self.sweep_all();
         }
     }
 }

@@ -189,6 +189,11 @@ impl Lines {
         self.soonest <= passed(now)
     }
 
+    /// Whether there is any deadline, or was since [`find_soonest`](Lines::find_soonest).
+    pub(super) fn have_any(&self) -> bool {
+        self.soonest != NEVER
+    }
+
     /// Looks anew what the soonest deadline is.
     pub(super) fn find_soonest(&mut self) {
         self.soonest = self.deadlines.iter().map(|line| line[SOONEST]).min().unwrap_or(NEVER);

@@ -104,6 +104,23 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         }
     }
 
+    /// Notes when an entry ends, if it is still there.
+    pub(crate) fn note_deadline(&self, entry: &Ref<'_, K, V>, deadline: Moment) {
+        let hash = self.hash(&entry.key);
+        let shard = &self.shards[self.index(hash)];
+        let mut state = shard.lock();
+        let place = shard.locate(&state.reach, hash, |other| entry.is_same(other));
+        let State { reach, lines, .. } = &mut *state;
+        if let (Some(place), Some(table)) = (place, shard.table(reach)) {
+            lines.set_deadline(table.buckets(), place, deadline);
+        }
+    }
+
+    /// Whether any entry ends at some time; `true` also if one did that has gone since the last sweep.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.shards.iter().any(|shard| shard.lock().lines.have_any())
+    }
+
     /// All entries, each guarded while it is out. An entry that is there throughout comes exactly once; of those that
     /// come and go meanwhile, any.
     pub(crate) fn iter(&self) -> Iter<'_, K, V, S> {

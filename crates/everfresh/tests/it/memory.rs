@@ -203,6 +203,40 @@ fn m4_what_a_loader_brought_and_what_is_remembered_of_failures_is_reclaimed_too(
 }
 
 #[test]
+fn m4_what_was_expired_by_hand_is_reclaimed_at_its_new_end_and_not_before() {
+    type Way = fn(&Cache<u32, u64>);
+    let ways: [(&str, Way); 4] = [
+        ("by key", |cache| (0..10).for_each(|key| cache.expire(&key))),
+        ("by tag", |cache| cache.expire_tag("t")),
+        ("by predicate", |cache| cache.expire_matching(|key, _| *key < 10)),
+        ("all", |cache| cache.expire_all()),
+    ];
+    for lifetime in [Lifetime::forever(), Lifetime::ttl(10_000 * MINUTE)] {
+        for (name, expire) in ways {
+            let clock = ManualClock::new();
+            let cache: Cache<u32, u64> = Cache::builder()
+                .capacity(100)
+                .lifetime(lifetime.stale_while_revalidate(5 * MINUTE))
+                .clock(clock.clone())
+                .build()
+                .unwrap();
+            (0..10).for_each(|key| cache.insert_with(key, 1, Traits::new().tag("t")));
+            clock.advance(MINUTE);
+            expire(&cache);
+            (0..4).for_each(|_| clock.advance(MINUTE));
+            assert_eq!(cache.stats().entries, 10, "{name}: it may still be served");
+            (0..20).for_each(|_| clock.advance(MINUTE / 6));
+            assert_eq!(cache.stats().entries, 0, "{name}, {lifetime:?}");
+            // Nobody looks any more where there is nothing to look for.
+            cache.insert_with(11, 1, Traits::new().lifetime(Lifetime::forever()));
+            clock.advance(10_000 * MINUTE);
+            (0..3).for_each(|_| clock.advance(MINUTE));
+            assert_eq!(clock.next_wake(), None, "{name}, {lifetime:?}");
+        }
+    }
+}
+
+#[test]
 fn m4_what_may_still_be_served_is_not_reclaimed_before_the_longer_window_ends() {
     for (stale, fallback) in [(10, 0), (0, 10), (10, 3), (3, 10)] {
         let clock = ManualClock::new();

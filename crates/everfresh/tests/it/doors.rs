@@ -276,8 +276,8 @@ fn max_stale_narrows_what_is_served_without_waiting() {
     assert_eq!(cache.lookup(&1).max_stale(Duration::ZERO).load(|| 4_u64).unwrap().outcome, Outcome::Hit);
 }
 
-#[test]
-fn with_max_stale_a_load_comes_first_also_while_its_key_is_left_alone() {
+/// With ten minutes in which the old value may be served after a failure.
+fn five_seconds_past_a_ttl_of_ten() -> (ManualClock, Cache<u32, u64>) {
     let clock = ManualClock::new();
     let cache: Cache<u32, u64> = Cache::builder()
         .capacity(10)
@@ -287,6 +287,12 @@ fn with_max_stale_a_load_comes_first_also_while_its_key_is_left_alone() {
         .unwrap();
     cache.insert(1, 1);
     clock.advance(15 * SECOND);
+    (clock, cache)
+}
+
+#[test]
+fn with_max_stale_a_load_comes_first_also_while_its_key_is_left_alone() {
+    let (_, cache) = five_seconds_past_a_ttl_of_ten();
     let fails = || Err::<u64, _>("down");
     assert_eq!(cache.get_or_load(&1, fails).unwrap(), 1);
     assert_eq!(cache.get_or_load(&1, || 2_u64).unwrap(), 1, "it is left alone");
@@ -295,15 +301,7 @@ fn with_max_stale_a_load_comes_first_also_while_its_key_is_left_alone() {
 
 #[test]
 fn max_stale_holds_at_the_end_of_a_failing_load_too() {
-    let clock = ManualClock::new();
-    let cache: Cache<u32, u64> = Cache::builder()
-        .capacity(10)
-        .lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(10 * MINUTE))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
-    cache.insert(1, 1);
-    clock.advance(15 * SECOND);
+    let (clock, cache) = five_seconds_past_a_ttl_of_ten();
     let slowly = |took| {
         cache.lookup(&1).max_stale(10 * SECOND).load_inline(|_| {
             clock.advance(took);

@@ -416,19 +416,25 @@ fn l5_more_than_max_waiters_are_turned_away() {
     assert!(poll_once(third.as_mut()).is_pending(), "one has gone, so there is room for one");
 }
 
-#[test]
-fn l6_with_an_old_value_at_hand_nobody_waits_longer_than_the_soft_timeout() {
+/// Nobody waits for longer than the bound while the old value may be served.
+fn with_an_old_value(soft_timeout: Duration) -> (ManualClock, Hand, Cache<u32, u64>) {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let cache: Cache<u32, u64> = Cache::builder()
         .capacity(10)
         .lifetime(Lifetime::ttl(MINUTE).stale_if_error(60 * MINUTE))
-        .soft_timeout(SECOND)
+        .soft_timeout(soft_timeout)
         .clock(clock.clone())
         .spawner(hand.clone())
         .build()
         .unwrap();
     cache.insert(1, 1);
     clock.advance(2 * MINUTE);
+    (clock, hand, cache)
+}
+
+#[test]
+fn l6_with_an_old_value_at_hand_nobody_waits_longer_than_the_soft_timeout() {
+    let (clock, hand, cache) = with_an_old_value(SECOND);
     let mut reader = Box::pin(cache.lookup(&1).load_async(|| async { 2_u64 }));
     assert!(poll_once(reader.as_mut()).is_pending());
     clock.advance(SECOND);
@@ -440,17 +446,7 @@ fn l6_with_an_old_value_at_hand_nobody_waits_longer_than_the_soft_timeout() {
 
 #[test]
 fn l6_the_soft_timeout_does_not_begin_anew_when_a_leader_goes() {
-    let (clock, hand) = (ManualClock::new(), Hand::default());
-    let cache: Cache<u32, u64> = Cache::builder()
-        .capacity(10)
-        .lifetime(Lifetime::ttl(MINUTE).stale_if_error(60 * MINUTE))
-        .soft_timeout(2 * SECOND)
-        .clock(clock.clone())
-        .spawner(hand.clone())
-        .build()
-        .unwrap();
-    cache.insert(1, 1);
-    clock.advance(2 * MINUTE);
+    let (clock, _hand, cache) = with_an_old_value(2 * SECOND);
     let mut leader = Box::pin(cache.lookup(&1).bypass().load_async(std::future::pending::<u64>));
     assert!(poll_once(leader.as_mut()).is_pending());
     let mut reader = Box::pin(cache.lookup(&1).load_async(|| async { 2_u64 }));

@@ -210,8 +210,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     }
 
     /// As [`Store::put`], if `admit` agrees to what is there under the key now; else `false`, and the entry stays where it is
-    /// `offered`. So it does also if the user's `Eq` or `Hash` panics: who holds a lock drops it later. `admit` is asked with the shard's lock held; again, if the lock had to be given up for want of room. So also one that is not
-    /// admitted in the end may have pushed others out.
+    /// `offered`. So it does also if the user's `Eq` or `Hash` panics: who holds a lock drops it later. `admit` is asked with the
+    /// shard's lock held; again, if the lock had to be given up for want of room. So also one that is not admitted in the end may
+    /// have pushed others out.
     pub(crate) fn put_if_admitted<'s>(
         &'s self,
         hash: u64,

@@ -510,7 +510,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// How many entries there are. Expired ones count until their room is given back, which happens behind the caller's back
     /// within a quarter of the ttl, at least a second and at most a minute; [`reclaim`](Cache::reclaim) does it at once. After an
-    /// invalidation by tag or of all, until a sweep has given their room back, this looks at every entry.
+    /// invalidation or expiry by tag or of all, until a sweep has been through them, this looks at every entry.
     pub fn len(&self) -> usize {
         self.engine.len()
     }

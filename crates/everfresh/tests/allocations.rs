@@ -381,4 +381,10 @@ fn a_hit_of_a_cached_function_allocates_nothing_whatever_its_key_is_made_of() {
         call();
         assert_eq!(allocations(call), 0, "{name}");
     }
+    // Nor are there keys that are harder to find.
+    for key in 0..1_000 {
+        let call = || assert_eq!(of_all("AAPL", &[1, 2], std::path::Path::new("/a"), key), 9 + u64::from(key));
+        call();
+        assert_eq!(allocations(call), 0, "{key}");
+    }
 }

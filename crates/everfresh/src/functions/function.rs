@@ -14,6 +14,7 @@ use crate::event::{Event, Outcome, RefreshStatus, Subscription};
 use crate::functions::gate::{Gate, Gated};
 use crate::functions::registry::{Kind, registry, runtime};
 use crate::handle::Refreshing;
+use crate::hit::AtOnce;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
 use crate::loader::{Async, Blocking, Detached, Loader, Made};
@@ -107,24 +108,29 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         self.cache.subscribe(listener)
     }
 
-    /// The fresh value that most calls find.
+    /// The fresh value that most calls find. Whoever does not get it has to make the owned key, so one key in 256, which a glance
+    /// does not find, is looked for once more.
     #[doc(hidden)]
     #[inline]
     pub fn hit<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        match self.gate {
-            None => self.cache.engine.get_at_once(self.cache.hash(key), key).value(),
-            Some(gate) => self.hit_that_passes(key, gate),
+        if self.gate.is_none() {
+            match self.cache.engine.get_at_once(self.cache.hash(key), key) {
+                AtOnce::Value(value) => return Some(value),
+                AtOnce::Absent => return None,
+                AtOnce::Unknown => {}
+            }
         }
+        self.hit_that_passes(key)
     }
 
     #[inline(never)]
-    fn hit_that_passes<Q: AsKey<K> + ?Sized>(&self, key: &Q, gate: Gate<V>) -> Option<V> {
+    fn hit_that_passes<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let engine = &self.cache.engine;
         let found = engine.store.find(self.cache.hash(key), key)?;
         if !engine.is_plainly_fresh(&found, &mut None) {
             return None;
         }
-        if !gate(&found.value) {
+        if !self.passes(&found.value) {
             engine.refuse(&found);
             return None;
         }

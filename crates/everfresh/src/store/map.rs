@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "the read path picks its shard without a check of the bounds")]
 
 use std::any::TypeId;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::entry::Entry;
@@ -123,9 +123,14 @@ impl<K, V, S> Store<K, V, S> {
 impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     /// The hash that all other methods want. Spread, unless it is known to be: so that a weak hasher costs no more than it
     /// must.
+    #[allow(clippy::manual_hash_one, reason = "see within")]
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        let hash = self.hasher.hash_one(key);
+        // Not by `hash_one`: a hasher may have a way of its own there for some types, as `ahash` has where it can specialize, and a
+        // key and its borrowed form must hash alike whatever their types are.
+        let mut hasher = self.hasher.build_hasher();
+        key.hash(&mut hasher);
+        let hash = hasher.finish();
         if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
             return hash;
         }

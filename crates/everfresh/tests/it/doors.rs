@@ -581,3 +581,27 @@ fn a_lookup_in_a_task_is_send_whatever_its_loader_is_made_of() {
     assert_eq!(runtime.block_on(behind(cache.clone(), 1, load(7))).unwrap(), 7);
     assert_eq!(runtime.block_on(looked_up(cache, 1, load(8))).unwrap(), 7);
 }
+
+/// A hasher with a shortcut for whole values, as some have for some types: it differs from type to type.
+#[derive(Clone, Default)]
+struct Shortcut(ahash::RandomState);
+
+impl std::hash::BuildHasher for Shortcut {
+    type Hasher = ahash::AHasher;
+
+    fn build_hasher(&self) -> ahash::AHasher {
+        self.0.build_hasher()
+    }
+
+    fn hash_one<T: std::hash::Hash>(&self, _: T) -> u64 {
+        size_of::<T>() as u64
+    }
+}
+
+#[test]
+fn a_key_is_found_by_its_borrowed_form_whatever_shortcuts_the_hasher_has() {
+    let cache: Cache<String, u64, Shortcut> =
+        Cache::builder().capacity(10).hasher(Shortcut::default()).build().unwrap();
+    cache.insert("a".to_owned(), 1);
+    assert_eq!(cache.get("a"), Some(1));
+}

@@ -141,7 +141,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             drop(negatives.remove(flight.hash, &flight.key));
         }
         let too_heavy = self.settle_quietly(insertion);
-        self.reclaim_from(installed? != Moment::NEVER);
+        if installed? != Moment::NEVER {
+            self.keep_reclaiming();
+        }
         if too_heavy { Err(NotStored::TooHeavy) } else { Ok(()) }
     }
 
@@ -264,7 +266,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             good
         });
-        self.reclaim_from(good && self.negatives.is_some());
+        if good && self.negatives.is_some() {
+            self.keep_reclaiming();
+        }
         if let Some(removed) = removed {
             self.depart(removed, Cause::Removed);
         }
@@ -291,7 +295,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             let remembered = good && !kept && self.remember(flight, &mut negative, now, &mut insertion);
             (good, remembered)
         });
-        self.reclaim_from(remembered);
+        if remembered {
+            self.keep_reclaiming();
+        }
         drop((looked_at, insertion));
         let ending = if good { Ending::Failed } else { Ending::Discarded(NotStored::Overtaken) };
         flight.note_ending(ending);
@@ -329,13 +335,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let (Some(negatives), Some(entry)) = (&self.negatives, offered.as_ref()) else { return false };
         let terms = (1, entry.fresh_until());
         negatives.put_if_admitted(flight.hash, offered, terms, now, insertion, |_| true)
-    }
-
-    /// Sees to it that what was stored is reclaimed, if it ends at all (contract M4).
-    fn reclaim_from(self: &Arc<Self>, ends: bool) {
-        if ends {
-            self.keep_reclaiming();
-        }
     }
 
     /// As [`settle_insertion`](Engine::settle_insertion), but that an entry is too heavy is not told: it is returned.

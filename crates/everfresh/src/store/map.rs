@@ -210,29 +210,16 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         now: Moment,
         insertion: &mut Insertion<'s, K, V>,
     ) {
-        let admitted = self.put_if(hash, &mut Some(entry), terms, now, insertion, |_| true);
+        let admitted = self.put_if_admitted(hash, &mut Some(entry), terms, now, insertion, |_| true);
         debug_assert!(admitted, "everybody is");
     }
 
     /// As [`Store::put`], if `admit` agrees to what is there under the key now; else `false`, and the entry stays where it is
     /// `offered`. So it does also if the user's `Eq` or `Hash` panics: who holds a lock drops it later. `admit` is asked with the
     /// shard's lock held; again, if the lock had to be given up for want of room. So also one that is not admitted in the end may
-    /// have pushed others out.
-    pub(crate) fn put_if_admitted<'s>(
-        &'s self,
-        hash: u64,
-        offered: &mut Option<Entry<K, V>>,
-        terms: (u64, Moment),
-        now: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-        admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> bool {
-        self.put_if(hash, offered, terms, now, insertion, admit)
-    }
-
-    /// Whether it was admitted. An entry that is too heavy is among what is seen.
+    /// have pushed others out. One that is too heavy is admitted, and among what is seen.
     #[inline(always)]
-    fn put_if<'s>(
+    pub(crate) fn put_if_admitted<'s>(
         &'s self,
         hash: u64,
         offered: &mut Option<Entry<K, V>>,

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 /// What the compiler says of unmet bounds differs a little from version to version; `TRYBUILD=overwrite` writes it anew.
+/// No type that the compiler names by its file (a closure, an async block) may stand in these: in a long folder it says it in other words.
 #[test]
 fn wrong_use_is_refused_with_the_cure() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");

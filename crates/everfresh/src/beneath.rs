@@ -89,7 +89,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn what_still_holds(&self, flight: &Flight<K, V>) -> Option<Loaded<V>> {
         let now = self.clock.now();
         let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone)?;
-        let traits = old.extra.as_ref().map_or_else(Traits::new, |extra| Traits {
+        let traits = old.extra().map_or_else(Traits::new, |extra| Traits {
             lifetime: extra.lifetime,
             weight: extra.weight,
             tags: extra.tags.iter().map(|tag| Arc::clone(&tag.name)).collect(),

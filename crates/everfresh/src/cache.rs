@@ -256,7 +256,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             Freshness::Fallback if !too_stale => Outcome::Fallback,
             _ => return None,
         };
-        let age = now.since(found.loaded_at);
+        let age = now.since(found.loaded_at());
         Some(Answer { value: found.value.clone(), outcome, age, refresh: RefreshStatus::NotNeeded })
     }
 

@@ -199,16 +199,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             true => Standing::Good,
             false => self.history.standing_of_epoch(entry.epoch()),
         };
-        if let Some(extra) = &entry.extra
+        if let Some(extra) = entry.extra()
             && !extra.tags.is_empty()
         {
             standing = standing.and(History::standing_of_tags(&extra.tags, extra.tag_point));
         }
         let fresh_until = match standing {
             Standing::Good => entry.fresh_until(),
-            Standing::StaleSince(since) => entry.fresh_until().min(since.max(entry.loaded_at)),
+            Standing::StaleSince(since) => entry.fresh_until().min(since.max(entry.loaded_at())),
             Standing::Gone => {
-                return Stage { freshness: Freshness::Expired, fresh_until: entry.loaded_at, gone: true };
+                return Stage { freshness: Freshness::Expired, fresh_until: entry.loaded_at(), gone: true };
             }
         };
         let idle = entry.idle_until().is_some_and(|idle_until| now >= idle_until);
@@ -217,7 +217,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     pub(crate) fn windows(&self, entry: &Entry<K, V>) -> Windows {
-        match entry.extra.as_ref().and_then(|extra| extra.lifetime) {
+        match entry.extra().and_then(|extra| extra.lifetime) {
             Some(own) => own.windows(),
             None => self.policy.windows,
         }
@@ -243,8 +243,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         flight.note_shown(found.value.clone());
         Some(Previous {
             value: found.value.clone(),
-            age: now.since(found.loaded_at),
-            token: found.extra.as_ref().and_then(|extra| extra.token.clone()),
+            age: now.since(found.loaded_at()),
+            token: found.extra().and_then(|extra| extra.token.clone()),
         })
     }
 
@@ -291,7 +291,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             && self.policy.early_refresh.is_none();
         let extra = match plain {
             true => None,
-            false => Some(Box::new(Extra {
+            false => Some(Extra {
                 lifetime: traits.lifetime,
                 weight: traits.weight,
                 idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
@@ -299,17 +299,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 tag_point: began.tag_point,
                 token: traits.token,
                 load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
-            })),
+            }),
         };
         Entry::new(key, value, now, fresh_until, began, extra)
     }
 
     /// The entry for a value that still holds: the same, and its life starts anew.
     pub(crate) fn renewed(&self, old: &Entry<K, V>, began: Began, now: Moment, load_took: Duration) -> Entry<K, V> {
-        let own = old.extra.as_ref().and_then(|extra| extra.lifetime);
+        let own = old.extra().and_then(|extra| extra.lifetime);
         let lifetime = own.unwrap_or(self.policy.lifetime);
-        let extra = old.extra.as_ref().map(|extra| {
-            Box::new(Extra {
+        let extra = old.extra().map(|extra| {
+            Extra {
                 lifetime: own,
                 weight: extra.weight,
                 idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
@@ -317,7 +317,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 tag_point: began.tag_point,
                 token: extra.token.clone(),
                 load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
-            })
+            }
         });
         let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::history::{Began, EPOCH_BITS, Tag, short};
+use crate::birth::Birth;
+use crate::history::{Began, Tag, short};
 use crate::lifetime::Lifetime;
 use crate::moment::Moment;
 
@@ -16,14 +17,11 @@ use crate::moment::Moment;
 #[repr(C)]
 pub(crate) struct Entry<K, V> {
     fresh_until: AtomicU64,
-    /// The cache-wide epoch in which the load began, and above it whether there is something extra.
-    stamp: u32,
     attempt: AtomicU32,
+    /// When the load that made the value ended, the cache-wide epoch in which it began, and what is extra.
+    birth: Birth<Extra>,
     pub(crate) key: K,
     pub(crate) value: V,
-    pub(crate) extra: Option<Box<Extra>>,
-    /// When the load that made the value ended.
-    pub(crate) loaded_at: Moment,
 }
 
 /// What only some entries have: those with traits of their own.
@@ -54,7 +52,7 @@ impl<K, V> Entry<K, V> {
     /// Whether dropping it does anything.
     #[inline]
     pub(crate) fn needs_drop(&self) -> bool {
-        needs_drop::<K>() || needs_drop::<V>() || self.extra.is_some()
+        needs_drop::<K>() || needs_drop::<V>() || self.extra().is_some()
     }
 
     pub(crate) fn new(
@@ -63,28 +61,37 @@ impl<K, V> Entry<K, V> {
         loaded_at: Moment,
         fresh_until: Moment,
         began: Began,
-        extra: Option<Box<Extra>>,
+        extra: Option<Extra>,
     ) -> Entry<K, V> {
         Entry {
             fresh_until: AtomicU64::new(fresh_until.nanos()),
-            stamp: short(began.epoch) | u32::from(extra.is_some()) << EPOCH_BITS,
             attempt: AtomicU32::new(0),
+            birth: Birth::new(short(began.epoch), loaded_at, extra),
             key,
             value,
-            extra,
-            loaded_at,
         }
+    }
+
+    /// When the load that made the value ended.
+    #[inline]
+    pub(crate) fn loaded_at(&self) -> Moment {
+        self.birth.at()
+    }
+
+    #[inline]
+    pub(crate) fn extra(&self) -> Option<&Extra> {
+        self.birth.more()
     }
 
     /// The epoch in which the load began, as [`short`] has it.
     pub(crate) fn epoch(&self) -> u32 {
-        self.stamp & ((1 << EPOCH_BITS) - 1)
+        self.birth.number()
     }
 
     /// Whether the load began in that epoch, a short one, and the entry has nothing extra.
     #[inline(always)]
     pub(crate) fn is_plain_of(&self, epoch: u32) -> bool {
-        self.stamp == epoch
+        self.birth.is_plain_of(epoch)
     }
 
     #[inline]
@@ -104,37 +111,37 @@ impl<K, V> Entry<K, V> {
 
     /// The moment at which it has been idle for too long, if it has such a bound.
     pub(crate) fn idle_until(&self) -> Option<Moment> {
-        self.extra.as_ref()?.idle.as_ref().map(Idle::ends)
+        self.extra()?.idle.as_ref().map(Idle::ends)
     }
 
     /// Notes a read, if the time without one is bounded.
     pub(crate) fn touch(&self, now: Moment) {
-        if let Some(idle) = self.extra.as_ref().and_then(|extra| extra.idle.as_ref()) {
+        if let Some(idle) = self.extra().and_then(|extra| extra.idle.as_ref()) {
             idle.touch(now);
         }
     }
 
     pub(crate) fn tags(&self) -> &[Arc<Tag>] {
-        self.extra.as_ref().map_or(&[], |extra| &extra.tags)
+        self.extra().map_or(&[], |extra| &extra.tags)
     }
 
     /// The attempt to renew it: running, failed, or none.
     pub(crate) fn attempt(&self) -> Attempt {
-        Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at)
+        Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at())
     }
 
     /// Puts `next` in the place of `current`; `false` if another thread was first.
     pub(crate) fn change_attempt(&self, current: Attempt, next: Attempt) -> bool {
         let word = self.attempt.load(Ordering::Acquire);
-        Attempt::unpack(word, self.loaded_at) == current
+        Attempt::unpack(word, self.loaded_at()) == current
             && self
                 .attempt
-                .compare_exchange(word, next.pack(self.loaded_at), Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange(word, next.pack(self.loaded_at()), Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
     }
 
     pub(crate) fn set_attempt(&self, next: Attempt) {
-        self.attempt.store(next.pack(self.loaded_at), Ordering::Release);
+        self.attempt.store(next.pack(self.loaded_at()), Ordering::Release);
     }
 }
 
@@ -238,8 +245,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_of_two_words_costs_four_words_more() {
-        assert_eq!(size_of::<Entry<u64, u64>>(), 48);
+    fn a_slot_of_two_words_costs_three_words_more() {
+        assert_eq!(size_of::<Entry<u64, u64>>(), 40);
     }
 
     #[test]

@@ -114,14 +114,14 @@ impl<K, V> Flight<K, V> {
 
     /// Notes which entry was stamped for this flight.
     pub(crate) fn note_claim<K2, V2>(&self, entry: &Entry<K2, V2>, attempt: Attempt) {
-        let _ = self.claim.set((entry.loaded_at, attempt));
+        let _ = self.claim.set((entry.loaded_at(), attempt));
     }
 
     /// If the entry is the one that was stamped for this flight, and still is, the stamp is taken off: the flight has ended
     /// without replacing it.
     pub(crate) fn release_claim<K2, V2>(&self, entry: &Entry<K2, V2>) {
         if let Some(&(loaded_at, attempt)) = self.claim.get()
-            && entry.loaded_at == loaded_at
+            && entry.loaded_at() == loaded_at
         {
             entry.change_attempt(attempt, Attempt::failed(attempt.failures, loaded_at));
         }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::birth;
 use crate::moment::Moment;
 use crate::sync::lock_plainly as lock;
 
@@ -43,7 +44,7 @@ impl Standing {
 }
 
 /// How much of an epoch entries note.
-pub(crate) const EPOCH_BITS: u32 = 31;
+const EPOCH_BITS: u32 = birth::NUMBER_BITS;
 
 /// An epoch as entries note it.
 #[inline(always)]

@@ -133,7 +133,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     #[cold]
     #[inline(never)]
     fn tell(&self, found: &Entry<K, V>, outcome: Outcome, refresh: RefreshStatus) {
-        let age = Some(self.clock.now().since(found.loaded_at));
+        let age = Some(self.clock.now().since(found.loaded_at()));
         let key = Some(&found.key);
         self.listeners.tell(&Event::Lookup { key, outcome, age, refresh });
     }

@@ -187,7 +187,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         };
         let value = old.value.clone();
         let renewed = self.renewed(&old, flight.began, now, now.since(flight.started));
-        let own_weight = renewed.extra.as_ref().and_then(|extra| extra.weight);
+        let own_weight = renewed.extra().and_then(|extra| extra.weight);
         let weight = self.weigh(&renewed.key, &renewed.value, own_weight);
         // Not dropped under the lock, whatever happens there.
         let mut offered = Some(renewed);

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod beneath;
+mod birth;
 mod builder;
 mod cache;
 mod clock;

@@ -207,7 +207,7 @@ where
         if !engine.is_plainly_fresh(&found, &mut None) {
             return None;
         }
-        let age = engine.clock.now().since(found.loaded_at);
+        let age = engine.clock.now().since(found.loaded_at());
         engine.conclude(Some(&found.key), Outcome::Hit, Some(age), RefreshStatus::NotNeeded);
         Some(Answer { value: found.value.clone(), outcome: Outcome::Hit, age, refresh: RefreshStatus::NotNeeded })
     }

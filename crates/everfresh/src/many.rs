@@ -252,7 +252,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         };
         entry.touch(now);
         tally.found.insert(key.clone(), entry.value.clone());
-        let age = now.since(entry.loaded_at);
+        let age = now.since(entry.loaded_at());
         match refresh {
             RefreshStatus::Started => sorted.served.push((key.clone(), outcome, age)),
             RefreshStatus::NotNeeded => self.conclude(Some(key), outcome, Some(age), refresh),

@@ -181,7 +181,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             self.refuse(&found);
             return Served::Nothing;
         }
-        let age = now.since(found.loaded_at);
+        let age = now.since(found.loaded_at());
         let serve = |outcome, refresh| {
             found.touch(now);
             Served::Now(Answer { value: found.value.clone(), outcome, age, refresh })
@@ -339,7 +339,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Some(Answer {
             value: found.value.clone(),
             outcome: Outcome::Fallback,
-            age: now.since(found.loaded_at),
+            age: now.since(found.loaded_at()),
             refresh: RefreshStatus::NotNeeded,
         })
     }

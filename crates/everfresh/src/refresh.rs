@@ -291,12 +291,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let left = stage.fresh_until.since(now).as_secs_f64();
         let ahead = self.policy.refresh_ahead.is_some_and(|fraction| {
-            let life = stage.fresh_until.since(entry.loaded_at).as_secs_f64();
-            now.since(entry.loaded_at).as_secs_f64() >= life * fraction
+            let life = stage.fresh_until.since(entry.loaded_at()).as_secs_f64();
+            now.since(entry.loaded_at()).as_secs_f64() >= life * fraction
         });
         ahead
             || self.policy.early_refresh.is_some_and(|beta| {
-                let took = entry.extra.as_ref().map_or(0, |extra| extra.load_took) as f64 / 1e9;
+                let took = entry.extra().map_or(0, |extra| extra.load_took) as f64 / 1e9;
                 // One less a throw is in (0, 1]: its logarithm is finite.
                 -took * beta * (1.0 - self.dice.throw()).ln() >= left
             })

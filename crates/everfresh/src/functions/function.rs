@@ -134,7 +134,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
             engine.refuse(&found);
             return None;
         }
-        let age = engine.clock.now().since(found.loaded_at);
+        let age = engine.clock.now().since(found.loaded_at());
         engine.conclude(Some(&found.key), Outcome::Hit, Some(age), RefreshStatus::NotNeeded);
         Some(found.value.clone())
     }

@@ -19,7 +19,10 @@ impl<K, V> Shard<K, V> {
     pub(super) fn discard(&self, state: &mut State<K, V>, node: Node<K, V>, cost: u64) {
         let garbage = &mut state.reach.garbage;
         garbage.fresh.push(node);
-        garbage.cost = garbage.cost.saturating_add(cost);
+        // Where nothing is too much, it need not be written.
+        if self.most_garbage != u64::MAX {
+            garbage.cost = garbage.cost.saturating_add(cost);
+        }
         if self.prompt {
             // SeqCst: counted before the look at the hazards; see `let_go`.
             self.waiting.store(state.reach.garbage.len(), Ordering::SeqCst);

@@ -24,11 +24,11 @@ pub(super) struct Shard<K, V> {
     pub(super) most_garbage: u64,
     /// What follows is written often, on lines that readers have no need of.
     _apart: Apart,
+    pub(super) state: Mutex<State<K, V>>,
     /// Removed entries that are not dropped yet.
     pub(super) waiting: AtomicUsize,
     pub(super) len: AtomicUsize,
     pub(super) pool: Pool<K, V>,
-    pub(super) state: Mutex<State<K, V>>,
 }
 
 /// What a store chooses for its shards.
@@ -69,10 +69,10 @@ impl<K, V> Shard<K, V> {
             bounded: choices.bounded,
             most_garbage: choices.most_garbage,
             _apart: Apart,
+            state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
             pool: Pool::new(),
-            state: Mutex::new(state),
             uses: choices.exact_order.then(|| Box::new(Uses(AtomicU64::new(1)))),
         }
     }

@@ -70,14 +70,20 @@ impl<K, V> Node<K, V> {
     }
 }
 
-/// The blocks of a shard; lives behind its lock.
+/// The nodes of a shard; lives behind its lock.
 pub(super) struct Slab<K, V> {
+    /// Nodes taken from the pool, linked through their memory.
+    spare: Option<Node<K, V>>,
+    /// Apart, for few writes need them.
+    blocks: Box<Blocks<K, V>>,
+}
+
+/// The memory of all nodes.
+struct Blocks<K, V> {
     ground: Arc<Ground>,
     blocks: Vec<Plot<MaybeUninit<Entry<K, V>>>>,
     /// How many nodes of the last block have been handed out.
     used: usize,
-    /// Nodes taken from the pool, linked through their memory.
-    spare: Option<Node<K, V>>,
 }
 
 /// Emptied nodes on their way back; anyone may put, only the holder of the shard's lock takes.
@@ -93,7 +99,7 @@ impl<K, V> Pool<K, V> {
 
 impl<K, V> Slab<K, V> {
     pub(super) fn new(ground: Arc<Ground>) -> Slab<K, V> {
-        Slab { ground, blocks: Vec::new(), used: 0, spare: None }
+        Slab { spare: None, blocks: Box::new(Blocks { ground, blocks: Vec::new(), used: 0 }) }
     }
 
     /// Asks for the node that is filled next.
@@ -113,7 +119,7 @@ impl<K, V> Slab<K, V> {
                 // Acquire: pairs with the Release in `Emptied::drop`. All at once, so no node comes back in between.
                 match Node::from_raw(pool.first.swap(ptr::null_mut(), Ordering::Acquire)) {
                     Some(node) => node,
-                    None => return self.fill_new(entry),
+                    None => return self.blocks.fill_new(entry),
                 }
             }
         };
@@ -126,6 +132,14 @@ impl<K, V> Slab<K, V> {
         node
     }
 
+    /// How many nodes there are, taken or free.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        self.blocks.blocks.iter().map(Plot::len).sum()
+    }
+}
+
+impl<K, V> Blocks<K, V> {
     #[inline(never)]
     fn fill_new(&mut self, entry: Entry<K, V>) -> Node<K, V> {
         if self.blocks.last().is_none_or(|block| self.used == block.len()) {
@@ -142,12 +156,6 @@ impl<K, V> Slab<K, V> {
         // SAFETY: as above; blocks are made for entries, so it is aligned.
         unsafe { place.write(entry) };
         Node(place)
-    }
-
-    /// How many nodes there are, taken or free.
-    #[cfg(test)]
-    pub(super) fn nodes(&self) -> usize {
-        self.blocks.iter().map(Plot::len).sum()
     }
 }
 

@@ -14,39 +14,44 @@ use crate::store::slab::{Node, Slab};
 use crate::store::table::{Place, Table};
 use crate::store::tags::WAYS;
 
+/// What every write changes stands together, in the line of the lock or the next one: when writers of two processors take turns,
+/// each line that the other one has changed comes from its cache.
+#[repr(C)]
 pub(super) struct State<K, V> {
-    pub(super) ground: Arc<Ground>,
-    pub(super) reach: Reach<K, V>,
     pub(super) slab: Slab<K, V>,
-    pub(super) lines: Lines,
-    pub(super) clock: Clock,
-    pub(super) policy: Policy,
-    /// The bucket that is looked at besides the own one when the next entry has to go.
-    pub(super) other: usize,
+    pub(super) len: usize,
     /// The costs of all entries here.
     pub(super) held: u64,
-    pub(super) len: usize,
+    pub(super) reach: Reach<K, V>,
+    /// The bucket that is looked at besides the own one when the next entry has to go.
+    pub(super) other: usize,
+    pub(super) clock: Clock,
+    pub(super) policy: Policy,
+    pub(super) lines: Lines,
+    pub(super) ground: Arc<Ground>,
 }
 
 /// What readers may still reach although it was taken out. Entries are borrowed from this, so that none is freed while the
 /// holder of the lock looks at it.
+#[repr(C)]
 pub(super) struct Reach<K, V> {
     pub(super) garbage: Garbage<K, V>,
-    pub(super) old_tables: Vec<*mut Table<K, V>>,
-    pub(super) guarded: Guarded,
     /// How much garbage may lie around before somebody looks again.
     pub(super) collect_at: usize,
+    pub(super) old_tables: Vec<*mut Table<K, V>>,
+    pub(super) guarded: Guarded,
 }
 
 /// Removed entries that are not dropped yet.
+#[repr(C)]
 pub(super) struct Garbage<K, V> {
     /// The latest.
     pub(super) fresh: Vec<Node<K, V>>,
+    /// What came together since it was last looked through.
+    pub(super) cost: u64,
     /// Those removed before `since`: when a barrier has passed since then, hazards tell who still reads them.
     pub(super) aging: Vec<Node<K, V>>,
     pub(super) since: Stamp,
-    /// What came together since it was last looked through.
-    pub(super) cost: u64,
 }
 
 impl<K, V> Garbage<K, V> {
@@ -221,7 +226,10 @@ impl Lines {
         let line = &mut self.deadlines[place.bucket()];
         line[place.slot()] = deadline;
         line[SOONEST] = line[SOONEST].min(deadline);
-        self.soonest = self.soonest.min(deadline);
+        // Seldom, and then it need not be written.
+        if deadline < self.soonest {
+            self.soonest = deadline;
+        }
     }
 
     #[cold]

@@ -75,7 +75,7 @@ fn sanitizers() -> Vec<Step> {
     let unseen = run::root().join("xtask/thread-sanitizer.txt");
     steps.push(
         Step::nightly("the store under the thread sanitizer", &within(&store, &thread))
-            .with("RUSTFLAGS", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg everfresh_tsan")
+            .with("RUSTFLAGS", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer")
             .with("TSAN_OPTIONS", format!("suppressions={}", unseen.display())),
     );
     if has_source_of_std() {

@@ -13,11 +13,7 @@ pub(crate) use std::{
     thread::yield_now,
 };
 
-#[cfg(not(any(everfresh_loom, everfresh_tsan)))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
-
-/// The thread sanitizer sees how these synchronise, as they are built with it; of those in std it sees only half.
-#[cfg(everfresh_tsan)]
+#[cfg(not(everfresh_loom))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 
 /// A thread-local whose first value is a constant, so that reading it needs no look at whether it is there.
@@ -32,29 +28,27 @@ macro_rules! plain_thread_local {
 pub(crate) use plain_thread_local;
 
 /// The guard of a lock, also of one whose holder panicked: what it guards is valid between any two steps.
-#[cfg(not(everfresh_tsan))]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// As [`lock`], but `None` where it would wait.
-#[cfg(not(everfresh_tsan))]
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(std::sync::TryLockError::WouldBlock) => None,
-    }
-}
-
-#[cfg(everfresh_tsan)]
+#[cfg(not(everfresh_loom))]
+#[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
-#[cfg(everfresh_tsan)]
+/// As [`lock`], but `None` where it would wait.
+#[cfg(not(everfresh_loom))]
+#[inline]
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     mutex.try_lock()
+}
+
+#[cfg(everfresh_loom)]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(everfresh_loom)]
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    mutex.try_lock().ok()
 }
 
 /// What the flights are made of, which a second model checker drives; the store keeps its own, as its statics outlive a round.
@@ -68,11 +62,18 @@ pub(crate) mod raced {
     #[cfg(not(everfresh_shuttle))]
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     #[cfg(not(everfresh_shuttle))]
-    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
     #[cfg(not(everfresh_shuttle))]
     pub(crate) use std::thread_local;
 
     /// As [`lock`](super::lock).
+    #[cfg(not(everfresh_shuttle))]
+    #[inline]
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock()
+    }
+
+    #[cfg(everfresh_shuttle)]
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

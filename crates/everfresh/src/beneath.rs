@@ -123,8 +123,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Tells the second level in the background what it is owed.
     fn start_paying(self: &Arc<Self>) {
-        let paying =
-            Paying { engine: Arc::clone(self), strike: None, relieved: false, _running: self.background.begin() };
+        let paying = Paying { engine: Arc::clone(self), strike: None, _running: self.background.begin() };
         if let Err(error) = self.pool.spawner().spawn_task(Box::pin(paying.run())) {
             self.note_unavailable(self.clock.now(), &error);
         }
@@ -229,7 +228,6 @@ struct Paying<K: Key, V: Value, S: Hasher> {
     engine: Arc<Engine<K, V, S>>,
     /// The strike that it is being told of.
     strike: Option<Strike<K>>,
-    relieved: bool,
     _running: Running,
 }
 
@@ -243,10 +241,7 @@ impl<K: Key, V: Value, S: Hasher> Paying<K, V, S> {
                 Some(Strike::Key(_, key)) => (Some(key), level.remove(key).await),
                 Some(Strike::Tag(tag)) => (None, level.remove_tag(tag).await),
                 Some(Strike::All) => (None, level.clear().await),
-                None => {
-                    self.relieved = true;
-                    return;
-                }
+                None => return,
             };
             if let Err(error) = told {
                 engine.note_level_failure(key, &error);
@@ -263,8 +258,9 @@ impl<K: Key, V: Value, S: Hasher> Drop for Paying<K, V, S> {
     fn drop(&mut self) {
         match self.strike.take() {
             Some(strike) => self.engine.ledger.unpaid(strike),
-            None if !self.relieved => self.engine.ledger.relieve(),
-            None => {}
+            // Dropped before it began; or relieved already, and then another who began since may get company, which does no harm:
+            // no strike is told by two.
+            None => self.engine.ledger.relieve(),
         }
     }
 }

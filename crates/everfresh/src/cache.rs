@@ -21,6 +21,7 @@ use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
+use crate::refresh::Watched;
 use crate::stats::Stats;
 use crate::store::{Bound, Glance, Insertion, Judgement};
 
@@ -375,6 +376,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             |entry| if matches(&entry.key, &entry.value) { Judgement::Remove } else { Judgement::Keep },
             |gone| self.engine.depart(gone, Cause::Invalidated),
         );
+        self.forget_negatives();
     }
 
     /// Makes everything unservable; one step, whatever the number of entries (contract I3). Their room is given back soon.
@@ -394,6 +396,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         let now = self.engine.clock.now();
         self.engine.flights.mark_expired(hash, key, now);
+        self.forget_negative(hash, key);
         if let Some(found) = self.engine.store.peek(hash, key) {
             found.expire(now);
             self.engine.reclaim_sooner(&found, now);
@@ -418,6 +421,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                 self.engine.reclaim_sooner(&found, now);
             }
         }
+        self.forget_negatives();
     }
 
     /// Makes everything stale; one step, whatever the number of entries.
@@ -439,6 +443,13 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
         if let Some(negatives) = &self.engine.negatives {
             drop(negatives.remove(hash, key));
+        }
+    }
+
+    /// A predicate cannot be asked about an error or an absence: all that are remembered are forgotten.
+    fn forget_negatives(&self) {
+        if let Some(negatives) = &self.engine.negatives {
+            negatives.sweep(Moment::NEVER, |_| Judgement::Remove, |gone| drop(gone));
         }
     }
 }
@@ -479,16 +490,16 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let engine = &self.engine;
         let hash = self.hash(key);
         let now = engine.clock.now();
-        let mut wait = None;
+        let mut watched = None;
         let found = engine.store.peek(hash, key).filter(|found| !engine.stage(found, now).gone);
         let status = match found {
-            Some(found) => engine.refresh(hash, &found, now, Some(&mut wait), || loader.detach()),
-            None => engine.load_behind(hash, key, now, &mut wait, || loader.detach()),
+            Some(found) => engine.refresh(hash, &found, now, Some(&mut watched), || loader.detach()),
+            None => engine.load_behind(hash, key, now, &mut watched, || loader.detach()),
         };
         if status == RefreshStatus::AlreadyRunning {
-            wait = engine.flights.watch(hash, key);
+            watched = engine.flights.watch(hash, key).map(|wait| Watched { wait, place: None });
         }
-        Refreshing::new(engine, status, wait)
+        Refreshing::new(engine, status, watched)
     }
 
     /// Gets every event from now on, after the fact and outside of all locks, on the thread on which it happened.

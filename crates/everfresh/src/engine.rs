@@ -392,9 +392,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let failures = entry.attempt().failures + 1;
         let windows = self.windows(entry);
         let servable_until = match windows.judge(fresh_until, now) {
-            Freshness::Fresh | Freshness::Stale if windows.stale > 0 => windows.stale_until(fresh_until),
-            Freshness::Fresh => fresh_until,
-            _ => windows.fallback_until(fresh_until),
+            // Without a stale window that is the end of freshness: from then on readers wait for a load.
+            Freshness::Fresh | Freshness::Stale => windows.stale_until(fresh_until),
+            Freshness::Fallback | Freshness::Expired => windows.fallback_until(fresh_until),
         };
         let left = servable_until.since(now);
         let (base, max) = self.policy.backoff;

@@ -1,5 +1,6 @@
 //! Handles to work in the background: one to wait on, one that ends it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -9,10 +10,9 @@ use std::task::{Context, Poll};
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::event::{Ending, RefreshStatus};
-use crate::flight::Wait;
 use crate::moment::Moment;
 use crate::pool::Background;
-use crate::refresh::wait_until;
+use crate::refresh::{Watched, first_of, wait_until};
 
 /// What became of a refresh that was asked for, and a way to wait for its end: `.wait()` on a thread, `.await` in a task.
 ///
@@ -21,12 +21,12 @@ use crate::refresh::wait_until;
 pub struct Refreshing<K, V, S> {
     engine: Arc<Engine<K, V, S>>,
     status: RefreshStatus,
-    wait: Option<Wait<K, V>>,
+    watched: Option<Watched<K, V>>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
-    pub(crate) fn new(engine: &Arc<Engine<K, V, S>>, status: RefreshStatus, wait: Option<Wait<K, V>>) -> Self {
-        Refreshing { engine: Arc::clone(engine), status, wait }
+    pub(crate) fn new(engine: &Arc<Engine<K, V, S>>, status: RefreshStatus, watched: Option<Watched<K, V>>) -> Self {
+        Refreshing { engine: Arc::clone(engine), status, watched }
     }
 
     pub(crate) fn not_started(engine: &Arc<Engine<K, V, S>>, status: RefreshStatus) -> Self {
@@ -43,6 +43,17 @@ impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
     pub fn wait(self) -> Option<Ending> {
         drive(self.into_future())
     }
+
+    /// Waits until the refresh has ended, and until others may have its place in the pool: its worker gives that back last.
+    pub(crate) async fn leave(mut self) {
+        let engine = Arc::clone(&self.engine);
+        let place = self.watched.as_mut().and_then(|watched| watched.place.take());
+        self.await;
+        if let Some(place) = place {
+            let given_away = engine.clock.sleep_until(place.deadline());
+            let _ = first_of(place, given_away).await;
+        }
+    }
 }
 
 impl<K: Key, V: Value, S: Hasher> IntoFuture for Refreshing<K, V, S> {
@@ -51,7 +62,7 @@ impl<K: Key, V: Value, S: Hasher> IntoFuture for Refreshing<K, V, S> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let wait = self.wait?;
+            let wait = self.watched?.wait;
             let flight = Arc::clone(wait.flight());
             wait_until(&self.engine, wait, Moment::NEVER).await;
             flight.ending()
@@ -62,6 +73,30 @@ impl<K: Key, V: Value, S: Hasher> IntoFuture for Refreshing<K, V, S> {
 impl<K, V, S> fmt::Debug for Refreshing<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refreshing").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Begins a refresh of each key, and waits for a place in the pool as long as it is full of those that were begun here. Returns when
+/// all have ended.
+pub(crate) async fn refresh_all<'k, K: Key, V: Value, S: Hasher>(
+    keys: impl Iterator<Item = &'k K>,
+    refresh: impl Fn(&K) -> Refreshing<K, V, S>,
+) {
+    let mut running = VecDeque::new();
+    for key in keys {
+        let mut refreshing = refresh(key);
+        while refreshing.status() == RefreshStatus::Saturated
+            && let Some(first) = running.pop_front()
+        {
+            Refreshing::leave(first).await;
+            refreshing = refresh(key);
+        }
+        if matches!(refreshing.status(), RefreshStatus::Started | RefreshStatus::AlreadyRunning) {
+            running.push_back(refreshing);
+        }
+    }
+    for refreshing in running {
+        refreshing.leave().await;
     }
 }
 

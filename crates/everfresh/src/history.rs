@@ -44,7 +44,7 @@ impl Standing {
 }
 
 /// How much of an epoch entries note.
-const EPOCH_BITS: u32 = birth::NUMBER_BITS;
+pub(crate) const EPOCH_BITS: u32 = birth::NUMBER_BITS;
 
 /// An epoch as entries note it.
 #[inline(always)]
@@ -181,6 +181,12 @@ impl History {
     /// Whether what began there has been invalidated with everything else since.
     pub(crate) fn is_cleared(&self, began: Began) -> bool {
         began.epoch < self.all.gone_before.load(Ordering::Acquire)
+    }
+
+    /// As if so much had befallen all entries as makes this the current epoch.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     #[cfg(test)]
@@ -361,5 +367,36 @@ mod tests {
         assert!(history.tags.lock().unwrap().named.len() <= 3 * IDLE_TAGS);
         let stands = history.tags(&[Arc::from("struck")], began).map(|tags| history.standing(began, &tags));
         assert!(stands.is_none_or(|stands| stands == Standing::Gone), "{stands:?}");
+    }
+
+    #[test]
+    fn i3_an_invalidation_ends_the_marks_of_what_it_struck_and_of_nothing_else() {
+        let marks = Marks::default();
+        marks.expire(1, at(10));
+        marks.expire(2, at(20));
+        // Whoever came to the third point first may be the last to note it.
+        marks.expire(4, at(40));
+        marks.invalidate(3);
+        assert_eq!(*marks.expired.lock().unwrap(), [(4, at(40))], "the others speak of what is gone");
+        assert_eq!(marks.standing(2), Standing::Gone);
+        assert_eq!(marks.standing(3), Standing::StaleSince(at(40)));
+        assert_eq!(marks.standing(4), Standing::Good);
+        marks.invalidate(5);
+        assert!(!marks.any_expired.load(Ordering::Relaxed), "readers need not look for marks where there are none");
+        assert!(marks.is_struck());
+        marks.invalidate(1);
+        assert_eq!(marks.standing(4), Standing::Gone, "an earlier point that is noted late gives nothing back");
+    }
+
+    #[test]
+    fn i2_expiries_that_are_noted_out_of_their_order_strike_as_if_they_were_not() {
+        let marks = Marks::default();
+        assert!(!marks.is_struck());
+        marks.expire(2, at(20));
+        assert!(marks.is_struck());
+        marks.expire(1, at(10));
+        assert_eq!(marks.standing(0), Standing::StaleSince(at(10)));
+        assert_eq!(marks.standing(1), Standing::StaleSince(at(20)));
+        assert_eq!(marks.standing(2), Standing::Good);
     }
 }

@@ -324,7 +324,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Some(Entry::new(flight.key.clone(), negative, now, until, flight.began, None))
     }
 
-    /// Under the flight table's lock. `false` if there is nothing to remember.
+    /// Under the flight table's lock. `false` if there is nothing to remember, or it is stale already: no window lets an error be
+    /// served then.
     fn remember<'s>(
         &'s self,
         flight: &Flight<K, V>,
@@ -333,6 +334,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         insertion: &mut Insertion<'s, K, Negative>,
     ) -> bool {
         let (Some(negatives), Some(entry)) = (&self.negatives, offered.as_ref()) else { return false };
+        if flight.expired_at().is_some() {
+            return false;
+        }
         let terms = (1, entry.fresh_until());
         negatives.put_if_admitted(flight.hash, offered, terms, now, insertion, |_| true)
     }

@@ -449,12 +449,14 @@ async fn bring<K: Key, V: Value, S: Hasher, E>(
         let answers = join_all(asked).await;
         found.extend(answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))));
     }
-    let keys: Vec<K> =
-        flights.iter().map(|flight| &flight.key).filter(|key| !found.contains_key(*key)).cloned().collect();
-    let made = match keys.is_empty() {
+    let missing: Vec<&K> = flights.iter().map(|flight| &flight.key).filter(|key| !found.contains_key(*key)).collect();
+    let made = match missing.is_empty() {
         true => Ok(HashMap::new()),
-        // The loader is called from inside, so that it is told when it asks for one of its own keys (contract L8).
-        false => leading_all(flights, async { batch(keys).await }).await.map_err(Arc::new),
+        // The loader is called from inside, so that it is told when it asks for one of its own keys (contract L8); and the keys
+        // are copied there, as that is the user's code, too.
+        false => {
+            leading_all(flights, async { batch(missing.into_iter().cloned().collect()).await }).await.map_err(Arc::new)
+        }
     };
     Brought { found, made }
 }

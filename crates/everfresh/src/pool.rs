@@ -1,8 +1,10 @@
 //! How many refreshes may run at once, and who runs them.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use crate::clock::Timepiece;
 use crate::moment::Moment;
@@ -48,6 +50,8 @@ struct State {
 struct Ticket {
     clock: Timepiece,
     deadline: Moment,
+    /// Whether it is back, and who waits for that.
+    back: Mutex<(bool, Option<Waker>)>,
 }
 
 impl RefreshPool {
@@ -98,7 +102,7 @@ impl RefreshPool {
             state.running.swap_remove(hung);
             state.hung += 1;
         }
-        let ticket = Arc::new(Ticket { clock: clock.clone(), deadline });
+        let ticket = Arc::new(Ticket { clock: clock.clone(), deadline, back: Mutex::default() });
         state.running.push(Arc::clone(&ticket));
         Some(Permit { pool: self.clone(), ticket })
     }
@@ -120,15 +124,60 @@ pub(crate) struct Permit {
     ticket: Arc<Ticket>,
 }
 
+impl Permit {
+    pub(crate) fn place(&self) -> Place {
+        Place { ticket: Arc::clone(&self.ticket) }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.pool.state();
-        match state.running.iter().position(|ticket| Arc::ptr_eq(ticket, &self.ticket)) {
-            Some(at) => {
-                state.running.swap_remove(at);
+        {
+            let mut state = self.pool.state();
+            match state.running.iter().position(|ticket| Arc::ptr_eq(ticket, &self.ticket)) {
+                Some(at) => {
+                    state.running.swap_remove(at);
+                }
+                None => state.hung -= 1,
             }
-            None => state.hung -= 1,
         }
+        let waiting = {
+            let mut back = lock(&self.ticket.back);
+            back.0 = true;
+            back.1.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// A place in the pool that somebody has. Completes when it was given back; one may wait for it.
+pub(crate) struct Place {
+    ticket: Arc<Ticket>,
+}
+
+impl Place {
+    /// When the pool gives it to another.
+    pub(crate) fn deadline(&self) -> Moment {
+        self.ticket.deadline
+    }
+}
+
+impl Future for Place {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let replaced = {
+            let mut back = lock(&self.ticket.back);
+            if back.0 {
+                return Poll::Ready(());
+            }
+            back.1.replace(waker)
+        };
+        drop(replaced);
+        Poll::Pending
     }
 }
 

@@ -20,11 +20,18 @@ use crate::landing::Origin;
 use crate::load::Previous;
 use crate::loader::{AsyncWork, Detached, Made, Work};
 use crate::moment::Moment;
-use crate::pool::{Permit, Running};
+use crate::pool::{Permit, Place, Running};
 use crate::spawn::SpawnError;
 
 /// After no worker could be had, the next try is made so much later.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// A refresh whose starter wants to see its end.
+pub(crate) struct Watched<K, V> {
+    pub(crate) wait: Wait<K, V>,
+    /// Its place in the pool, if the starter is who got it.
+    pub(crate) place: Option<Place>,
+}
 
 /// A load that runs behind its callers.
 pub(crate) struct Behind<K, V, S>
@@ -51,7 +58,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         now: Moment,
-        watch: Option<&mut Option<Wait<K, V>>>,
+        watch: Option<&mut Option<Watched<K, V>>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let status = self.try_refresh(hash, entry, now, watch, loader);
@@ -67,7 +74,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         now: Moment,
-        watch: Option<&mut Option<Wait<K, V>>>,
+        watch: Option<&mut Option<Watched<K, V>>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
@@ -122,7 +129,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         (now, deadline): (Moment, Moment),
-        watch: Option<&mut Option<Wait<K, V>>>,
+        watch: Option<&mut Option<Watched<K, V>>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let Some(permit) = self.pool.acquire(&self.clock, deadline) else {
@@ -147,7 +154,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         key: &Q,
         now: Moment,
-        watch: &mut Option<Wait<K, V>>,
+        watch: &mut Option<Watched<K, V>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
@@ -172,10 +179,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: Detached<K, V>,
         permit: Permit,
         now: Moment,
-        watch: Option<&mut Option<Wait<K, V>>>,
+        watch: Option<&mut Option<Watched<K, V>>>,
     ) -> RefreshStatus {
         if let Some(watch) = watch {
-            *watch = Some(leader.wait());
+            *watch = Some(Watched { wait: leader.wait(), place: Some(permit.place()) });
         }
         match self.run_behind(leader, loader, Some(permit)) {
             Ok(()) => RefreshStatus::Started,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
-use crate::event::{Outcome, RefreshStatus};
-use crate::handle::Refreshing;
+use crate::event::Outcome;
+use crate::handle::refresh_all;
 use crate::housekeeper;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -56,7 +56,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let keys: Vec<K> = keys.into_iter().collect();
         let is_fresh = |key: &&K| self.peek_answer(*key, None).is_some_and(|answer| answer.outcome == Outcome::Hit);
         let wanted = keys.iter().filter(|key| !is_fresh(key));
-        self.renew(wanted).await;
+        refresh_all(wanted, |key| self.refresh(key)).await;
         keys.iter().filter(|key| self.contains(*key)).count()
     }
 
@@ -77,7 +77,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                         return;
                     }
                     let (began, clock) = (engine.clock.now(), engine.clock.clone());
-                    Cache { engine }.renew(keys.iter()).await;
+                    let cache = Cache { engine };
+                    refresh_all(keys.iter(), |key| cache.refresh(key)).await;
                     (began, clock)
                 };
                 if !watch.sleep(clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL)))).await {
@@ -87,32 +88,5 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         };
         housekeeper::take_on(Box::pin(chore), &self.engine.clock);
         Schedule { ended: Some(ended) }
-    }
-
-    /// Refreshes all of the keys, waiting for a place in the pool where there is none.
-    async fn renew<'k>(&self, keys: impl Iterator<Item = &'k K>)
-    where
-        K: 'k,
-    {
-        let mut running: Vec<Refreshing<K, V, S>> = Vec::new();
-        for key in keys {
-            loop {
-                let refreshing = self.refresh(key);
-                match refreshing.status() {
-                    // The pool is full of ours: when one has ended there is room.
-                    RefreshStatus::Saturated if !running.is_empty() => {
-                        running.remove(0).await;
-                    }
-                    RefreshStatus::Started | RefreshStatus::AlreadyRunning => {
-                        running.push(refreshing);
-                        break;
-                    }
-                    _ => break,
-                }
-            }
-        }
-        for refreshing in running {
-            refreshing.await;
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! One cached function: its cache, its name, and the ways into it that the macros write.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 
@@ -13,7 +12,7 @@ use crate::error::LoadError;
 use crate::event::{Event, Outcome, RefreshStatus, Subscription};
 use crate::functions::gate::{Gate, Gated};
 use crate::functions::registry::{Kind, registry, runtime};
-use crate::handle::Refreshing;
+use crate::handle::{Refreshing, refresh_all};
 use crate::hit::AtOnce;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
@@ -227,28 +226,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
             let held = self.cache.peek_answer(key, None);
             held.is_some_and(|held| held.outcome == Outcome::Hit && self.passes(&held.value))
         };
-        let mut running = VecDeque::new();
-        for key in keys.iter().filter(|key| !is_fresh(key)) {
-            loop {
-                let started = refresh(key);
-                match (started.status(), running.pop_front()) {
-                    // The pool is full of ours: when one has ended there is room.
-                    (RefreshStatus::Saturated, Some(first)) => {
-                        first.await;
-                        continue;
-                    }
-                    (RefreshStatus::Started | RefreshStatus::AlreadyRunning, first) => {
-                        running.extend(first);
-                        running.push_back(started);
-                    }
-                    (_, first) => running.extend(first),
-                }
-                break;
-            }
-        }
-        for started in running {
-            started.await;
-        }
+        refresh_all(keys.iter().filter(|key| !is_fresh(key)), refresh).await;
         keys.iter().filter(|key| self.peek(*key).is_some()).count()
     }
 }

@@ -1,3 +1,4 @@
 //! What takes a whole cache to be tested, and cannot be seen from outside.
 
+mod epochs;
 mod estimate;

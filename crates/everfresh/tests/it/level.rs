@@ -590,3 +590,81 @@ fn s1_many_ask_the_second_level_before_the_loader_and_tell_it_afterwards() {
         assert!(!fake.holds(1) && !fake.holds(2));
     }
 }
+
+#[test]
+fn i1_clearing_again_before_it_was_told_is_told_and_owed_once() {
+    for many in [0, 100_000] {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        cache.clear();
+        cache.clear();
+        // Too many to be told one by one: that is all again.
+        (0..many).for_each(|key| cache.invalidate(&key));
+        hand.run();
+        let cleared = fake.asked().iter().filter(|asked| *asked == "clear").count();
+        assert_eq!(cleared, 1, "after {many} more");
+        cache.get_or_load(&7, || 1_u64).unwrap();
+        assert_eq!(fake.asked(), ["get 7", "put 7"], "nothing is owed after {many} more");
+    }
+}
+
+#[test]
+fn i1_a_tag_that_is_struck_again_before_it_was_told_is_told_and_owed_once() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::with(1, seven()));
+    let cache = cache(&fake, &clock, &hand);
+    cache.invalidate_tag("tag");
+    cache.invalidate_tag("tag");
+    hand.run();
+    assert_eq!(fake.asked(), ["remove tag tag"]);
+    fake.0.held.lock().unwrap().insert(1, seven());
+    assert_eq!(cache.lookup(&1).load(|| 8_u64).unwrap().outcome, Outcome::SecondLevel, "another node has put it since");
+}
+
+#[test]
+fn i1_what_is_owed_is_told_though_the_work_that_was_to_tell_it_was_dropped() {
+    for (name, strike, told) in strikes() {
+        let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+        let cache = cache(&fake, &clock, &hand);
+        assert_eq!(cache.get_or_load(&1, seven).unwrap(), 7);
+        evict(&cache);
+        hand.run();
+        fake.asked();
+        strike(&cache);
+        hand.drop_all();
+        assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 8, "{name}: it still holds the old one");
+        assert!(!fake.asked().contains(&told.to_owned()), "{name}");
+        hand.run();
+        assert!(fake.asked().contains(&told.to_owned()), "{name}: whoever asks sees to it that it is told");
+        // And whoever strikes next finds nobody telling.
+        cache.invalidate(&3);
+        hand.run();
+        assert_eq!(fake.asked(), ["remove 3"], "{name}");
+    }
+}
+
+#[test]
+fn r7_warm_waits_for_a_place_that_is_given_back_after_the_refresh_has_ended() {
+    let (clock, hand, slow) = (ManualClock::new(), Hand::default(), Slow::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .async_loader(|key: u32| async move { u64::from(key) })
+        .max_refreshes(1)
+        .second_level(slow.clone())
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let mut warming = Box::pin(cache.warm_async(1..=3));
+    for key in 1..=3 {
+        assert!(poll_once(warming.as_mut()).is_pending());
+        hand.run();
+        assert_eq!(cache.peek(&key), Some(u64::from(key)));
+        assert!(poll_once(warming.as_mut()).is_pending(), "the second level is being told, in the only place");
+        match key {
+            2 => clock.advance(30 * SECOND),
+            _ => slow.puts.notify_one(),
+        }
+        hand.run();
+    }
+    assert!(matches!(poll_once(warming.as_mut()), Poll::Ready(3)), "all of them");
+}

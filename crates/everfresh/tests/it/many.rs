@@ -1,6 +1,7 @@
 //! Many keys in one lookup: one call of the loader for all that is missing, one behind for all that is stale.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -598,4 +599,125 @@ fn r2_a_refresh_of_many_that_no_worker_takes_was_not_started() {
     assert_eq!((stats.refreshes_started, stats.refreshes_skipped.unavailable, ends(stats.refreshes)), (0, 2, 0));
     assert_eq!(log.count(&Told::Lookup(Outcome::Stale, RefreshStatus::Unavailable)), 2);
     assert_eq!((log.count(&Told::RefreshStarted), log.count(&Told::Unavailable)), (0, 1));
+}
+
+/// What somebody else does meanwhile, and how many copies of keys are made before that.
+type Meanwhile = Arc<Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>>;
+
+/// A key that tells when it is copied.
+struct Copied(u32, Meanwhile);
+
+impl Clone for Copied {
+    fn clone(&self) -> Copied {
+        let due = {
+            let mut meanwhile = self.1.lock().unwrap();
+            match &mut *meanwhile {
+                Some((copies, _)) if *copies > 1 => {
+                    *copies -= 1;
+                    None
+                }
+                due => due.take(),
+            }
+        };
+        if let Some((_, act)) = due {
+            act();
+        }
+        Copied(self.0, Arc::clone(&self.1))
+    }
+}
+
+impl PartialEq for Copied {
+    fn eq(&self, other: &Copied) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Copied {}
+
+impl Hash for Copied {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn l1_a_key_that_somebody_loads_between_the_look_and_the_flight_of_many_is_not_loaded_again() {
+    // The first copy is made before the look, the second for the flight that is about to begin, the third for the loader.
+    for (copies, asked_for) in [(1, 0), (2, 0), (3, 1)] {
+        for fails in [false, true] {
+            let cache: Cache<Copied, u64> = Cache::builder().capacity(10).negative_ttl(MINUTE).build().unwrap();
+            let (meanwhile, loads) = (Meanwhile::default(), Count::default());
+            let key = Copied(1, Arc::clone(&meanwhile));
+            let (other, theirs) = (cache.clone(), Copied(1, Meanwhile::default()));
+            let act = move || {
+                // Whoever leads already is the one who is asked.
+                let load = other.get_or_load(&theirs, move || if fails { Err("bad") } else { Ok(7_u64) });
+                assert_eq!(load.is_err(), fails || asked_for == 1);
+            };
+            *meanwhile.lock().unwrap() = Some((copies, Box::new(act)));
+            let counted = loads.clone();
+            let found = cache.get_many_or_load([key], move |keys| {
+                counted.add();
+                Ok::<_, &str>(keys.into_iter().map(|key| (key, 8)).collect::<Vec<_>>())
+            });
+            assert_eq!(loads.get(), asked_for, "after {copies} copies, fails: {fails}");
+            match (asked_for, fails) {
+                (0, true) => assert_eq!(found.err().and_then(|error| error.load_error().copied()), Some("bad")),
+                _ => assert_eq!(found.ok().unwrap().into_values().collect::<Vec<_>>(), [7 + asked_for as u64]),
+            }
+            assert!(meanwhile.lock().unwrap().is_none(), "it was copied so often");
+        }
+    }
+}
+
+#[test]
+fn r3_a_claim_for_a_refresh_of_many_is_given_back_where_somebody_loads_the_key_already() {
+    let (clock, hand, asked) = (ManualClock::new(), Hand::default(), Asked::default());
+    let cache = cache(&clock, &hand);
+    (1..=2).for_each(|key| cache.insert(key, 1));
+    clock.advance(10 * SECOND);
+    let mut bypass = Box::pin(cache.lookup(&1).bypass().load_async(std::future::pending::<u64>));
+    assert!(poll_once(bypass.as_mut()).is_pending());
+    assert_eq!(cache.get_many_or_load([1, 2], tenfold(&asked)).unwrap().len(), 2);
+    let stats = cache.stats();
+    assert_eq!((stats.refreshes_started, stats.refreshes_skipped.already_running), (1, 1));
+    drop(bypass);
+    hand.run();
+    assert_eq!(asked.take(), [vec![2]]);
+    let answer = cache.lookup(&1).load(|| 5_u64).unwrap();
+    assert_eq!((answer.value, answer.refresh), (1, RefreshStatus::Started), "nobody loads it any more");
+}
+
+#[test]
+fn r2_a_refresh_of_many_whose_work_is_dropped_has_ended_and_its_keys_are_free_after_a_pause() {
+    for at_once in [false, true] {
+        let (clock, hand, asked) = (ManualClock::new(), Hand::default(), Asked::default());
+        let builder = Cache::builder()
+            .capacity(100)
+            .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE))
+            .clock(clock.clone());
+        let builder = if at_once { builder.spawner(Dropping) } else { builder.spawner(hand.clone()) };
+        let cache: Cache<u32, u64> = builder.build().unwrap();
+        let log = Log::of(&cache);
+        (1..=2).for_each(|key| cache.insert(key, 1));
+        clock.advance(10 * SECOND);
+        for round in 1..=2 {
+            assert_eq!(cache.get_many_or_load([1, 2], tenfold(&asked)).unwrap().len(), 2);
+            hand.drop_all();
+            let stats = cache.stats();
+            let started = (stats.refreshes_started, stats.refreshes.abandoned, ends(stats.refreshes));
+            assert_eq!(started, (2 * round, 2 * round, 2 * round), "dropped at once: {at_once}");
+            assert_eq!(log.count(&Told::Refresh(Ending::Abandoned)), 2 * round as usize);
+            let meanwhile = cache.lookup(&1).load(|| 5_u64).unwrap();
+            assert_eq!(
+                (meanwhile.value, meanwhile.refresh),
+                (1, RefreshStatus::Unavailable),
+                "a pause of five seconds"
+            );
+            clock.advance(5 * SECOND);
+        }
+        assert!(asked.take().is_empty());
+        // Unless it was taken in between, that is told once.
+        assert_eq!(log.count(&Told::Unavailable), if at_once { 1 } else { 2 });
+    }
 }

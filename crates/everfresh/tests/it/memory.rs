@@ -600,3 +600,58 @@ fn m5_a_refresh_may_call_the_same_cache() {
     hand.run();
     assert_eq!(cache.get(&1), Some(3));
 }
+
+#[test]
+fn i2_m4_what_is_remembered_of_failures_ends_with_everything_and_its_room_is_given_back() {
+    type Strike = fn(&Cache<u32, u64>);
+    let strikes: [(&str, Strike); 4] = [
+        ("clear", |cache| cache.clear()),
+        ("expire_all", |cache| cache.expire_all()),
+        ("invalidate_matching", |cache| cache.invalidate_matching(|_, _| true)),
+        ("expire_matching", |cache| cache.expire_matching(|_, _| true)),
+    ];
+    for (name, strike) in strikes {
+        let clock = ManualClock::new();
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(100).negative_ttl(60 * MINUTE).clock(clock.clone()).build().unwrap();
+        let error = Arc::new(());
+        for key in 1..=2 {
+            let failure = Arc::clone(&error);
+            assert!(cache.get_or_load(&key, move || Err::<u64, _>(failure)).is_err());
+        }
+        assert!(cache.get_or_load(&1, || 1_u64).is_err() && Arc::strong_count(&error) == 3, "it is remembered");
+        strike(&cache);
+        assert_eq!(cache.get_or_load(&1, || 1_u64).ok(), Some(1), "{name}");
+        clock.advance(std::time::Duration::from_nanos(1));
+        assert_eq!(Arc::strong_count(&error), 1, "{name}: an error that is not answered any more takes room");
+    }
+}
+
+#[test]
+fn m4_what_ends_is_looked_for_as_often_as_the_shorter_bound_of_the_cache_asks() {
+    let second = MINUTE / 60;
+    let long = 1_000 * MINUTE;
+    // The lifetime of the cache, that of the entry, when the entry ends, and by when its room is given back.
+    let cases = [
+        (Lifetime::ttl(8 * second), None, 8 * second, 10 * second),
+        (Lifetime::ttl(long).time_to_idle(8 * second), None, 8 * second, 10 * second),
+        (Lifetime::ttl(8 * second).time_to_idle(long), None, 8 * second, 10 * second),
+        (Lifetime::forever().time_to_idle(4 * second), None, 4 * second, 5 * second),
+        (Lifetime::ttl(2 * second), None, 2 * second, 3 * second),
+        (Lifetime::ttl(2 * long), Some(Lifetime::ttl(second)), second, MINUTE),
+        (Lifetime::forever(), Some(Lifetime::ttl(11 * second)), 11 * second, 20 * second),
+    ];
+    for (lifetime, own, end, latest) in cases {
+        let clock = ManualClock::new();
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(100).lifetime(lifetime).clock(clock.clone()).build().unwrap();
+        cache.insert_with(1, 1, own.map_or_else(Traits::new, Traits::from));
+        let mut lived = 0;
+        while cache.stats().entries > 0 {
+            clock.advance(second / 4);
+            lived += 1;
+            assert!(lived * second / 4 <= latest, "{lifetime:?}, {own:?}");
+        }
+        assert!(lived * second / 4 >= end, "{lifetime:?}, {own:?}");
+    }
+}

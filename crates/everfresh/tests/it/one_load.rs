@@ -580,3 +580,45 @@ async fn l8_a_task_that_asks_for_its_own_key_is_told() {
     });
     assert_eq!(outer.await.unwrap_err().load_error(), Some(&true));
 }
+
+#[test]
+fn i2_l7_an_error_is_not_remembered_beyond_the_moment_at_which_its_key_is_expired() {
+    type Strike = fn(&Cache<u32, u64>);
+    let strikes: [(&str, Strike); 7] = [
+        ("invalidate", |cache| cache.invalidate(&1)),
+        ("clear", |cache| cache.clear()),
+        ("invalidate_matching", |cache| cache.invalidate_matching(|_, _| false)),
+        ("expire", |cache| cache.expire(&1)),
+        ("expire_all", |cache| cache.expire_all()),
+        ("expire_matching", |cache| cache.expire_matching(|_, _| false)),
+        ("insert", |cache| {
+            cache.insert(1, 1);
+            cache.invalidate(&1);
+        }),
+    ];
+    for (name, strike) in strikes {
+        for meanwhile in [false, true] {
+            for absent in [false, true] {
+                let cache: Cache<u32, u64> =
+                    Cache::builder().capacity(10).negative_ttl(MINUTE).clock(ManualClock::new()).build().unwrap();
+                let gate = Arc::new(tokio::sync::Notify::new());
+                let opened = Arc::clone(&gate);
+                let mut caller = Box::pin(cache.get_or_load_async(&1, move || async move {
+                    opened.notified().await;
+                    if absent { Ok(None::<u64>) } else { Err("bad") }
+                }));
+                assert!(poll_once(caller.as_mut()).is_pending());
+                if meanwhile {
+                    strike(&cache);
+                }
+                gate.notify_one();
+                assert!(matches!(poll_once(caller.as_mut()), Poll::Ready(Err(_))));
+                if !meanwhile {
+                    assert!(cache.get_or_load(&1, || 2_u64).is_err(), "it is remembered");
+                    strike(&cache);
+                }
+                assert_eq!(cache.get_or_load(&1, || 2_u64).ok(), Some(2), "{name}, meanwhile: {meanwhile}");
+            }
+        }
+    }
+}

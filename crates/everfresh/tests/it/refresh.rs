@@ -513,3 +513,95 @@ fn r9_absent_removes_what_there_is() {
     assert!(!cache.contains(&1));
     assert_eq!((cache.stats().refreshes.absent, cache.stats().left.removed), (1, 1));
 }
+
+#[test]
+fn r3_without_a_stale_window_a_pause_is_never_longer_than_a_quarter_of_what_is_left_of_freshness() {
+    let milli = Duration::from_millis(1);
+    for windows in [Lifetime::ttl(100 * SECOND), Lifetime::ttl(100 * SECOND).stale_if_error(1_000 * MINUTE)] {
+        let Bench { clock, hand, cache } =
+            bench(|builder| builder.lifetime(windows).refresh_ahead(0.5).backoff(60 * MINUTE, 60 * MINUTE));
+        cache.insert(1, 1);
+        clock.advance(60 * SECOND);
+        let read = |cache: &Cache<u32, u64>| {
+            let answer = cache.lookup(&1).load(fails).unwrap();
+            (answer.value, answer.outcome, answer.refresh)
+        };
+        assert_eq!(read(&cache), (1, Outcome::Hit, RefreshStatus::Started));
+        hand.run();
+        clock.advance(10 * SECOND - milli);
+        assert_eq!(read(&cache), (1, Outcome::Hit, RefreshStatus::BackingOff));
+        clock.advance(milli);
+        assert_eq!(read(&cache), (1, Outcome::Hit, RefreshStatus::Started), "a quarter of 40 seconds");
+        hand.run();
+        clock.advance(30 * SECOND);
+        if windows.error_window() > Duration::ZERO {
+            assert_eq!(
+                read(&cache),
+                (1, Outcome::Fallback, RefreshStatus::NotNeeded),
+                "its pause was over, and it was loaded"
+            );
+            assert_eq!(read(&cache), (1, Outcome::Fallback, RefreshStatus::BackingOff));
+            clock.advance(29 * MINUTE);
+            assert_eq!(read(&cache), (1, Outcome::Fallback, RefreshStatus::BackingOff), "at least half of an hour");
+            clock.advance(31 * MINUTE);
+            assert_eq!(read(&cache), (1, Outcome::Fallback, RefreshStatus::NotNeeded), "and an hour at most");
+        } else {
+            assert!(cache.lookup(&1).load(fails).is_err());
+        }
+    }
+}
+
+#[test]
+fn r9_what_is_gone_is_not_shown_to_a_loader_and_what_is_merely_too_old_is() {
+    type Strike = fn(&Bench);
+    let strikes: [(&str, Strike, bool); 10] = [
+        ("remove", |it| assert!(it.cache.remove(&1).is_some()), false),
+        ("invalidate", |it| it.cache.invalidate(&1), false),
+        ("invalidate_tag", |it| it.cache.invalidate_tag("tag"), false),
+        ("invalidate_matching", |it| it.cache.invalidate_matching(|_, _| true), false),
+        ("clear", |it| it.cache.clear(), false),
+        ("nothing", |_| (), true),
+        ("age", |it| [9, 1].into_iter().for_each(|seconds| it.clock.advance(seconds * SECOND)), true),
+        ("expire", |it| it.cache.expire(&1), true),
+        ("expire_tag", |it| it.cache.expire_tag("tag"), true),
+        ("expire_all", |it| it.cache.expire_all(), true),
+    ];
+    for (name, strike, shown) in strikes {
+        for behind in [false, true] {
+            // What is gone is still in its place: room is given back every two and a half seconds, or when the clock is moved.
+            let bench = bench(|builder| builder.lifetime(Lifetime::ttl(10 * SECOND).time_to_idle(60 * MINUTE)));
+            bench.cache.insert_with(1, 1, everfresh::Traits::new().tag("tag").token("v1"));
+            strike(&bench);
+            let seen = Arc::new(Mutex::new(None));
+            let noted = Arc::clone(&seen);
+            let load = move |previous: Option<Previous<u64>>| {
+                let value = previous.as_ref().map(|previous| previous.value);
+                *noted.lock().unwrap() = Some(value);
+                Load::<u64>::NotModified
+            };
+            let lookup = bench.cache.lookup(&1).bypass();
+            let got = match behind {
+                false => lookup.load_with(load),
+                true => {
+                    let mut caller = Box::pin(lookup.load_timeout(MINUTE).load_async_with(move |previous| {
+                        let load = load(previous);
+                        async move { load }
+                    }));
+                    assert!(crate::kit::poll_once(caller.as_mut()).is_pending());
+                    bench.hand.run();
+                    match crate::kit::poll_once(caller.as_mut()) {
+                        std::task::Poll::Ready(got) => got,
+                        std::task::Poll::Pending => panic!("it waits on"),
+                    }
+                }
+            };
+            assert_eq!(*seen.lock().unwrap(), Some(shown.then_some(1)), "{name}, behind: {behind}");
+            assert_eq!(got.ok().map(|answer| answer.value), shown.then_some(1), "{name}, behind: {behind}");
+            assert_eq!(
+                bench.cache.peek(&1),
+                shown.then_some(1),
+                "{name}: what still holds lives anew, what is gone stays gone"
+            );
+        }
+    }
+}

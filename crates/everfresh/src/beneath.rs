@@ -87,8 +87,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// The value of which a loader says that it still holds, as it was loaded.
     fn what_still_holds(&self, flight: &Flight<K, V>) -> Option<Loaded<V>> {
-        let now = self.clock.now();
-        let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone)?;
+        // Of one that was invalidated nothing is told: then the load ends as an absence, or is discarded.
+        let old = self.store.peek(flight.hash, &flight.key)?;
         let traits = old.extra().map_or_else(Traits::new, |extra| Traits {
             lifetime: extra.lifetime,
             weight: extra.weight,

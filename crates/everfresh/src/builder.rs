@@ -307,7 +307,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     }
 
     /// Remembers an error or an absence for so long, and answers with it instead of loading again. Off by default
-    /// (contract L7). They are kept beside the entries, at most 1,024 of them or as many as `capacity` has room for.
+    /// (contract L7). Whatever is said of its key ends it, and so does what strikes by a predicate, or everything; tags do not,
+    /// for it bears none. They are kept beside the entries, at most 1,024 of them or as many as `capacity` has room for.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = Some(ttl);
         self

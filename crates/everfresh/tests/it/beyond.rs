@@ -434,11 +434,15 @@ fn r9_not_modified_about_a_value_that_went_meanwhile_still_reaches_who_waited() 
             opened.notified().await;
             Load::<u64>::NotModified
         }));
-        assert!(poll_once(caller.as_mut()).is_pending());
+        let mut waiter = Box::pin(cache.get_or_load_async(&1, || async { 3_u64 }));
+        assert!(poll_once(caller.as_mut()).is_pending() && poll_once(waiter.as_mut()).is_pending());
         befall(&cache);
         gate.notify_one();
         let Poll::Ready(got) = poll_once(caller.as_mut()) else { panic!("it waits on") };
         assert_eq!(got.map(|answer| answer.value).ok(), Some(1), "{name}: its loader said that the value still holds");
+        assert!(matches!(poll_once(waiter.as_mut()), Poll::Ready(Ok(1))), "{name}: and so it does for who waited");
+        let why = cache.stats().not_stored;
+        assert_eq!((why.overtaken, why.entry_gone), if name == "eviction" { (0, 1) } else { (1, 0) }, "{name}");
         assert_eq!(cache.peek(&1), None, "{name}: but it is not stored again");
         assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().value, 2, "{name}: nor is its absence remembered");
     }
@@ -601,12 +605,14 @@ fn i3_who_comes_after_a_tag_was_struck_and_forgotten_is_not_given_what_bears_it(
         opened.notified().await;
         Loaded::new(1_u64).tag("tag 7")
     }));
-    assert!(poll_once(leads.as_mut()).is_pending());
+    let mut before = Box::pin(cache.get_or_load_async(&1, || async { 3_u64 }));
+    assert!(poll_once(leads.as_mut()).is_pending() && poll_once(before.as_mut()).is_pending());
     (0..1_000).for_each(|number| cache.invalidate_tag(&format!("tag {number}")));
     let mut waits = Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }));
     assert!(poll_once(waits.as_mut()).is_pending());
     gate.notify_one();
     assert!(matches!(poll_once(leads.as_mut()), Poll::Ready(Ok(1))));
+    assert!(matches!(poll_once(before.as_mut()), Poll::Ready(Ok(1))), "it came before the strike");
     assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(2))), "it came after the strike");
 }
 
@@ -738,4 +744,195 @@ fn r8_after_close_lookups_go_on_and_nothing_is_started_behind() {
     assert_eq!((log.count(&Told::Load(Ending::Stored)), log.count(&Told::RefreshStarted)), (1, 0));
     assert_eq!(log.count(&Told::Unavailable), 0, "closing is no lack of workers");
     assert!(log.all().len() >= 4);
+}
+
+#[test]
+fn r4_a_panic_after_a_refresh_that_was_overtaken_sets_no_pause() {
+    let Bench { clock, hand, cache } = bench(|it| {
+        it.backoff(60 * MINUTE, 60 * MINUTE).store_if(|value| {
+            assert!(*value != 3, "told to");
+            true
+        })
+    });
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 3_u64).unwrap().refresh, RefreshStatus::Started);
+    cache.insert(1, 50);
+    hand.run();
+    clock.advance(10 * SECOND);
+    let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
+    assert_eq!((answer.value, answer.refresh), (50, RefreshStatus::Started), "it was not what was to be renewed");
+}
+
+#[test]
+fn r7_who_watches_a_refresh_is_told_that_store_if_panicked() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).store_if(|_| panic!("told to")).build().unwrap();
+        cache.insert(1, 1);
+        let refreshing = cache.refresh_with(&1, || 2_u64);
+        assert_eq!(refreshing.status(), RefreshStatus::Started);
+        cache.settle();
+        assert_eq!(refreshing.wait(), Some(Ending::Panicked));
+    });
+}
+
+#[test]
+fn r3_a_refresh_whose_value_store_if_rejects_leaves_the_key_alone_for_a_while() {
+    let Bench { clock, hand, cache } = bench(|it| it.store_if(|value| *value != 13));
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 13_u64).unwrap().refresh, RefreshStatus::Started);
+    hand.run();
+    let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
+    assert_eq!((answer.value, answer.refresh), (1, RefreshStatus::BackingOff));
+}
+
+#[test]
+fn t5_what_a_loader_brings_and_nobody_may_serve_is_not_stored_and_told() {
+    let Bench { cache, .. } = bench(|it| it);
+    let log = Log::of(&cache);
+    let stale_from_birth = || Loaded::new(1_u64).lifetime(Lifetime::ttl(Duration::ZERO));
+    assert_eq!(cache.get_or_load(&1, stale_from_birth).unwrap(), 1, "the caller gets it");
+    assert_eq!((cache.stats().entries, cache.stats().not_stored.not_servable), (0, 1));
+    assert_eq!(log.count(&Told::Load(Ending::Discarded(everfresh::NotStored::NotServable))), 1);
+}
+
+#[test]
+fn l1_a_miss_that_adopts_the_refresh_of_an_evicted_entry_has_its_result_stored() {
+    for adopted in [false, true] {
+        let Bench { clock, hand, cache } = bench(|it| it.eviction(Eviction::Lru));
+        cache.insert(1, 1);
+        clock.advance(10 * SECOND);
+        assert_eq!(cache.get_or_load(&1, || 2_u64).unwrap(), 1);
+        (10..30).for_each(|key| cache.insert(key, 0));
+        let mut miss = Box::pin(cache.get_or_load_async(&1, || async { 3_u64 }));
+        if adopted {
+            assert!(poll_once(miss.as_mut()).is_pending());
+        }
+        hand.run();
+        assert_eq!(cache.peek(&1), adopted.then_some(2), "adopted: {adopted}");
+    }
+}
+
+#[test]
+fn i1_what_was_struck_while_it_was_loaded_takes_no_room_and_is_told_to_be_overtaken() {
+    type Strike = fn(&Cache<u32, u64>);
+    let strikes: [(&str, Strike); 2] = [("clear", |cache| cache.clear()), ("tag", |cache| cache.invalidate_tag("tag"))];
+    for (name, strike) in strikes {
+        let Bench { cache, .. } = bench(|it| it);
+        let inner = cache.clone();
+        let load = move || {
+            strike(&inner);
+            Loaded::new(1_u64).tag("tag")
+        };
+        assert_eq!(cache.get_or_load(&1, load).unwrap(), 1);
+        let stats = cache.stats();
+        assert_eq!((stats.weight, stats.loads.stored, stats.not_stored.overtaken), (0, 0, 1), "{name}");
+    }
+}
+
+#[test]
+fn r4_a_tag_of_the_entry_that_is_struck_discards_its_refresh_though_the_new_value_does_not_bear_it() {
+    let Bench { clock, hand, cache } = bench(|it| it);
+    cache.insert_with(1, 1, Traits::new().tag("tag"));
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().refresh, RefreshStatus::Started);
+    cache.invalidate_tag("tag");
+    hand.run();
+    assert_eq!((cache.peek(&1), cache.stats().refreshes.discarded), (None, 1));
+}
+
+#[test]
+fn i1_an_absence_that_was_overtaken_takes_nothing_newer_away() {
+    let Bench { cache, .. } = bench(|it| it.negative_ttl(MINUTE));
+    cache.insert(1, 1);
+    let inner = cache.clone();
+    let load = move || {
+        inner.insert(1, 2);
+        None::<u64>
+    };
+    assert!(cache.lookup(&1).bypass().load(load).unwrap_err().is_absent());
+    assert_eq!((cache.get(&1), cache.stats().loads.discarded), (Some(2), 1));
+}
+
+#[test]
+fn l7_an_error_is_remembered_beside_a_value_that_has_expired_and_is_not_yet_reclaimed() {
+    let Bench { clock, cache, .. } = bench(|it| it.lifetime(Lifetime::ttl(10 * SECOND)).negative_ttl(MINUTE));
+    cache.insert(1, 1);
+    // Room is given back every two and a half seconds, or when the clock is moved.
+    clock.advance(9 * SECOND);
+    clock.advance(SECOND);
+    assert!(cache.stats().entries == 1 && cache.get_or_load(&1, || Err::<u64, _>("bad")).is_err());
+    assert!(cache.get_or_load(&1, || 2_u64).is_err());
+    assert_eq!(cache.stats().negative, 1);
+}
+
+#[test]
+fn m4_a_remembered_absence_is_reclaimed_though_nobody_touches_it() {
+    let clock = ManualClock::new();
+    let cache: Cache<Arc<u32>, u64> =
+        Cache::builder().capacity(10).negative_ttl(MINUTE).clock(clock.clone()).build().unwrap();
+    let key = Arc::new(1);
+    assert!(cache.get_or_load(&key, || None::<u64>).is_err());
+    assert_eq!(Arc::strong_count(&key), 2, "it is remembered");
+    (0..20).for_each(|_| clock.advance(MINUTE / 10));
+    assert_eq!(Arc::strong_count(&key), 1);
+}
+
+#[test]
+fn i1_what_still_holds_is_not_stored_if_it_is_struck_or_pushed_out_while_it_is_weighed() {
+    type Befall = fn(&Cache<u32, u64>);
+    let befalls: [(&str, Befall); 3] = [
+        ("clear", |cache| cache.clear()),
+        ("insert", |cache| cache.insert_with(1, 2, Traits::new().weight(1))),
+        ("eviction", |cache| cache.insert_with(2, 2, Traits::new().weight(10))),
+    ];
+    for (name, befall) in befalls {
+        let befalls_now = Arc::new(Mutex::new(None::<Cache<u32, u64>>));
+        let told = Arc::clone(&befalls_now);
+        let clock = ManualClock::new();
+        let cache: Cache<u32, u64> = Cache::builder()
+            .weight_capacity(10)
+            .eviction(Eviction::Lru)
+            .weigher(move |_, _| {
+                let cache = told.lock().unwrap().take();
+                cache.iter().for_each(befall);
+                1
+            })
+            .lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(MINUTE))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        cache.insert(1, 1);
+        clock.advance(10 * SECOND);
+        *befalls_now.lock().unwrap() = Some(cache.clone());
+        assert_eq!(cache.get_or_load(&1, || Load::<u64>::NotModified).unwrap(), 1, "{name}: the caller gets it");
+        assert_eq!(cache.peek(&1), (name == "insert").then_some(2), "{name}");
+        let stats = cache.stats();
+        assert_eq!((stats.loads.not_modified, stats.loads.discarded), (0, 1), "{name}");
+        assert_eq!(
+            (stats.not_stored.overtaken, stats.not_stored.entry_gone),
+            if name == "eviction" { (0, 1) } else { (1, 0) }
+        );
+    }
+}
+
+#[test]
+fn r3_a_drop_that_panics_after_a_refresh_has_ended_is_no_second_end() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, Arc<Fragile>> = Cache::builder()
+        .capacity(10)
+        .store_if(|value: &Arc<Fragile>| !value.0)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, Arc::new(Fragile(false)));
+    clock.advance(10 * SECOND);
+    // It is rejected, and nobody else holds it.
+    assert!(cache.get_or_load(&1, || Arc::new(Fragile(true))).is_ok());
+    hand.run();
+    let refreshes = cache.stats().refreshes;
+    assert_eq!((refreshes.discarded, ends(refreshes)), (1, 1));
 }

@@ -8,7 +8,8 @@ use reqwest::ResponseBuilderExt;
 use reqwest_middleware::{Error, Middleware, Next};
 
 use crate::engine::{
-    Body, BuildError, FetchError, Fetching, HttpCache, HttpCacheBuilder, Incoming, Origin, Passing, boxed, erase,
+    Body, BuildError, Elsewhere, FetchError, Fetching, HttpCache, HttpCacheBuilder, Incoming, Origin, Passing, boxed,
+    erase,
 };
 
 /// Puts an HTTP cache into a `reqwest_middleware::ClientBuilder`.
@@ -28,6 +29,10 @@ use crate::engine::{
 /// its window is validated first, and stands in if that fails. For the same reason `soft_timeout` ends the request that it
 /// cuts short, and a caller who goes away takes its request to the origin along until the head has come; one of those who
 /// wait asks again then.
+///
+/// A client that follows redirects gives the answer of the last URL alone, and nobody here knows how long the way there
+/// holds (RFC 9111 §3). So what came by a redirect is passed on and not stored; a client with
+/// `redirect::Policy::none()` has each step stored that may be.
 #[derive(Clone, Debug)]
 pub struct HttpCacheMiddleware {
     cache: HttpCache,
@@ -87,6 +92,7 @@ impl Middleware for HttpCacheMiddleware {
         next: Next<'_>,
     ) -> reqwest_middleware::Result<reqwest::Response> {
         let url = request.url().clone();
+        let asked = url.clone();
         let request: Request<reqwest::Body> = request.try_into().map_err(Error::Reqwest)?;
         let inner = &self.cache.inner;
         let (parts, body) = request.into_parts();
@@ -98,17 +104,18 @@ impl Middleware for HttpCacheMiddleware {
             let request = Request::from_parts(parts, body);
             let request = reqwest::Request::try_from(request).map_err(Error::Reqwest)?;
             let response = next.run(request, extensions).await?;
-            let passed = passing.ended(Ok(incoming(response)));
+            let passed = passing.ended(Ok(incoming(response, &asked)));
             return passed.map(|response| answered(response, url)).map_err(Error::middleware);
         }
         let chain = (next, extensions.clone());
         let fetch = move |parts: request::Parts| -> Fetching<'_> {
             let (next, mut extensions) = chain.clone();
+            let asked = asked.clone();
             Box::pin(async move {
                 let request = reqwest::Request::try_from(Request::from_parts(parts, reqwest::Body::default()));
                 let request = request.map_err(|error| FetchError::new(Whole(Error::Reqwest(error))))?;
                 let response = next.run(request, &mut extensions).await;
-                response.map(incoming).map_err(|error| FetchError::new(Whole(error)))
+                response.map(|response| incoming(response, &asked)).map_err(|error| FetchError::new(Whole(error)))
             })
         };
         let behind = self.refresh_by.clone().map(behind);
@@ -123,7 +130,8 @@ impl Middleware for HttpCacheMiddleware {
 fn behind(client: reqwest::Client) -> Box<dyn Origin> {
     erase(move |request: Request<reqwest::Body>| async move {
         let request = reqwest::Request::try_from(request)?;
-        client.execute(request).await.map(Response::<reqwest::Body>::from)
+        let asked = request.url().clone();
+        client.execute(request).await.map(|response| told_where(response, &asked))
     })
 }
 
@@ -131,10 +139,23 @@ fn behind(client: reqwest::Client) -> Box<dyn Origin> {
 #[derive(Clone)]
 struct Final(reqwest::Url);
 
-fn incoming(response: reqwest::Response) -> Incoming {
-    let url = Final(response.url().clone());
-    let mut response = boxed(Response::from(response));
-    response.extensions_mut().insert(url);
+fn incoming(response: reqwest::Response, asked: &reqwest::Url) -> Incoming {
+    boxed(told_where(response, asked))
+}
+
+fn told_where(response: reqwest::Response, asked: &reqwest::Url) -> Response<reqwest::Body> {
+    let without_fragment = |url: &reqwest::Url| {
+        let mut url = url.clone();
+        url.set_fragment(None);
+        url
+    };
+    let own = Final(response.url().clone());
+    let elsewhere = without_fragment(&own.0) != without_fragment(asked);
+    let mut response = Response::<reqwest::Body>::from(response);
+    response.extensions_mut().insert(own);
+    if elsewhere {
+        response.extensions_mut().insert(Elsewhere);
+    }
     response
 }
 

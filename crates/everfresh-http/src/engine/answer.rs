@@ -80,6 +80,8 @@ pub enum Uncacheable {
     OriginFailed(StatusCode),
     /// A 304 without anything stored that it could be about; the client's own condition was sent on.
     NotModified,
+    /// It is another URL's: the client below the cache followed a redirect.
+    Redirected,
     /// The client wants only what is stored, and there is nothing (RFC 9111 §5.2.1.7); answered with 504.
     OnlyIfCached,
 }
@@ -91,6 +93,7 @@ impl fmt::Display for Uncacheable {
             Self::TooLarge => out.write_str("the body is larger than max_body"),
             Self::OriginFailed(status) => write!(out, "the origin answered {}", status.as_u16()),
             Self::NotModified => out.write_str("a 304 to the client's own condition"),
+            Self::Redirected => out.write_str("it came by a redirect, from another URL"),
             Self::OnlyIfCached => out.write_str("only-if-cached, and nothing is stored (RFC 9111 §5.2.1.7)"),
         }
     }

@@ -4,6 +4,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::header::{AUTHORIZATION, RANGE};
 use http::{Request, Response, StatusCode, request};
 use tokio::sync::{oneshot, watch};
 
@@ -12,7 +13,7 @@ use super::body::Body;
 use super::event::HttpEvent;
 use super::fetch::{Fetch, FetchError, Origin, Way, erase, sending};
 use super::flight::{Asks, Flight, Phase, Role};
-use super::inner::{Ask, Inner};
+use super::inner::{Ask, Inner, head_of};
 use super::lead::{Led, Sent};
 use super::page::{Page, Stored};
 use super::passing::Passing;
@@ -166,7 +167,7 @@ impl Inner {
     /// The answer that may need the origin.
     pub(crate) async fn obtain(self: Arc<Self>, ask: Ask, way: Way<'_>) -> Result<Response<Body>, FetchError> {
         let asked = RequestControl::parse(&ask.parts.headers);
-        let ranged = ask.parts.headers.contains_key(http::header::RANGE);
+        let ranged = ask.parts.headers.contains_key(RANGE);
         // Who asks for more than what is stored has it from the origin itself.
         let mut alone = ranged || (asked.no_cache && !self.rules.choices().ignore_request_no_cache);
         let mut unconditional = false;
@@ -194,7 +195,10 @@ impl Inner {
             {
                 return Ok(response);
             }
-            let passes = self.shelf.passes(&ask.key);
+            let credentials = self.rules.is_shared().then(|| ask.parts.headers.contains_key(AUTHORIZATION));
+            let passes = self.shelf.passes(&ask.key, credentials == Some(true));
+            // Of what was stored although it came for credentials the origin has said that it is for all.
+            let credentials = credentials.filter(|_| !plan.old.as_ref().is_some_and(|old| old.meta.is_authorized()));
             let verbatim = ranged || (passes && plan.old.is_none());
             let vary = hint.take().or_else(|| Some(page.as_ref()?.variants.last()?.meta.vary().clone()));
             let role = {
@@ -205,6 +209,7 @@ impl Inner {
                     patience: self.settings.patience,
                     alone: alone || passes,
                     shared: !verbatim && !asked.no_store,
+                    credentials,
                 };
                 let changed = || match (&page, self.shelf.peek(&ask.key)) {
                     (Some(seen), Some(now)) => !Arc::ptr_eq(seen, &now),
@@ -218,7 +223,7 @@ impl Inner {
                 Role::Join(flight, watch) => {
                     self.teller.waited();
                     let phase = self.await_phase(&flight, watch, &plan).await;
-                    match self.joined(&ask, &plan, phase) {
+                    match self.joined(&ask, &plan, &flight, phase) {
                         Joined::Serve(response) => return Ok(*response),
                         Joined::Fail(error) => return Err(error),
                         Joined::Again { vary, alone: own } => {
@@ -362,7 +367,7 @@ impl Inner {
     }
 
     /// What becomes of one who waited.
-    fn joined(&self, ask: &Ask, plan: &Plan, phase: Option<Phase>) -> Joined {
+    fn joined(&self, ask: &Ask, plan: &Plan, flight: &Flight, phase: Option<Phase>) -> Joined {
         let again = |alone: bool| Joined::Again { vary: None, alone };
         let serve = |response| Joined::Serve(Box::new(response));
         let told = || {
@@ -387,9 +392,16 @@ impl Inner {
                 }
             }
             Some(Phase::Renewed(stored)) => {
-                let fits = matches!(self.judge(&ask.parts, &stored), Reuse::Fresh { .. } | Reuse::Stale { .. });
+                // The origin may have chosen another variant than was asked for (RFC 9111 §4.1); it chose for all who ask
+                // the same.
+                let chosen = flight.is_asked_as(&ask.parts, stored.meta.vary());
+                let mut parts = head_of(&ask.parts);
+                if chosen {
+                    parts.headers = rfc9111::nominated(&stored.meta, &parts.headers);
+                }
+                let fits = matches!(self.judge(&parts, &stored), Reuse::Fresh { .. } | Reuse::Stale { .. });
                 let served = fits.then(|| self.serve(&ask.key, &ask.parts, &stored, told())).flatten();
-                served.map_or_else(|| again(stored.meta.matches(&ask.parts.headers)), serve)
+                served.map_or_else(|| again(stored.meta.matches(&parts.headers)), serve)
             }
             Some(Phase::Released) => again(true),
             Some(Phase::OriginFailed(status, refresh)) => {
@@ -426,7 +438,7 @@ impl Inner {
             Why::Failed(failure) => failure,
             _ => Failure::Unreachable,
         };
-        let allowed = || self.rules.may_serve_on_error(&ask.parts, &old.meta, failure, self.time.now());
+        let allowed = || self.rules.may_stand_in(&ask.parts, &old.meta, failure, self.stale_for(old));
         if !plan.in_window && !allowed() {
             return None;
         }

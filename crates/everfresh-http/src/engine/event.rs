@@ -204,8 +204,10 @@ pub struct HttpStats {
     pub bytes_from_origin: u64,
     /// Requests that waited for another's fetch.
     pub waited: u64,
-    /// Requests that wait for another's fetch, or make one, just now.
+    /// Requests to the origin that are under way just now.
     pub in_flight: usize,
+    /// Refreshes behind readers' backs that are under way just now, of those that `max_refreshes` bounds.
+    pub refreshing: usize,
     /// Stored URIs.
     pub pages: usize,
     /// What they weigh, in bytes.

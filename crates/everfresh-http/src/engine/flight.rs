@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::fetch::FetchError;
 use super::fill::Fill;
 use super::page::{Stored, Target};
-use crate::rfc9111::{Meta, Vary};
+use crate::rfc9111::{Extent, Meta, Vary};
 
 /// How far a flight has come.
 #[derive(Clone)]
@@ -41,6 +41,7 @@ pub(crate) struct Flight {
     asked: request::Parts,
     /// Whether it asks on behalf of anybody who asks the same; not so with a range of its own.
     shared: AtomicBool,
+    credentials: Option<bool>,
     phase: watch::Sender<Phase>,
     /// When it last got on, in nanoseconds of the engine's clock.
     progress: AtomicU64,
@@ -140,6 +141,11 @@ impl Flight {
         }
     }
 
+    /// Whether it was asked for as this request asks, in all that `Vary` names.
+    pub(crate) fn is_asked_as(&self, parts: &request::Parts, vary: &Vary) -> bool {
+        vary.key(&parts.headers) == vary.key(&self.asked.headers)
+    }
+
     /// Whether a request like this may wait for it.
     fn fits(&self, asks: &Asks<'_>) -> bool {
         let late = asks.now.saturating_sub(Duration::from_nanos(self.progress.load(Ordering::Relaxed)));
@@ -151,10 +157,15 @@ impl Flight {
             return false;
         }
         match &*self.phase.borrow() {
+            // Whether an answer to credentials is for all (RFC 9111 §3.5) is known when it has come.
             Phase::Pending => {
-                asks.vary.is_none_or(|vary| vary.key(&asks.parts.headers) == vary.key(&self.asked.headers))
+                self.credentials.zip(asks.credentials).is_none_or(|(own, others)| own == others)
+                    && asks.vary.is_none_or(|vary| self.is_asked_as(asks.parts, vary))
             }
-            Phase::Filling(meta, _) => meta.matches(&asks.parts.headers),
+            // A part answers nobody who may wait for another.
+            Phase::Filling(meta, _) => {
+                matches!(meta.extent(), Extent::Complete(_)) && meta.matches(&asks.parts.headers)
+            }
             Phase::Renewed(stored) => stored.meta.matches(&asks.parts.headers),
             _ => false,
         }
@@ -172,6 +183,8 @@ pub(crate) struct Asks<'a> {
     pub(crate) alone: bool,
     /// Others may wait for it.
     pub(crate) shared: bool,
+    /// Whether it has credentials that its answer may be for alone; `None` where that cannot be.
+    pub(crate) credentials: Option<bool>,
 }
 
 /// What a request finds when it has to ask the origin.
@@ -210,6 +223,7 @@ impl Flights {
             key: Arc::clone(&key),
             asked: asks.parts.clone(),
             shared: AtomicBool::new(asks.shared),
+            credentials: asks.credentials,
             phase,
             progress: AtomicU64::new(0),
             kept: AtomicBool::new(false),

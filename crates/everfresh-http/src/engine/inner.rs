@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use everfresh::Spawn;
 use http::header::{HOST, HeaderMap, HeaderName};
-use http::{Request, Uri, request};
+use http::{Request, request};
 
 use super::answer::{RefreshAction, StaleContext};
 use super::event::Teller;
+use super::key::{self, LONGEST_ROOM, write_key};
 use super::page::{KeptBody, Stored, StoredBody};
 use super::shelf::Shelf;
 use super::time::Time;
@@ -110,13 +111,6 @@ impl Inner {
         result
     }
 
-    /// The key of a GET of that URI.
-    pub(crate) fn key_of(&self, uri: &Uri) -> String {
-        let mut parts = http::Request::new(()).into_parts().0;
-        parts.uri = uri.clone();
-        self.key(&parts)
-    }
-
     /// A body that came whole, where it is to be kept.
     pub(crate) fn stored_body(&self, chunks: &[Bytes], trailers: Option<HeaderMap>) -> StoredBody {
         let keeper = self.settings.body_keeper.as_ref();
@@ -163,7 +157,14 @@ impl Inner {
         if self.rules.only_if_cached(parts) {
             return Reuse::GatewayTimeout;
         }
-        Reuse::Revalidate { age, why: WhyRevalidate::Stale, fallback: stale_for < stored.meta.stale_if_error() }
+        let fallback = self.rules.fallback(asked, &stored.meta, stale_for, Failure::Unreachable);
+        Reuse::Revalidate { age, why: WhyRevalidate::Stale, fallback }
+    }
+
+    /// For how long it has been stale, by its age or by hand.
+    pub(crate) fn stale_for(&self, stored: &Stored) -> Duration {
+        let by_age = stored.meta.age(self.time.now()).saturating_sub(stored.meta.lifetime());
+        by_age.max(stored.expired_for(|| self.time.elapsed()).unwrap_or_default())
     }
 
     /// The seconds that it stays fresh; negative for what is stale.
@@ -181,7 +182,7 @@ impl Inner {
     pub(crate) fn tags(&self, request: &request::Parts, headers: &HeaderMap, meta: &Meta) -> Box<[Arc<str>]> {
         let mut tags: Vec<Arc<str>> = Vec::new();
         if !meta.groups().is_empty() {
-            let origin = origin(&request.uri, &request.headers);
+            let origin = key::origin(&request.uri, &request.headers);
             tags.extend(meta.groups().iter().map(|group| group_tag(&origin, group)));
         }
         for name in &self.settings.tag_fields {
@@ -249,48 +250,6 @@ impl Inner {
             }
         }
         Some(parts)
-    }
-}
-
-/// Scheme and authority in their one form (RFC 9110 §4.2.3); for a request in origin form its `Host`.
-pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
-    let mut text = String::new();
-    write_origin(&mut text, uri, headers, 0);
-    text
-}
-
-/// Longer keys do not keep their room for the next one.
-const LONGEST_ROOM: usize = 4096;
-
-fn write_key(text: &mut String, parts: &request::Parts) {
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    write_origin(text, &parts.uri, &parts.headers, path.len());
-    text.push_str(path);
-}
-
-/// Writes the origin into an empty string, with room for so much more.
-fn write_origin(text: &mut String, uri: &Uri, headers: &HeaderMap, more: usize) {
-    let scheme = uri.scheme_str();
-    let authority = uri
-        .authority()
-        .map(|authority| authority.as_str())
-        .or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok()))
-        .unwrap_or_default();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let usual = match scheme {
-        Some("https") => ":443",
-        _ => ":80",
-    };
-    let authority = authority.strip_suffix(usual).unwrap_or(authority);
-    text.reserve(scheme.map_or(0, str::len) + 3 + authority.len() + more);
-    if let Some(scheme) = scheme {
-        text.push_str(scheme);
-        text.push(':');
-    }
-    if !authority.is_empty() {
-        text.push_str("//");
-        text.push_str(authority);
-        text.make_ascii_lowercase();
     }
 }
 

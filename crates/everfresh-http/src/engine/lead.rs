@@ -61,6 +61,11 @@ pub(crate) enum Led {
     Panicked(Box<dyn Any + Send>),
 }
 
+/// Marks a response that is another URL's: the client below followed a redirect, of which nothing is known here.
+#[cfg_attr(not(feature = "reqwest-middleware"), allow(dead_code))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Elsewhere;
+
 /// Frees the flight of a leader that goes away.
 struct Abandon<'a>(&'a Inner, &'a Arc<Flight>);
 
@@ -142,6 +147,14 @@ impl Inner {
             Some(Ok(Ok(response))) => response,
         };
         let (head, body) = response.into_parts();
+        let elsewhere = head.extensions.get::<Elsewhere>().is_some();
+        let ours = matches!(head.status, StatusCode::NOT_MODIFIED if sent.conditional)
+            || (sent.part.is_some() && head.status == StatusCode::PARTIAL_CONTENT);
+        if elsewhere && ours {
+            // What another URL says of our validators says nothing of what is stored.
+            self.close(&flight, Phase::Abandoned);
+            return Led::Unusable;
+        }
         if head.status == StatusCode::NOT_MODIFIED && sent.conditional {
             return self.renewed(&flight, &sent, &head, asked_at, came, began);
         }
@@ -163,7 +176,13 @@ impl Inner {
                 }
             };
         }
+        // The range was ours: there is no more than is stored, or the origin does not know If-Range.
+        if sent.part.is_some() && head.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            self.close(&flight, Phase::Abandoned);
+            return Led::Unusable;
+        }
         let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came).map_err(Uncacheable::Rule);
+        let verdict = if elsewhere { Err(Uncacheable::Redirected) } else { verdict };
         if is_error && verdict.is_err() {
             return self.failed(&flight, &sent, (head, body), asked_at, came);
         }
@@ -274,7 +293,9 @@ impl Inner {
 
     /// A response that cannot be shared: those who wait fetch for themselves, and so does for a while who comes later.
     fn release(&self, flight: &Arc<Flight>, sent: &Sent, status: StatusCode, why: Uncacheable) {
-        if let Some(old) = sent.old.as_ref().filter(|_| !is_refusal(status)) {
+        // What somebody's credentials bring says nothing of what is for all.
+        let is_own = matches!(why, Uncacheable::Rule(WhyNot::Authorization));
+        if let Some(old) = sent.old.as_ref().filter(|_| !is_own && !is_refusal(status)) {
             // The origin has another answer now; what it said before is over.
             self.shelf.drop_variant(&flight.key, old);
         }
@@ -286,7 +307,7 @@ impl Inner {
     }
 
     fn pass(&self, key: &str, why: Uncacheable) {
-        self.shelf.remember_pass(key);
+        self.shelf.remember_pass(key, why == Uncacheable::Rule(WhyNot::Authorization));
         self.teller.tell(&HttpEvent::Passes { key, why });
     }
 
@@ -323,7 +344,17 @@ impl Inner {
             (None, Ok(())) => RefreshEnding::Discarded,
         };
         let stored = landed.unwrap_or(new);
-        self.close(flight, Phase::Renewed(Arc::clone(&stored)));
+        let phase = match fresh.keep {
+            Ok(()) => Phase::Renewed(Arc::clone(&stored)),
+            // What may not be kept is for the one who asked.
+            Err(why) => {
+                if why != WhyNot::RequestNoStore {
+                    self.pass(&flight.key, Uncacheable::Rule(why));
+                }
+                Phase::Released
+            }
+        };
+        self.close(flight, phase);
         Led::Renewed { stored, ending }
     }
 
@@ -371,12 +402,12 @@ impl Inner {
         );
         let key = &flight.key;
         if reusable {
-            self.shelf.forget_pass(key);
-        } else if !self.shelf.passes(key) {
+            self.shelf.forget_pass(key, meta.is_authorized());
+        } else if !self.shelf.passes(key, false) {
             self.pass(key, Uncacheable::Rule(WhyNot::Useless));
         }
         if sent.parts.method == Method::HEAD {
-            self.shelf.update(key, |old| {
+            self.shelf.update(&flight, |old| {
                 match self.rules.update_from_head(old, &sent.parts, &head, meta.request_time(), meta.response_time()) {
                     HeadUpdate::Nothing => None,
                     HeadUpdate::Updated(fresh) => Some(Some(fresh.meta)),

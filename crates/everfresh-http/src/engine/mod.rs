@@ -18,6 +18,7 @@ mod fetch;
 mod fill;
 mod flight;
 mod inner;
+mod key;
 mod lead;
 mod page;
 mod passing;
@@ -40,5 +41,7 @@ pub use shelf::NotLanded;
 
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) use fetch::{Fetching, Incoming, Origin, boxed, erase};
+#[cfg(feature = "reqwest-middleware")]
+pub(crate) use lead::Elsewhere;
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) use passing::Passing;

@@ -73,6 +73,11 @@ impl StoredBody {
         Self(Arc::new(Whole { chunks: [body.bytes].into(), length, room: body.room.max(length), trailers }))
     }
 
+    /// Whether both are the same one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn chunks(&self) -> &[Bytes] {
         &self.0.chunks
     }
@@ -105,17 +110,18 @@ impl StoredBody {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Target {
     pub(crate) uri: Uri,
-    pub(crate) host: Option<HeaderValue>,
+    /// Its `Host`, where the URI does not name it.
+    pub(crate) hosts: Box<[HeaderValue]>,
 }
 
 impl Target {
     pub(crate) fn of(asked: &request::Parts) -> Self {
-        // An absolute URI names the host itself.
-        let host = if asked.uri.authority().is_none() { asked.headers.get(HOST).cloned() } else { None };
+        let own = asked.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let hosts = asked.headers.get_all(HOST).iter().filter(|host| Some(host.as_bytes()) != own);
         // Copied: both are views into the read buffer of a connection.
-        let host = host.and_then(|host| HeaderValue::from_bytes(host.as_bytes()).ok());
+        let hosts = hosts.filter_map(|host| HeaderValue::from_bytes(host.as_bytes()).ok()).collect();
         let uri = asked.uri.to_string().parse().unwrap_or_else(|_| asked.uri.clone());
-        Self { uri, host }
+        Self { uri, hosts }
     }
 }
 
@@ -215,8 +221,8 @@ impl Stored {
 
     /// The room it takes, about: what 100,000 small responses made resident, by the head.
     pub(crate) fn weight(&self) -> u64 {
-        let fields: usize =
-            self.meta.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + A_FIELD).sum();
+        let all = self.meta.headers().iter().chain(self.body.trailers().into_iter().flatten());
+        let fields: usize = all.map(|(name, value)| name.as_str().len() + value.len() + A_FIELD).sum();
         let asked: usize = self.meta.vary().fields().map(|(_, value)| 2 * value.len() + 96).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 32).sum();
         self.body.0.room + (fields + asked + tags + 32 * self.body.chunks().len() + A_RESPONSE) as u64
@@ -284,6 +290,15 @@ mod tests {
         assert!(stored.weight() >= (least + 3) as u64, "{} is less than {least}", stored.weight());
         let longer = StoredBody::new(&[Bytes::from(vec![0; 1003])], None);
         assert_eq!(Stored::new(Target::default(), meta(), longer, Box::default()).weight() - stored.weight(), 1000);
+    }
+
+    #[test]
+    fn trailers_weigh_what_fields_weigh() {
+        let weight =
+            |trailers| Stored::new(Target::default(), meta(), StoredBody::new(&[], trailers), Box::default()).weight();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-long", HeaderValue::try_from("a".repeat(10_000)).expect("a value"));
+        assert_eq!(weight(Some(trailers)) - weight(None), (6 + 10_000 + A_FIELD) as u64);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::body::Body;
 use super::event::HttpEvent;
 use super::fetch::{FetchError, Incoming};
 use super::flight::{Asks, Flight, Force, Role};
-use super::inner::{Inner, group_tag, head_of, origin};
-use super::lead::{Around, Led, Sent};
+use super::inner::{Inner, group_tag, head_of};
+use super::key;
+use super::lead::{Around, Elsewhere, Led, Sent};
 use super::serve::{Told, forwarded_by};
 use crate::rfc9111::{self, Bypass, Meta};
 
@@ -41,7 +42,8 @@ impl Passing {
             let mut get = head_of(parts);
             get.method = Method::GET;
             let patience = inner.settings.patience;
-            let asks = Asks { parts: &get, vary: None, now: began, patience, alone: true, shared: false };
+            let asks =
+                Asks { parts: &get, vary: None, now: began, patience, alone: true, shared: false, credentials: None };
             match inner.shelf.flights.enter(&inner.key(&get), &asks, || false) {
                 Role::Lead(flight, _) => Some(StandsFor { get, flight }),
                 _ => None,
@@ -79,16 +81,19 @@ impl Passing {
         let (inner, asked) = (&self.inner, &self.asked);
         let own = self.stands_for.as_ref().map(|stands| &stands.flight);
         for uri in rfc9111::invalidated_by(asked, head) {
-            let mut other = head_of(asked);
-            other.uri = uri;
-            other.method = Method::GET;
-            let key = inner.key(&other);
-            inner.shelf.purge(&key, Force::Remove, own);
-            inner.teller.tell(&HttpEvent::Purged { what: &key });
+            // RFC 9111 §4.4 means the resource, in whatever form it is asked for.
+            for (at, form) in key::forms(&uri, &asked.headers).into_iter().enumerate() {
+                let key = inner.key(&form);
+                if inner.shelf.purge(&key, Force::Remove, own) || at == 0 {
+                    inner.teller.tell(&HttpEvent::Purged { what: &key });
+                }
+            }
         }
         for group in rfc9111::invalidated_groups(asked, head) {
-            let tag = group_tag(&origin(&asked.uri, &asked.headers), &group);
-            inner.shelf.purge_tag(&tag, Force::Remove, own);
+            for form in key::forms(&asked.uri, &asked.headers) {
+                let tag = group_tag(&key::origin(&form.uri, &form.headers), &group);
+                inner.shelf.purge_tag(&tag, Force::Remove, own);
+            }
             inner.teller.tell(&HttpEvent::Purged { what: &group });
         }
     }
@@ -96,7 +101,7 @@ impl Passing {
     /// What is remembered of the response, if it may be stored, and as what.
     fn stored_as(&mut self, head: &http::response::Parts) -> Option<(Meta, StandsFor)> {
         let stands_for = self.stands_for.as_ref()?;
-        if stands_for.flight.strikes().on(&[]).is_some() {
+        if stands_for.flight.strikes().on(&[]).is_some() || head.extensions.get::<Elsewhere>().is_some() {
             return None;
         }
         let meta = self.inner.rules.may_store(&self.asked, head, self.asked_at, self.inner.time.now()).ok()?;

@@ -10,7 +10,8 @@ use super::cache::HttpCache;
 use super::event::{HttpEvent, HttpStats, RefreshEnding};
 use super::fetch::{Fetch, erase};
 use super::flight::Force;
-use super::inner::{group_tag, origin, surrogate_tag};
+use super::inner::{group_tag, surrogate_tag};
+use super::key;
 use super::page::{Page, Stored};
 
 /// Purging wins over what is in flight: a response that was asked for before is not stored after (contract I1); those who
@@ -20,8 +21,11 @@ use super::page::{Page, Stored};
 /// reader gets the old response and starts a refresh (contract I2).
 impl HttpCache {
     /// Purges a URI with all its variants; whether anything was stored.
+    ///
+    /// A whole URI reaches also what a server was asked for by path and `Host`, as HTTP/1.1 gives them; so with
+    /// [`expire`](Self::expire), [`revalidate`](Self::revalidate), [`inspect`](Self::inspect) and the groups.
     pub fn purge(&self, uri: &Uri) -> bool {
-        self.purge_key(&self.inner.key_of(uri))
+        self.in_all_forms(uri, |key| self.purge_key(key))
     }
 
     /// Purges a key as the cache's own or the operator's key function makes it; whether anything was stored.
@@ -31,7 +35,7 @@ impl HttpCache {
 
     /// Makes a URI stale with all its variants; whether anything was stored.
     pub fn expire(&self, uri: &Uri) -> bool {
-        self.expire_key(&self.inner.key_of(uri))
+        self.in_all_forms(uri, |key| self.expire_key(key))
     }
 
     /// As [`expire`](Self::expire) for a key.
@@ -61,14 +65,14 @@ impl HttpCache {
 
     /// Purges a cache group of the origin of `uri`, in one step (RFC 9875).
     pub fn purge_group(&self, uri: &Uri, group: &str) {
-        let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
-        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Remove, None));
+        let purge = |tag: &Arc<str>| self.inner.shelf.purge_tag(tag, Force::Remove, None);
+        self.told(group, || tags_of(uri, group).iter().for_each(purge));
     }
 
     /// Makes a cache group of the origin of `uri` stale; looks at every key (RFC 9875).
     pub fn expire_group(&self, uri: &Uri, group: &str) {
-        let tag = group_tag(&origin(uri, &http::HeaderMap::new()), group);
-        self.told(group, || self.inner.shelf.purge_tag(&tag, Force::Expire, None));
+        let expire = |tag: &Arc<str>| self.inner.shelf.purge_tag(tag, Force::Expire, None);
+        self.told(group, || tags_of(uri, group).iter().for_each(expire));
     }
 
     /// Purges everything, in one step.
@@ -94,6 +98,14 @@ impl HttpCache {
         pages.filter(|(_, page)| in_group(page)).map(|(key, _)| key).collect()
     }
 
+    fn in_all_forms(&self, uri: &Uri, purge: impl Fn(&str) -> bool) -> bool {
+        let mut keys: Vec<String> =
+            key::forms(uri, &http::HeaderMap::new()).iter().map(|parts| self.inner.key(parts)).collect();
+        keys.dedup();
+        // Each of them, whatever the first says.
+        keys.iter().filter(|key| purge(key)).count() > 0
+    }
+
     fn told<T>(&self, what: &str, purge: impl FnOnce() -> T) -> T {
         let done = purge();
         self.inner.teller.tell(&HttpEvent::Purged { what });
@@ -117,6 +129,8 @@ pub struct KeyReport {
     pub age: Duration,
     /// For how long the stalest has been stale; zero if all are fresh.
     pub stale_for: Duration,
+    /// Whether the origin failed to renew one of them and is left alone for a while.
+    pub left_alone: bool,
 }
 
 /// Watching.
@@ -126,6 +140,7 @@ impl HttpCache {
         let (inner, shelf) = (&self.inner, &self.inner.shelf);
         HttpStats {
             in_flight: shelf.flights.len(),
+            refreshing: inner.refreshing.load(Ordering::Relaxed),
             pages: shelf.len(),
             weight: shelf.weight(),
             capacity: shelf.capacity(),
@@ -148,9 +163,22 @@ impl HttpCache {
 
     /// What is stored for a URI.
     pub fn inspect(&self, uri: &Uri) -> Option<KeyReport> {
-        let key = self.inner.key_of(uri);
-        let page = self.inner.shelf.peek(&key)?;
+        let (key, page) = self.pages_of(uri).into_iter().next()?;
         Some(self.report(key, &page))
+    }
+
+    /// What is stored under a key as the cache's own or the operator's key function makes it.
+    pub fn inspect_key(&self, key: &str) -> Option<KeyReport> {
+        let page = self.inner.shelf.peek(key)?;
+        Some(self.report(key.to_owned(), &page))
+    }
+
+    /// What is stored for a URI, in whatever form it was asked for.
+    fn pages_of(&self, uri: &Uri) -> Vec<(String, Arc<Page>)> {
+        let mut keys: Vec<String> =
+            key::forms(uri, &http::HeaderMap::new()).iter().map(|parts| self.inner.key(parts)).collect();
+        keys.dedup();
+        keys.into_iter().filter_map(|key| self.inner.shelf.peek(&key).map(|page| (key, page))).collect()
     }
 
     fn reports<T: Ord>(&self, most: usize, by: impl Fn(&KeyReport) -> T) -> Vec<KeyReport> {
@@ -174,6 +202,7 @@ impl HttpCache {
             weight: page.weight(),
             age: variants.iter().map(|own| own.meta.age(now)).max().unwrap_or_default(),
             stale_for: stale_for.max().unwrap_or_default(),
+            left_alone: variants.iter().any(|own| own.left_alone(|| elapsed).is_some()),
             key,
         }
     }
@@ -190,11 +219,7 @@ impl HttpCache {
         B: Default + Send + 'static,
         F: Fetch<B>,
     {
-        let key = self.inner.key_of(uri);
-        match self.inner.shelf.peek(&key) {
-            Some(page) => self.renewed(vec![(key, page)], |_| true, fetch).await,
-            None => Vec::new(),
-        }
+        self.renewed(self.pages_of(uri), |_| true, fetch).await
     }
 
     /// As [`revalidate`](Self::revalidate) for all keys that begin with this, one after the other; looks at every key.
@@ -215,7 +240,7 @@ impl HttpCache {
         B: Default + Send + 'static,
         F: Fetch<B>,
     {
-        self.renewed_with(&surrogate_tag(tag), fetch).await
+        self.renewed_with(&[surrogate_tag(tag)], fetch).await
     }
 
     /// As [`revalidate`](Self::revalidate) for a cache group of the origin of `uri`, one after the other; looks at every
@@ -225,15 +250,15 @@ impl HttpCache {
         B: Default + Send + 'static,
         F: Fetch<B>,
     {
-        self.renewed_with(&group_tag(&origin(uri, &http::HeaderMap::new()), group), fetch).await
+        self.renewed_with(&tags_of(uri, group), fetch).await
     }
 
-    async fn renewed_with<B, F>(&self, tag: &Arc<str>, fetch: F) -> Vec<RefreshEnding>
+    async fn renewed_with<B, F>(&self, tags: &[Arc<str>], fetch: F) -> Vec<RefreshEnding>
     where
         B: Default + Send + 'static,
         F: Fetch<B>,
     {
-        self.renewed(self.inner.shelf.pages(), |stored| stored.tags.contains(tag), fetch).await
+        self.renewed(self.inner.shelf.pages(), |stored| stored.tags.iter().any(|own| tags.contains(own)), fetch).await
     }
 
     async fn renewed<B, F>(
@@ -261,13 +286,21 @@ impl HttpCache {
     }
 }
 
+/// A cache group of the origin of a URI, in whatever form that was asked for.
+fn tags_of(uri: &Uri, group: &str) -> Vec<Arc<str>> {
+    let mut origins: Vec<String> =
+        key::forms(uri, &http::HeaderMap::new()).iter().map(|parts| key::origin(&parts.uri, &parts.headers)).collect();
+    origins.dedup();
+    origins.iter().map(|origin| group_tag(origin, group)).collect()
+}
+
 /// The request that a stored response answers, without anybody's own fields.
 fn as_it_was_asked(stored: &Stored) -> request::Parts {
     let mut asked = Request::new(()).into_parts().0;
     asked.uri = stored.target.uri.clone();
     asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
-    if let Some(host) = &stored.target.host {
-        asked.headers.insert(http::header::HOST, host.clone());
+    for host in &stored.target.hosts {
+        asked.headers.append(http::header::HOST, host.clone());
     }
     asked
 }

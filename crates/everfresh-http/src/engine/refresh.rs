@@ -74,6 +74,8 @@ impl Inner {
                 patience: self.settings.patience,
                 alone: false,
                 shared: true,
+                // That its answer may be shared was said when it was stored.
+                credentials: None,
             };
             let changed = || !self.shelf.peek(&key).is_some_and(|page| page.holds(&stored));
             self.shelf.flights.enter(&key, &asks, changed)

@@ -14,6 +14,8 @@ use crate::rfc9111::{self, Extent, Meta, Rules, Source};
 /// A page without validators is worth nothing past its windows; one with them saves a body for a while longer.
 const KEPT_FOR_ITS_VALIDATOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const STRIPES: usize = 64;
+/// What the URIs weigh, at most, whose responses cannot be shared: ten thousand of common length.
+const MOST_OF_PASSES: u64 = 2 << 20;
 
 /// Why a response that could be stored was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +37,8 @@ pub(crate) struct Shelf {
     cache: Cache<String, Arc<Page>>,
     /// URIs whose responses cannot be shared: nobody waits for another's.
     passes: Cache<String, ()>,
+    /// URIs whose responses to credentials cannot be shared: no other with credentials waits.
+    passes_credentials: Cache<String, ()>,
     pub(crate) flights: Flights,
     time: Time,
     rules: Rules,
@@ -62,15 +66,21 @@ impl Shelf {
             .max_refreshes(0)
             .clock(time.clone())
             .build()?;
-        let passes = Cache::builder()
-            .capacity(10_000)
-            .lifetime(Lifetime::ttl(pass))
-            .max_refreshes(0)
-            .clock(time.clone())
-            .build()?;
+        // By weight, for a client makes its URIs as long as it is let.
+        let remembered = || {
+            Cache::builder()
+                .weight_capacity(MOST_OF_PASSES)
+                .weigher(|key: &String, (): &()| key.len() as u64 + 128)
+                .lifetime(Lifetime::ttl(pass))
+                .max_refreshes(0)
+                .clock(time.clone())
+                .build()
+        };
+        let (passes, passes_credentials) = (remembered()?, remembered()?);
         Ok(Self {
             cache,
             passes,
+            passes_credentials,
             flights: Flights::default(),
             time,
             rules,
@@ -90,17 +100,22 @@ impl Shelf {
         self.cache.peek(key)
     }
 
-    pub(crate) fn passes(&self, key: &str) -> bool {
-        self.passes.contains(key)
+    /// Whether a request of this key, with credentials or without, waits for nobody.
+    pub(crate) fn passes(&self, key: &str, credentials: bool) -> bool {
+        self.passes.contains(key) || (credentials && self.passes_credentials.contains(key))
     }
 
-    pub(crate) fn remember_pass(&self, key: &str) {
-        self.passes.insert(key.to_owned(), ());
+    /// A response cannot be shared; with `credentials` only because it came for some.
+    pub(crate) fn remember_pass(&self, key: &str, credentials: bool) {
+        let passes = if credentials { &self.passes_credentials } else { &self.passes };
+        passes.insert(key.to_owned(), ());
     }
 
-    pub(crate) fn forget_pass(&self, key: &str) {
-        if self.passes.contains(key) {
-            self.passes.invalidate(key);
+    /// A response can be shared; one to `credentials` says that of those, too.
+    pub(crate) fn forget_pass(&self, key: &str, credentials: bool) {
+        let others = credentials.then_some(&self.passes_credentials);
+        for passes in [&self.passes].into_iter().chain(others).filter(|passes| passes.contains(key)) {
+            passes.invalidate(key);
         }
     }
 
@@ -147,7 +162,13 @@ impl Shelf {
         let key = &*flight.key;
         let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
         let _stripe = self.stripe(key);
-        let force = flight.strikes().on(&new.tags);
+        let strikes = flight.strikes();
+        // A 304 may bring other tags; the body is still what was stored with the old ones.
+        let same_body = renews.filter(|old| old.body.is(&new.body));
+        let force = match (strikes.on(&new.tags), same_body.and_then(|old| strikes.on(&old.tags))) {
+            (Some(Force::Remove), _) | (_, Some(Force::Remove)) => Some(Force::Remove),
+            (one, other) => one.or(other),
+        };
         if force == Some(Force::Remove) {
             return Err(NotLanded::Purged);
         }
@@ -199,13 +220,17 @@ impl Shelf {
         }
     }
 
-    /// Puts what a HEAD response says into the stored GET responses (RFC 9111 §4.3.5).
-    pub(crate) fn update(&self, key: &str, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
+    /// Puts what a HEAD response says into the stored GET responses (RFC 9111 §4.3.5), but for those that were purged or
+    /// expired after it was asked for.
+    pub(crate) fn update(&self, flight: &Flight, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
+        let key = &*flight.key;
         let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
         let _stripe = self.stripe(key);
         let Some(page) = self.peek(key) else { return };
+        let strikes = flight.strikes();
         let mut changed = false;
         let variants = page.variants.iter().map(|own| match change(&own.meta) {
+            Some(Some(_)) if strikes.on(&own.tags).is_some() => Arc::clone(own),
             Some(Some(meta)) => {
                 changed = true;
                 Arc::new(Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone()))
@@ -228,7 +253,7 @@ impl Shelf {
         let _stripe = self.stripe(key);
         self.flights.strike(force, None, |other| *other.key == *key && !is(other, but));
         let page = self.peek(key);
-        self.forget_pass(key);
+        self.forget_pass(key, true);
         match (&page, force) {
             (Some(_), Force::Remove) => self.cache.invalidate(key),
             (Some(page), Force::Expire) => self.expire(page),
@@ -262,6 +287,7 @@ impl Shelf {
         let _alone = self.landing.write().unwrap_or_else(PoisonError::into_inner);
         self.flights.strike(force, None, |_| true);
         self.passes.clear();
+        self.passes_credentials.clear();
         match force {
             Force::Remove => self.cache.clear(),
             Force::Expire => self.expire_pages(|_, _| true),
@@ -307,4 +333,27 @@ fn is(flight: &Flight, other: Option<&Arc<Flight>>) -> bool {
 /// Why a body that came whole is none.
 pub(crate) fn truncated() -> BodyError {
     BodyError::new("the body is not as long as its head says")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_remembered_in_a_bounded_room_however_long_the_uris_are() {
+        let shelf = Shelf::new(Rules::shared(), Time::System, 1 << 20, 1, Duration::from_secs(60)).expect("a shelf");
+        let long = "x".repeat(60_000);
+        for number in 0..1_000 {
+            shelf.remember_pass(&format!("{number}{long}"), number % 2 == 0);
+        }
+        let held = |passes: &Cache<String, ()>| passes.entries().iter().map(|(key, ())| key.len()).sum::<usize>();
+        assert!(held(&shelf.passes) + held(&shelf.passes_credentials) <= 2 * MOST_OF_PASSES as usize);
+        shelf.remember_pass("short", false);
+        shelf.remember_pass("own", true);
+        assert!(shelf.passes("short", false) && shelf.passes("own", true) && !shelf.passes("own", false));
+        shelf.forget_pass("own", false);
+        assert!(shelf.passes("own", true));
+        shelf.forget_pass("own", true);
+        assert!(!shelf.passes("own", true));
+    }
 }

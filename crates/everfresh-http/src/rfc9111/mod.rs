@@ -82,6 +82,7 @@ pub use selecting::select;
 pub(crate) use status::HitStatus;
 pub use status::{CacheStatus, Forwarded};
 pub use storing::WhyNot;
+pub(crate) use update::nominated;
 pub use update::{Freshened, HeadUpdate, validated};
 pub use validation::{conditional, refreshing, strip_conditions};
 pub use vary::Vary;

@@ -14,7 +14,8 @@ use super::validation::strip_conditions;
 /// The fields of a request for what is missing of a stored part, where it can be completed (RFC 9111 §3.4).
 ///
 /// Asks for the bytes behind it, or before it if it is the end, and with `If-Range`: should the representation have
-/// changed, the whole of the new one comes. `None` if it is whole already, lacks a strong validator, is missing bytes
+/// changed, the whole of the new one comes; if there is no more than is stored, 416: then ask for the whole. `None` if
+/// nothing is missing, it lacks a strong validator, is missing bytes
 /// on both sides, or the request asks for ranges itself.
 pub fn completion(request: &request::Parts, meta: &Meta) -> Option<HeaderMap> {
     let Extent::Partial { range, complete } = meta.extent() else { return None };
@@ -23,6 +24,8 @@ pub fn completion(request: &request::Parts, meta: &Meta) -> Option<HeaderMap> {
     }
     let tag = meta.etag().filter(|tag| !tag.is_weak())?;
     let missing = match (*range.start(), *range.end(), *complete) {
+        // All of it is there: behind its end there is nothing to ask for.
+        (0, last, Some(complete)) if last.checked_add(1) == Some(complete) => return None,
         (0, last, _) => format!("bytes={}-", last.checked_add(1)?),
         (first, last, Some(complete)) if last.checked_add(1) == Some(complete) => format!("bytes=0-{}", first - 1),
         _ => return None,

@@ -308,12 +308,21 @@ impl Rules {
     /// Never past `no-cache`, `must-revalidate`, `proxy-revalidate` or (but for
     /// [`Rules::stale_despite_s_maxage`]) `s-maxage`, nor for a request that says `no-cache`.
     pub fn may_serve_on_error(&self, request: &request::Parts, meta: &Meta, failure: Failure, now: SystemTime) -> bool {
-        let asked = self.asked(&request.headers);
-        let stale_for = meta.age(now).saturating_sub(meta.0.lifetime);
-        self.usable(request, meta).is_ok() && self.fallback(&asked, meta, stale_for, failure)
+        self.may_stand_in(request, meta, failure, meta.age(now).saturating_sub(meta.0.lifetime))
     }
 
-    fn fallback(&self, asked: &RequestControl, meta: &Meta, stale_for: Duration, failure: Failure) -> bool {
+    /// As [`may_serve_on_error`](Self::may_serve_on_error), for what has been stale for so long.
+    pub(crate) fn may_stand_in(
+        &self,
+        request: &request::Parts,
+        meta: &Meta,
+        failure: Failure,
+        stale_for: Duration,
+    ) -> bool {
+        self.usable(request, meta).is_ok() && self.fallback(&self.asked(&request.headers), meta, stale_for, failure)
+    }
+
+    pub(crate) fn fallback(&self, asked: &RequestControl, meta: &Meta, stale_for: Duration, failure: Failure) -> bool {
         let (choices, stored) = (self.choices(), &*meta.0);
         if stored.forbids_stale || asked.no_cache || !failure.is_error() {
             return false;

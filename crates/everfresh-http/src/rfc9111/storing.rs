@@ -293,13 +293,16 @@ fn may(
     if choices.shared && unshareable {
         return Err(WhyNot::Authorization);
     }
+    // §7.3: a cookie is no bar to what the origin says is for all; where it says nothing, §4.2.2 obliges nobody to guess,
+    // and a guess would give one client's session to all.
+    let guessed_cookie = choices.shared && headers.contains_key(SET_COOKIE);
     // §3, last: at least one of public, private (unshared), Expires, max-age, s-maxage (shared), a cacheable status.
     let allowed = control.public
         || (!choices.shared && control.private != Default::default())
         || (!targeted && headers.contains_key(EXPIRES))
         || control.max_age().is_some()
         || (choices.shared && control.s_maxage().is_some())
-        || is_heuristic_status(status);
+        || (is_heuristic_status(status) && !guessed_cookie);
     if allowed { Ok(()) } else { Err(WhyNot::NotAllowed) }
 }
 

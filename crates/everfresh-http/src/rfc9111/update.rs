@@ -141,7 +141,7 @@ impl Rules {
         response_time: SystemTime,
     ) -> Freshened {
         let old = &*meta.0;
-        let asked = nominated(meta, request);
+        let asked = nominated(meta, &request.headers);
         let draft = Draft {
             method: old.method.clone(),
             status: old.status,
@@ -161,8 +161,8 @@ impl Rules {
 
 /// The request's fields, with those that selected the stored response as they were then: another spelling of the same
 /// variant must not move it, and a variant that the origin chose for this request stays what it was stored for.
-fn nominated(meta: &Meta, request: &request::Parts) -> HeaderMap {
-    let mut headers = request.headers.clone();
+pub(crate) fn nominated(meta: &Meta, request: &HeaderMap) -> HeaderMap {
+    let mut headers = request.clone();
     meta.vary().names().for_each(|name| drop(headers.remove(name)));
     meta.vary().fields().for_each(|(name, value)| add(&mut headers, name, value));
     headers

@@ -2,11 +2,13 @@
 
 mod flights;
 mod hazards;
+mod keys;
 mod kit;
 mod outage;
 mod parts;
 mod posts;
 mod purges;
+mod sharing;
 mod stale;
 mod stored;
 mod use_stale;

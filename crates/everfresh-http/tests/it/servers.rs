@@ -203,6 +203,47 @@ mod reqwest_client {
     }
 
     #[tokio::test]
+    async fn what_came_by_a_redirect_is_not_stored_for_the_url_that_was_asked() {
+        // A redirect that may not be stored, to pages that may; both have the same tag.
+        let steps = Count::default();
+        let go = async |State(count): State<Count>| {
+            let to = format!("/page{}", count.fetch_add(1, Ordering::SeqCst));
+            ([("location", to), ("cache-control", "no-store".to_owned())], axum::http::StatusCode::FOUND)
+        };
+        let page = async |uri: axum::http::Uri, headers: axum::http::HeaderMap| {
+            let with = [("cache-control", "max-age=60, stale-while-revalidate=60"), ("etag", "\"1\"")];
+            let known = headers.contains_key("if-none-match");
+            let status = if known { axum::http::StatusCode::NOT_MODIFIED } else { axum::http::StatusCode::OK };
+            (status, with, uri.path().to_owned())
+        };
+        let plain = async || ([("cache-control", "max-age=0"), ("etag", "\"1\"")], "plain");
+        let moved = Count::default();
+        let moving = async move |headers: axum::http::HeaderMap| {
+            if moved.fetch_add(1, Ordering::SeqCst) == 0 {
+                return plain().await.into_response();
+            }
+            assert!(headers.contains_key("if-none-match") || moved.load(Ordering::SeqCst) > 2);
+            (axum::http::StatusCode::FOUND, [("location", "/page9")]).into_response()
+        };
+        let app = Router::new().route("/go", get(go)).route("/moving", get(moving)).fallback(page).with_state(steps);
+        let at = serve(app).await;
+        let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::private()).build();
+        let ask = async |path: &str| {
+            let response = client.get(format!("{at}{path}")).send().await.expect("a response");
+            let (status, url) = (response.status().as_u16(), response.url().path().to_owned());
+            (status, url, response.text().await.expect("a body"))
+        };
+        for page in ["/page0", "/page1", "/page2"] {
+            assert_eq!(ask("/go").await, (200, page.to_owned(), page.to_owned()));
+        }
+        assert_eq!(ask("/page0#part").await.2, "/page0");
+        assert_eq!(ask("/page0").await.2, "/page0");
+        // Nor does the 304 of the page that a URL now leads to say anything of what that URL had been.
+        assert_eq!(ask("/moving").await.2, "plain");
+        assert_eq!(ask("/moving").await, (200, "/page9".to_owned(), "/page9".to_owned()));
+    }
+
+    #[tokio::test]
     async fn the_defaults_make_sense_and_errors_are_the_clients_own() {
         let _ = HttpCacheMiddleware::shared();
         let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::private()).build();

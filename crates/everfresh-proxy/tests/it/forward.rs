@@ -283,6 +283,35 @@ async fn who_stalls_in_the_middle_of_a_body_keeps_nobody() {
 }
 
 #[tokio::test]
+async fn an_origin_is_given_its_time_to_answer_from_when_it_has_the_request() {
+    let origin = Origin::new(|request| ok("", &request.len().to_string())).await;
+    let mut config = config(origin.address);
+    config.timeouts.connect = everfresh_proxy::config::Span::millis(200);
+    config.timeouts.first_byte = everfresh_proxy::config::Span::millis(300);
+    let running = run(config).await;
+    let mut client = TcpStream::connect(running.address).await.expect("connected");
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 12\r\n\r\n";
+    client.write_all(head.as_bytes()).await.expect("sent");
+    // Slower than the origin may be, but never still for long.
+    let mut each = tokio::time::interval(std::time::Duration::from_millis(100));
+    for _ in 0..12 {
+        each.tick().await;
+        client.write_all(b"x").await.expect("sent");
+    }
+    let mut answer = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("in time").expect("read");
+    assert_eq!(status(&answer), 200, "{answer}");
+    // And no more than that: who has all of it and says nothing is late.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = crate::world::config(listener.local_addr().expect("an address"));
+    config.timeouts.first_byte = everfresh_proxy::config::Span::millis(200);
+    config.timeouts.connect = everfresh_proxy::config::Span::millis(200);
+    let running = run(config).await;
+    let post = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx";
+    assert_eq!(status(&raw(running.address, post).await), 504);
+}
+
+#[tokio::test]
 async fn an_answer_without_an_end_ends_when_the_whole_time_is_over() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let mut config = config(listener.local_addr().expect("an address"));

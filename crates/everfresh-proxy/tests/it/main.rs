@@ -4,6 +4,7 @@
 mod arena;
 mod config;
 mod forward;
+mod key_of_rules;
 mod poison;
 mod process;
 mod purge;

@@ -270,6 +270,20 @@ async fn at_the_end_refreshes_may_end_too_and_ready_says_no() {
 }
 
 #[tokio::test]
+async fn a_refresh_by_hand_does_not_hide_another_that_runs() {
+    let (running, mut refresh) = with_a_refresh_under_way(Span::secs(20)).await;
+    assert_eq!(running.proxy.cache.refreshing(), 1);
+    // Somebody asks for it already: that ends at once.
+    let wish = "{\"url\":\"http://a.example/\",\"mode\":\"revalidate\"}";
+    purge(running.admin, TOKEN, wish).await;
+    assert_eq!(running.proxy.cache.refreshing(), 1);
+    assert!(ask_admin(running.admin, "/metrics").await.contains("everfresh_refreshes_running 1\n"));
+    refresh.write_all(ok("cache-control: max-age=60\r\n", "new").as_bytes()).await.expect("sent");
+    let ended = async { while running.proxy.cache.refreshing() > 0 { tokio::task::yield_now().await } };
+    timeout(PATIENCE, ended).await.expect("in time");
+}
+
+#[tokio::test]
 async fn at_the_end_upgraded_connections_may_end_too() {
     let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     for (drain, cut_off) in [(Span::secs(20), 0), (Span::millis(50), 1)] {

@@ -224,3 +224,17 @@ async fn over_tls_http_2_is_agreed_on() {
     let saw = origin.saw().pop().unwrap_or_default();
     assert!(saw.contains("x-forwarded-proto: https\r\n") && saw.contains("x-forwarded-host: localhost\r\n"), "{saw}");
 }
+
+/// RFC 9113 §8.2.3: what HTTP/2 may send in pieces is one line elsewhere.
+#[tokio::test]
+async fn the_crumbs_of_a_cookie_are_one_line_for_an_origin_of_http_1() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    let request = Request::get(format!("http://{}/", running.address)).header("cookie", "a=1").header("cookie", "b=2");
+    let request = request.header("cookie", "c=3; d=4").body(Empty::new()).expect("a request");
+    let answer = timeout(PATIENCE, two().request(request)).await.expect("in time").expect("answered");
+    assert_eq!(answer.status(), 200);
+    let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+    let cookies: Vec<_> = saw.lines().filter(|line| line.starts_with("cookie:")).collect();
+    assert_eq!(cookies, ["cookie: a=1; b=2; c=3; d=4"]);
+}

@@ -1,0 +1,116 @@
+//! What an operator's rule puts into the key, or takes from a request, holds for refreshes and for writes, too.
+
+use everfresh_proxy::config::{Config, RuleSettings};
+use tokio::time::timeout;
+
+use crate::world::{Origin, PATIENCE, Running, TOKEN, body, config, get, ok, purge, raw, run};
+
+fn rules(text: &str) -> Vec<RuleSettings> {
+    let text = format!("[[origin]]\nurl = \"http://x\"\n[[rule]]\n{text}");
+    Config::parse("x".as_ref(), &text).expect("right").rules
+}
+
+/// An origin that says which of these fields it was asked with, and how often it was asked.
+async fn telling(names: &'static [&'static str]) -> Origin {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Origin::new(move |request| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let lower = request.to_ascii_lowercase();
+        let told = lower.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+        let told = told.collect::<Vec<_>>().join("; ");
+        ok("cache-control: max-age=60, stale-while-revalidate=60\r\n", &format!("{told} #{number}"))
+    })
+    .await
+}
+
+/// What is served once what is stored has been renewed behind a reader's back.
+async fn renewed(running: &Running, lines: &str) -> String {
+    let first = body(&get(running.address, "/", lines).await).to_owned();
+    let soft = "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}";
+    purge(running.admin, TOKEN, soft).await;
+    let reading = async {
+        loop {
+            let got = body(&get(running.address, "/", lines).await).to_owned();
+            if got != first {
+                return (first, got);
+            }
+        }
+    };
+    let (first, second) = timeout(PATIENCE, reading).await.expect("renewed");
+    let said = |text: &str| text.split(" #").next().unwrap_or_default().to_owned();
+    assert_eq!(said(&second), said(&first), "{lines:?}");
+    said(&second)
+}
+
+#[tokio::test]
+async fn a_refresh_asks_with_the_fields_that_are_in_its_key() {
+    let origin = telling(&["x-country"]).await;
+    let mut config = config(origin.address);
+    config.rules = rules("key_headers = [\"x-country\"]");
+    let running = run(config).await;
+    assert_eq!(renewed(&running, "x-country: de\r\n").await, "x-country: de");
+    assert_eq!(renewed(&running, "").await, "");
+}
+
+#[tokio::test]
+async fn a_refresh_asks_for_the_host_and_scheme_that_a_trusted_proxy_told() {
+    let origin = telling(&["x-forwarded-host", "x-forwarded-proto", "forwarded"]).await;
+    let mut config = config(origin.address);
+    config.origins[0].trust_forwarded = true;
+    let running = run(config).await;
+    let told = "x-forwarded-host: b.example\r\nx-forwarded-proto: https\r\n";
+    for lines in [told, "forwarded: host=b.example;proto=https\r\n"] {
+        let said = renewed(&running, lines).await;
+        assert!(said.contains("b.example") && said.contains("https"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_reload_may_still_forbid_storing_and_ask_for_what_is_stored_alone() {
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.rules = rules("ignore_client_no_cache = true");
+    let running = run(config).await;
+    let only = get(running.address, "/", "cache-control: only-if-cached\r\n").await;
+    assert!(only.starts_with("HTTP/1.1 504"), "{only}");
+    assert_eq!(body(&get(running.address, "/", "cache-control: no-cache, no-store\r\n").await), "answer 0");
+    assert_eq!(body(&get(running.address, "/", "").await), "answer 1", "what was not to be stored was not");
+    for lines in ["cache-control: no-cache\r\n", "pragma: no-cache\r\n", "cache-control: max-age=0, min-fresh=99\r\n"] {
+        assert_eq!(body(&get(running.address, "/", lines).await), "answer 1", "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_reaches_what_it_names_with_whatever_is_in_its_key() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::new(move |request| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let post = request.starts_with("POST");
+        let fields = if post { "location: /other\r\n" } else { "cache-control: max-age=60\r\n" };
+        ok(fields, &number.to_string())
+    })
+    .await;
+    let mut config = config(origin.address);
+    config.rules = rules("key_headers = [\"x-country\"]");
+    let running = run(config).await;
+    let de = "x-country: de\r\n";
+    let first = get(running.address, "/other", de).await;
+    assert_eq!(body(&first), body(&get(running.address, "/other", de).await));
+    raw(running.address, "POST / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+    assert_ne!(body(&first), body(&get(running.address, "/other", de).await));
+}
+
+#[tokio::test]
+async fn a_window_of_a_rule_holds_for_an_answer_whose_lifetime_is_an_expires() {
+    let origin = Origin::new(|_| {
+        let fields = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nexpires: Sun, 06 Nov 1994 08:49:38 GMT\r\n";
+        ok(&format!("{fields}etag: \"1\"\r\n"), "answer")
+    })
+    .await;
+    let mut config = config(origin.address);
+    config.rules = rules("stale_while_revalidate = \"36500d\"");
+    let running = run(config).await;
+    get(running.address, "/", "").await;
+    assert_eq!(body(&get(running.address, "/", "").await), "answer");
+    assert_eq!(running.proxy.stats.outcome("stale"), 1);
+}

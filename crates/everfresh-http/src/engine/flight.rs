@@ -132,6 +132,11 @@ impl Flight {
         self.strikes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn is_struck(&self) -> bool {
+        let strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
+        strikes.hard || strikes.soft || !strikes.tags.is_empty()
+    }
+
     fn strike(&self, force: Force, tag: Option<&Arc<str>>) {
         let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
         match (tag, force) {
@@ -148,6 +153,10 @@ impl Flight {
 
     /// Whether a request like this may wait for it.
     fn fits(&self, asks: &Asks<'_>) -> bool {
+        // Whoever comes after a purge has nothing that was asked for before it (contract I1).
+        if self.is_struck() {
+            return false;
+        }
         let late = asks.now.saturating_sub(Duration::from_nanos(self.progress.load(Ordering::Relaxed)));
         if !self.is_shared() || late > asks.patience {
             return false;

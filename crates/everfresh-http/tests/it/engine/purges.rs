@@ -263,3 +263,42 @@ async fn the_keys_of_a_group_are_those_with_its_tag_or_in_a_cache_group_of_its_n
     }
     assert_eq!(world.cache.keys_in_group("shop"), ["https://example.com/a"]);
 }
+
+#[tokio::test]
+async fn who_asks_after_a_purge_has_no_answer_that_was_asked_for_before_it() {
+    let purges: [fn(&World); 5] = [
+        |world| assert!(!world.cache.purge(&uri("/a"))),
+        |world| assert!(!world.cache.expire(&uri("/a"))),
+        |world| world.cache.purge_prefix("https://example.com/"),
+        |world| world.cache.purge_all(),
+        |world| world.cache.purge_tag("t"),
+    ];
+    for (at, purge) in purges.into_iter().enumerate() {
+        for head_has_come in [false, true] {
+            let (pipe, body) = Pipe::new();
+            let body = once(body);
+            let origin = Origin::new(move |count, _| {
+                let with = [("cache-control", "max-age=60"), ("cache-tag", "t")];
+                Ok(if count == 0 { whole(200, &with, body()) } else { text(200, &with, "new") })
+            });
+            let world = World::new(shared().tag_fields([http::HeaderName::from_static("cache-tag")]), origin);
+            world.origin.hold();
+            if head_has_come {
+                world.origin.let_through(1);
+            }
+            let before = world.spawn_get("/a", &[]);
+            world.asked(1).await;
+            settle().await;
+            purge(&world);
+            let after = world.spawn_get("/a", &[]);
+            settle().await;
+            world.origin.let_through(9);
+            assert!(pipe.send("old"));
+            drop(pipe);
+            assert_eq!(before.await.expect("an answer").body, "old");
+            assert_eq!(after.await.expect("an answer").body, "new", "{at}, {head_has_come}");
+            // And those who come then wait for what was asked for last.
+            assert_eq!((world.get("/a").await.body.as_str(), world.origin.count()), ("new", 2));
+        }
+    }
+}

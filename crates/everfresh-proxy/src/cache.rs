@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use everfresh::RefreshStatus;
 use everfresh_http::engine::{KeptBody, RefreshEnding};
-use everfresh_http::rfc9111::Rules;
+use everfresh_http::rfc9111::{Rules, invalidated_by};
 use everfresh_http::{CacheAnswer, HttpCache, HttpEvent};
 use http::{HeaderName, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
@@ -20,6 +20,7 @@ use crate::body::{Body, BoxError};
 use crate::config::CacheSettings;
 use crate::log::shown;
 use crate::origin::Trouble;
+use crate::stats::LONGEST_KEY;
 
 /// What the key of a request has beside its URL.
 #[derive(Clone)]
@@ -87,7 +88,6 @@ pub struct Cache {
 #[derive(Default)]
 struct Refreshes {
     started: AtomicU64,
-    running: AtomicUsize,
     not_started: [AtomicU64; NOT_STARTED.len()],
     backing_off: Mutex<HashSet<Box<str>>>,
 }
@@ -97,7 +97,6 @@ impl Refreshes {
         match event {
             HttpEvent::Refresh { key: _, status: RefreshStatus::Started, .. } => {
                 self.started.fetch_add(1, Ordering::Relaxed);
-                self.running.fetch_add(1, Ordering::Relaxed);
             }
             HttpEvent::Refresh { status, .. } => {
                 if let Some(at) = NOT_STARTED.iter().position(|known| known == status) {
@@ -105,13 +104,10 @@ impl Refreshes {
                 }
             }
             HttpEvent::Refreshed { key, ending, .. } => {
-                // One that was asked for by hand was never told as started.
-                let less = |running: usize| running.checked_sub(1);
-                let _ = self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
                 let mut backing_off = self.backing_off.lock().unwrap_or_else(PoisonError::into_inner);
                 match ending {
                     RefreshEnding::Failed | RefreshEnding::TimedOut => {
-                        if backing_off.len() < MOST_BACKING_OFF {
+                        if backing_off.len() < MOST_BACKING_OFF && key.len() <= LONGEST_KEY {
                             backing_off.insert((*key).into());
                         }
                         tracing::info!(target: "everfresh::refresh", key = shown(key), ending = ending.name());
@@ -176,8 +172,13 @@ impl Cache {
         R: Future<Output = Result<Response<Body>, Trouble>> + Send + 'static,
     {
         let keyed = request.extensions().get::<KeyParts>().is_some();
-        let written = (!request.method().is_safe() && keyed).then(|| request.uri().clone());
-        let mut response = match self.http.respond(request, fetch).await {
+        let written = (!request.method().is_safe() && keyed).then(|| {
+            let mut head = Request::new(()).into_parts().0;
+            (head.method, head.uri, head.headers) =
+                (request.method().clone(), request.uri().clone(), request.headers().clone());
+            head
+        });
+        let response = match self.http.respond(request, fetch).await {
             Ok(response) => response,
             Err(error) => {
                 return Err(match error.downcast::<Trouble>() {
@@ -186,12 +187,20 @@ impl Cache {
                 });
             }
         };
-        if let Some(uri) = written.filter(|_| !response.status().is_client_error()) {
-            // What the key has beside the URL makes several keys of it: RFC 9111 §4.4 means them all.
-            let plain = key_of("", &uri);
-            self.http.purge_prefix(&format!("{plain} "));
-            self.http.purge_key(&plain);
+        let (head, body) = response.into_parts();
+        if let Some(asked) = written.filter(|_| !head.status.is_client_error()) {
+            let mut uris = invalidated_by(&asked, &head);
+            if !uris.contains(&asked.uri) {
+                uris.push(asked.uri);
+            }
+            for uri in uris {
+                // What the key has beside the URL makes several keys of it: RFC 9111 §4.4 means them all.
+                let plain = key_of("", &uri);
+                self.http.purge_prefix(&format!("{plain} "));
+                self.http.purge_key(&plain);
+            }
         }
+        let mut response = Response::from_parts(head, body);
         let told = response.extensions_mut().remove::<CacheAnswer>();
         let told = told.map_or(Told { outcome: "bypass", age: None }, |answer| Told {
             outcome: answer.outcome.name(),
@@ -279,7 +288,7 @@ impl Cache {
 
     /// Refreshes under way.
     pub fn refreshing(&self) -> usize {
-        self.refreshes.running.load(Ordering::Relaxed)
+        self.http.stats().refreshing
     }
 
     fn count(&self, prefix: &str) -> usize {
@@ -297,8 +306,12 @@ impl Cache {
         urls.filter_map(|url| beginning(&url)).collect()
     }
 
+    /// Those of which the engine says so still: what a reader's own request renewed, or what is gone, is told by no end
+    /// of a refresh.
     fn backing_off(&self) -> usize {
-        self.refreshes.backing_off.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let mut backing_off = self.refreshes.backing_off.lock().unwrap_or_else(PoisonError::into_inner);
+        backing_off.retain(|key| self.http.inspect_key(key).is_some_and(|report| report.left_alone));
+        backing_off.len()
     }
 
     /// The part of `GET /stats` that the cache knows.
@@ -318,7 +331,7 @@ impl Cache {
             "capacity_bytes": told.capacity,
             "refreshes": {
                 "started": self.refreshes.started.load(Ordering::Relaxed),
-                "running": self.refreshes.running.load(Ordering::Relaxed),
+                "running": told.refreshing,
                 "renewed": ended("renewed"),
                 "replaced": ended("replaced"),
                 "failed": ended("failed") + ended("timed_out"),
@@ -335,12 +348,7 @@ impl Cache {
             ("entries", "gauge", "Stored URLs.", told.pages as u64),
             ("stored_bytes", "gauge", "What they weigh.", told.weight),
             ("capacity_bytes", "gauge", "What they may weigh.", told.capacity),
-            (
-                "refreshes_running",
-                "gauge",
-                "Refreshes under way.",
-                self.refreshes.running.load(Ordering::Relaxed) as u64,
-            ),
+            ("refreshes_running", "gauge", "Refreshes under way.", told.refreshing as u64),
             ("refreshes_started_total", "counter", "Refreshes begun.", self.refreshes.started.load(Ordering::Relaxed)),
             ("waited_total", "counter", "Requests that waited for another's fetch.", told.waited),
             ("served_bytes_total", "counter", "Body bytes served from the store.", told.bytes_from_store),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
-    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    HeaderValue, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, request};
@@ -154,6 +154,7 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
 pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     let headers = &mut parts.headers;
     strip_hop(headers);
+    join_crumbs(headers);
     let readable = parts.method == Method::GET || parts.method == Method::HEAD;
     // One look at the few fields that came, rather than one for each that could have.
     let is_confusing =
@@ -178,6 +179,59 @@ pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     set(headers, X_FOR, HeaderValue::try_from(address));
     set(headers, X_HOST, HeaderValue::from_str(host));
     headers.insert(X_PROTO, HeaderValue::from_static(proto));
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may send a cookie in pieces, each in a field of its own; nobody else knows that.
+fn join_crumbs(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    if let Ok(mut whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        whole.set_sensitive(headers.get(COOKIE).is_some_and(HeaderValue::is_sensitive));
+        headers.insert(COOKIE, whole);
+    }
+}
+
+/// Takes out what a client says to have the origin asked anew; that nothing may be stored, and that nothing but what is
+/// stored is wanted, stays.
+pub fn without_reload(headers: &mut HeaderMap) {
+    const RELOADS: [&[u8]; 3] = [b"no-cache", b"max-age", b"min-fresh"];
+    headers.remove(PRAGMA);
+    let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    let stays = |directive: &&[u8]| {
+        let name = directive.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
+        !name.is_empty() && !RELOADS.iter().any(|reload| name.eq_ignore_ascii_case(reload))
+    };
+    let kept: Vec<&[u8]> = directives.map(<[u8]>::trim_ascii).filter(stays).collect();
+    let kept = if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b", "[..])).ok() };
+    match kept {
+        Some(kept) => drop(headers.insert(CACHE_CONTROL, kept)),
+        None => drop(headers.remove(CACHE_CONTROL)),
+    }
+}
+
+/// The fields by which trusted proxies tell the host and the scheme that a client named: for a refresh of what was stored
+/// for them. Who the client is, is left out.
+pub fn told_to_go_on(headers: &HeaderMap) -> HeaderMap {
+    let mut told = HeaderMap::new();
+    for name in [X_HOST, X_PROTO] {
+        take_over(&mut told, &name, headers);
+    }
+    let is_told = |pair: &&[u8]| {
+        let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
+    };
+    let hops = headers.get_all(FORWARDED).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    let hops = hops.map(|hop| {
+        let pairs = hop.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).filter(is_told);
+        pairs.collect::<Vec<_>>().join(&b';')
+    });
+    let hops: Vec<Vec<u8>> = hops.filter(|hop| !hop.is_empty()).collect();
+    if let Ok(hops) = HeaderValue::from_bytes(&hops.join(&b", "[..])) {
+        told.insert(FORWARDED, hops);
+    }
+    told
 }
 
 /// What trusted fields say of the host and the scheme that a client named, where it is not what the key has already: an
@@ -232,6 +286,12 @@ fn set<E>(headers: &mut HeaderMap, name: HeaderName, value: Result<HeaderValue, 
     };
 }
 
+/// Puts a field's values in place of what another map has of it. A map of fields that is full goes without.
+pub fn take_over(headers: &mut HeaderMap, name: &HeaderName, from: &HeaderMap) {
+    headers.remove(name);
+    from.get_all(name).iter().for_each(|value| drop(headers.try_append(name.clone(), value.clone())));
+}
+
 /// Not a standard field; some servers take it for `Content-Length`.
 const CONTENT_LENGTH_ALIAS: &str = "content_length";
 
@@ -264,6 +324,13 @@ pub fn address(parts: &mut request::Parts, origin: &Uri, public: &Uri, preserve_
     if let Ok(uri) = Uri::from_parts(uri) {
         parts.uri = uri;
     }
+}
+
+/// The same target, with the host that the client named: what HTTP/2 tells as `:authority` (RFC 9113 §8.3.1).
+pub fn at_host(target: Uri, public: &Uri) -> Uri {
+    let mut parts = target.clone().into_parts();
+    parts.authority = public.authority().cloned().or(parts.authority);
+    Uri::from_parts(parts).unwrap_or(target)
 }
 
 /// Adds to a field, in one line, as proxies that read only one expect it.

@@ -2,21 +2,48 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Version};
-use http_body::Body as _;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
+use tower_service::Service;
 
 use crate::body::{Body, BoxError, Stalled, Watched, empty};
-use crate::config::Timeouts;
+use crate::config::{Config, OriginSettings, Timeouts};
 
 type Pool = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// Connects to one origin, whatever host a request names: what HTTP/2 has as the connection's host and the request's own
+/// can differ so.
+#[derive(Clone)]
+struct Towards {
+    connector: HttpsConnector<HttpConnector>,
+    origin: Uri,
+}
+
+impl Service<Uri> for Towards {
+    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Error = <HttpsConnector<HttpConnector> as Service<Uri>>::Error;
+    type Future = <HttpsConnector<HttpConnector> as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.connector.poll_ready(context)
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        self.connector.call(self.origin.clone())
+    }
+}
 
 /// How to speak with an origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +55,18 @@ pub enum Speak {
     One,
     /// HTTP/2 from the first byte, without TLS too.
     Two,
+}
+
+impl Speak {
+    /// How an origin is asked for what needs no other protocol. A connection that TLS may agree on as HTTP/2 has its
+    /// host from its address, so that the client's own is preserved over HTTP/1.1 alone.
+    pub fn with(origin: &OriginSettings) -> Self {
+        match (origin.http2, origin.preserve_host) {
+            (true, _) => Self::Two,
+            (false, true) => Self::One,
+            (false, false) => Self::Either,
+        }
+    }
 }
 
 /// Why the origin gave no answer.
@@ -75,16 +114,19 @@ pub struct Origins {
     either: Pool,
     one: Pool,
     two: Pool,
+    /// For each origin of which HTTP/2 is to carry the client's own host.
+    preserving: Vec<Option<Client<Towards, Body>>>,
     timeouts: Timeouts,
 }
 
 impl Origins {
-    /// Pools with these bounds. Roots are the system's, or the ones built in where it has none.
+    /// Pools for the origins of a configuration, with its bounds. Roots are the system's, or the ones built in where it has none.
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(timeouts: Timeouts) -> Result<Self, BoxError> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    pub fn new(config: &Config) -> Result<Self, BoxError> {
+        let timeouts = config.timeouts.clone();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let wanted = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let tls = match wanted.clone().with_native_roots() {
             Ok(roots) => roots.with_no_client_auth(),
@@ -107,20 +149,29 @@ impl Origins {
         let either = builder.build(connector().enable_all_versions().wrap_connector(tcp()));
         let one = builder.build(connector().enable_http1().wrap_connector(tcp()));
         let two = builder.http2_only(true).build(connector().enable_http2().wrap_connector(tcp()));
-        Ok(Self { either, one, two, timeouts })
+        let preserving = config.origins.iter().map(|origin| {
+            let connector = connector().enable_http2().wrap_connector(tcp());
+            let towards = Towards { connector, origin: origin.url.uri().clone() };
+            (origin.http2 && origin.preserve_host).then(|| builder.build(towards))
+        });
+        let preserving = preserving.collect();
+        Ok(Self { either, one, two, preserving, timeouts })
     }
 
     /// One exchange. It is never tried again once a byte of it went out; a pooled connection that turns out to be
     /// closed before that is replaced. Only what an origin says it has not looked at (RFC 9113 §8.7: a refused stream,
     /// one beyond those that its GOAWAY names) is sent once more, if it has no content.
     ///
+    /// `to` says which of the configuration's origins it is for.
+    ///
     /// # Errors
     /// No head of an answer came.
-    pub async fn send(&self, mut request: Request<Body>, speak: Speak) -> Result<Response<Body>, Trouble> {
-        let pool = match speak {
-            Speak::Either => &self.either,
-            Speak::One => &self.one,
-            Speak::Two => &self.two,
+    pub async fn send(&self, mut request: Request<Body>, to: usize, speak: Speak) -> Result<Response<Body>, Trouble> {
+        let ask = |request| match (speak, self.preserving.get(to)) {
+            (Speak::Either, _) => self.either.request(request),
+            (Speak::One, _) => self.one.request(request),
+            (Speak::Two, Some(Some(preserving))) => preserving.request(request),
+            (Speak::Two, _) => self.two.request(request),
         };
         *request.version_mut() = if speak == Speak::Two { Version::HTTP_2 } else { Version::HTTP_11 };
         let bounds = &self.timeouts;
@@ -128,16 +179,17 @@ impl Origins {
         let patience = (bounds.first_byte.get() + bounds.connect.get()).min(bounds.whole.get());
         let may_be_two = speak != Speak::One && (speak == Speak::Two || request.uri().scheme_str() == Some("https"));
         let again = (may_be_two && request.body().is_end_stream()).then(|| copy_of(&request));
+        let (request, turn) = in_turns(request);
         let asking = async {
-            match (pool.request(request).await, again) {
-                (Err(error), Some(again)) if was_not_looked_at(&error) => pool.request(again).await,
+            match (ask(request).await, again) {
+                (Err(error), Some(again)) if was_not_looked_at(&error) => ask(again).await,
                 (answer, _) => answer,
             }
         };
-        let answer = match timeout(patience, asking).await {
-            Err(_) => return Err(Trouble::Late),
-            Ok(Err(error)) => return Err(trouble(&error)),
-            Ok(Ok(answer)) => answer,
+        let answer = tokio::select! {
+            biased;
+            answer = asking => answer.map_err(|error| trouble(&error))?,
+            () = turn.is_late(patience, until) => return Err(Trouble::Late),
         };
         Ok(answer.map(|body| Watched::new(body, bounds.idle.get(), Some(until), ()).boxed_unsync()))
     }
@@ -145,6 +197,64 @@ impl Origins {
     /// The bound on the whole of an exchange.
     pub fn whole(&self) -> Duration {
         self.timeouts.whole.get()
+    }
+}
+
+/// Whose turn it is while a request goes out: the client's, who has to send more of its content and is watched for that,
+/// or the origin's.
+struct Turn(Arc<Mutex<Option<Instant>>>);
+
+impl Turn {
+    /// Since when it is the origin's.
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when it has been the origin's for so long, or when all is over.
+    async fn is_late(&self, patience: Duration, until: Instant) {
+        loop {
+            let now = Instant::now();
+            // Should it become the origin's meanwhile, then no sooner than now.
+            let due = self.since().unwrap_or(now) + patience;
+            if due.min(until) <= now {
+                return;
+            }
+            sleep_until(due.min(until)).await;
+        }
+    }
+}
+
+fn in_turns(request: Request<Body>) -> (Request<Body>, Turn) {
+    let since = Arc::new(Mutex::new(Some(Instant::now())));
+    let turn = Turn(Arc::clone(&since));
+    if request.body().is_end_stream() {
+        return (request, turn);
+    }
+    (request.map(|inner| InTurns { inner, since }.boxed_unsync()), turn)
+}
+
+/// A request's content, which notes whether its client or its origin is waited for.
+struct InTurns {
+    inner: Body,
+    since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl http_body::Body for InTurns {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = polled.is_ready().then(Instant::now);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, SET_COOKIE, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::body::{Body, BoxError, Watched, empty, full};
 use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of};
-use crate::config::{Config, OriginSettings, RuleSettings, Span, host_fits};
+use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer, Refused};
 use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
@@ -111,7 +111,7 @@ impl Proxy {
     /// TLS to the origins cannot be set up.
     pub fn new(config: Config) -> Result<Self, BoxError> {
         let cache = Cache::new(&config.cache)?;
-        let origins = Origins::new(config.timeouts.clone())?;
+        let origins = Origins::new(&config)?;
         Ok(Self {
             site: RwLock::new(Arc::new(Site { config, origins })),
             replaced: AtomicU64::new(0),
@@ -182,7 +182,7 @@ impl Proxy {
     /// # Errors
     /// TLS to the origins cannot be set up; the old configuration holds on.
     pub fn reload(&self, config: Config) -> Result<(), BoxError> {
-        let origins = Origins::new(config.timeouts.clone())?;
+        let origins = Origins::new(&config)?;
         let site = Arc::new(Site { config, origins });
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = site;
         self.replaced.fetch_add(1, Ordering::Release);
@@ -264,7 +264,7 @@ impl Door {
         if request.body().size_hint().lower() > limits.body.get() {
             return (say_trouble(&Trouble::TooLarge), error, None);
         }
-        let Some(way) = Way::to(self, public) else {
+        let Some(mut way) = Way::to(self, public) else {
             return (say(StatusCode::MISDIRECTED_REQUEST, "no origin is set up for this URL"), error, None);
         };
         let public = way.public.clone();
@@ -283,17 +283,20 @@ impl Door {
         let mut more = if trusts { forward::told_by_trusted(&parts.headers, &public) } else { String::new() };
         forward::clean(&mut parts, peer, authority, trusts);
         parts.extensions.insert(Foreground);
+        let mut keyed = if more.is_empty() { HeaderMap::new() } else { forward::told_to_go_on(&parts.headers) };
         let rule = way.rule();
         if !rule.key_headers.is_empty() {
             more.push_str(&key_parts(rule, &parts.headers));
+            for name in rule.key_headers.iter().map(FieldName::name) {
+                forward::take_over(&mut keyed, name, &parts.headers);
+            }
         }
         // A write says so in any case: it is about all keys of its URL.
         if !more.is_empty() || (trusts && !parts.method.is_safe()) {
             parts.extensions.insert(KeyParts(more));
         }
         if rule.ignore_client_no_cache {
-            parts.headers.remove(CACHE_CONTROL);
-            parts.headers.remove(PRAGMA);
+            forward::without_reload(&mut parts.headers);
         }
         let key = key_of(if parts.method == Method::HEAD { "HEAD " } else { "GET " }, &public);
         let body = if body.is_end_stream() {
@@ -303,6 +306,7 @@ impl Door {
             Watched::new(limited, site.config.timeouts.idle.get(), None, ()).boxed_unsync()
         };
         let bypass = rule.bypass;
+        way.keyed = (!keyed.is_empty()).then(|| Arc::new(keyed));
         let request = Request::from_parts(parts, body);
         let answered = if bypass {
             let fetched = Box::pin(way.fetch(request)).await;
@@ -326,6 +330,8 @@ struct Way {
     /// Which of the site's rules, if one fits.
     rule: Option<usize>,
     public: Uri,
+    /// The fields of the request that are in its key: a refresh asks with them, too.
+    keyed: Option<Arc<HeaderMap>>,
 }
 
 /// What holds where no rule does.
@@ -343,7 +349,7 @@ impl Way {
         let origin = site.config.origins.iter().position(fits)?;
         let fits = |rule: &RuleSettings| host_fits(&rule.hosts) && rule.path.as_ref().is_none_or(|own| own.holds(path));
         let rule = site.config.rules.iter().position(fits);
-        let mut way = Self { door: Arc::clone(door), origin, rule, public };
+        let mut way = Self { door: Arc::clone(door), origin, rule, public, keyed: None };
         if let Some(shorter) = forward::without_parameters(&way.public, &way.rule().ignore_query) {
             way.public = shorter;
         }
@@ -370,11 +376,17 @@ impl Way {
         let kind = if parts.extensions.remove::<Foreground>().is_some() { "load" } else { "refresh" };
         let key = format!("{} {}", parts.method, self.public);
         let origin = self.origin();
+        if let Some(keyed) = self.keyed.as_ref().filter(|_| kind == "refresh") {
+            keyed.keys().for_each(|name| forward::take_over(&mut parts.headers, name, keyed));
+        }
         let head = parts.method == Method::HEAD;
         forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
         let flight = self.door.proxy.stats.takes_off(&key, kind);
-        let speak = if origin.http2 { Speak::Two } else { Speak::Either };
-        let answer = self.door.site.origins.send(Request::from_parts(parts, body), speak).await;
+        let speak = Speak::with(origin);
+        if origin.http2 && origin.preserve_host {
+            parts.uri = forward::at_host(parts.uri, &self.public);
+        }
+        let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, speak).await;
         flight.landed(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()));
         let mut answer = answer.inspect_err(|trouble| {
             tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "{trouble}");
@@ -404,7 +416,7 @@ impl Way {
         let most = usize::try_from(self.door.site.config.limits.body.get()).unwrap_or(usize::MAX);
         let body = Limited::new(body, most).boxed_unsync();
         let flight = self.door.proxy.stats.takes_off(&format!("{} {}", parts.method, self.public), "load");
-        let answer = self.door.site.origins.send(Request::from_parts(parts, body), Speak::One).await;
+        let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, Speak::One).await;
         flight.landed(answer.is_err());
         let mut answer = answer?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -440,7 +452,9 @@ fn is_upgrade<B>(request: &Request<B>) -> bool {
     });
     // RFC 9110 §7.8: h2c is agreed on here or not at all; a request for it is a plain one for the origin.
     let wanted = request.headers().get(UPGRADE);
+    // A write must not slip past the cache: it is a plain one for the origin, too.
     request.version() == Version::HTTP_11
+        && request.method().is_safe()
         && named
         && wanted.is_some_and(|wanted| !wanted.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
@@ -468,7 +482,8 @@ fn adopt(rule: &RuleSettings, ttl: Option<Span>, answer: &mut Response<Body>) {
     if let Some(ttl) = ttl.filter(|_| silent && !headers.contains_key(SET_COOKIE)) {
         add_directive(headers, "max-age", ttl.get());
     }
-    if !headers.contains_key(CACHE_CONTROL) || headers.contains_key("cdn-cache-control") {
+    let lives = headers.contains_key(CACHE_CONTROL) || headers.contains_key(http::header::EXPIRES);
+    if !lives || headers.contains_key("cdn-cache-control") {
         return;
     }
     let windows = [("stale-while-revalidate", rule.stale_while_revalidate), ("stale-if-error", rule.stale_if_error)];

@@ -26,6 +26,8 @@ const PAST: usize = 300;
 const LOOKED_AT: usize = 64;
 const SHARDS: usize = 16;
 const KEYS_A_SHARD: usize = 256;
+/// Longer keys are not remembered for the live page: a client makes them as long as it is let.
+pub(crate) const LONGEST_KEY: usize = 1024;
 
 /// The upper bounds of the histograms in `/metrics`, in milliseconds.
 const METRIC_BOUNDS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000];
@@ -287,7 +289,7 @@ impl Stats {
         if let Some(age) = age.filter(|_| outcome != "miss") {
             self.age.note(second, age);
         }
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|key| key.len() <= LONGEST_KEY) {
             self.see(key, age.unwrap_or_default(), state);
         }
     }
@@ -476,6 +478,24 @@ mod tests {
         assert_eq!(told["requests"]["miss"], 20_000);
         let held: usize = stats.seen.iter().map(|shard| super::lock(shard).len()).sum();
         assert!(held <= super::SHARDS * super::KEYS_A_SHARD);
+    }
+
+    #[test]
+    fn keys_of_any_length_take_a_bounded_room() {
+        let stats = Stats::default();
+        let long = "x".repeat(60_000);
+        for round in 0..10_000 {
+            stats.answered("miss", Some(&format!("GET http://x/{round}?{long}")), None, Duration::ZERO);
+        }
+        stats.answered("miss", Some("GET http://x/short"), None, Duration::ZERO);
+        let held: usize = stats
+            .seen
+            .iter()
+            .flat_map(|shard| super::lock(shard).keys().map(|key| key.len()).collect::<Vec<_>>())
+            .sum();
+        assert!(held <= super::SHARDS * super::KEYS_A_SHARD * super::LONGEST_KEY, "{held} bytes");
+        assert_eq!(stats.json(|_| None)["hottest"][0]["key"], "GET http://x/short");
+        assert_eq!(stats.outcome("miss"), 10_001);
     }
 
     #[test]

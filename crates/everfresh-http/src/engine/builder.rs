@@ -237,8 +237,9 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
         self
     }
 
-    /// Makes the key of a request; by default scheme, authority (or `Host`), path and query. Two requests with one key must
-    /// mean one resource.
+    /// Makes the key of a request; by default scheme, authority, path and query, as `https://example.com/a`. Where a server
+    /// is asked by path and `Host` no scheme is known: `//example.com/a`. A `Host` that is not the authority's own stands
+    /// behind, after a space. Two requests with one key must mean one resource.
     pub fn key(mut self, key: impl Fn(&request::Parts) -> String + Send + Sync + 'static) -> Self {
         self.settings.key = Some(Arc::new(key));
         self

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use everfresh::Spawn;
 use http::header::{HOST, HeaderMap, HeaderName};
-use http::{Request, request};
+use http::request;
 
 use super::answer::{RefreshAction, StaleContext};
 use super::event::Teller;
@@ -63,15 +63,6 @@ impl fmt::Debug for Inner {
 pub(crate) struct Ask {
     pub(crate) key: String,
     pub(crate) parts: request::Parts,
-}
-
-/// Method, target and fields: what the rules look at.
-pub(crate) fn head_of(parts: &request::Parts) -> request::Parts {
-    let mut head = Request::new(()).into_parts().0;
-    head.method = parts.method.clone();
-    head.uri = parts.uri.clone();
-    head.headers = parts.headers.clone();
-    head
 }
 
 /// The right to run one refresh; gives its place back when dropped.

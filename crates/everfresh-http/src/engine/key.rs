@@ -2,12 +2,19 @@
 
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::uri::{Authority, Parts, Scheme};
-use http::{Method, Uri, request};
-
-use super::inner::head_of;
+use http::{Method, Request, Uri, request};
 
 /// Longer keys do not keep their room for the next one.
 pub(crate) const LONGEST_ROOM: usize = 4096;
+
+/// Method, target and fields: what the rules look at.
+pub(crate) fn head_of(parts: &request::Parts) -> request::Parts {
+    let mut head = Request::new(()).into_parts().0;
+    head.method = parts.method.clone();
+    head.uri = parts.uri.clone();
+    head.headers = parts.headers.clone();
+    head
+}
 
 /// Scheme, authority (of a request in origin form its `Host`), path and query.
 pub(crate) fn write_key(text: &mut String, parts: &request::Parts) {
@@ -32,7 +39,7 @@ pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
 /// The forms in which a GET of the same resource may come: HTTP/1.1 gives a server a path and `Host`, HTTP/2 and proxies
 /// give a whole URL. The one that is given comes first.
 pub(crate) fn forms(uri: &Uri, headers: &HeaderMap) -> Vec<request::Parts> {
-    let mut own = http::Request::new(()).into_parts().0;
+    let mut own = Request::new(()).into_parts().0;
     (own.method, own.uri, own.headers) = (Method::GET, uri.clone(), headers.clone());
     let mut all = vec![own];
     match uri.authority() {

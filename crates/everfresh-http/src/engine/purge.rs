@@ -43,7 +43,8 @@ impl HttpCache {
         self.told(key, || self.inner.shelf.purge(key, Force::Expire, None))
     }
 
-    /// Purges all keys that begin with this, as `https://example.com/shop/`; looks at every key.
+    /// Purges all keys that begin with this, as `https://example.com/shop/`, or `//example.com/shop/` where a server is
+    /// asked by path and `Host`; looks at every key.
     pub fn purge_prefix(&self, prefix: &str) {
         self.told(prefix, || self.inner.shelf.purge_matching(Force::Remove, |key| key.starts_with(prefix)));
     }

@@ -156,7 +156,8 @@ impl Default for Limits {
 pub struct Timeouts {
     /// To an origin: until connected.
     pub connect: Span,
-    /// From an origin: until the head of its answer.
+    /// From an origin: until the head of its answer, counted from when it could have all of the request that its client
+    /// has sent.
     pub first_byte: Span,
     /// Either side: between two pieces of a body.
     pub idle: Span,
@@ -226,7 +227,7 @@ pub struct OriginSettings {
     /// Only for paths that begin so.
     #[serde(default)]
     pub path: Option<RootedPath>,
-    /// Sends the client's `Host` on instead of the origin's own name.
+    /// Sends the client's `Host` on instead of the origin's own name; over HTTP/2 only with `http2`, as `:authority`.
     #[serde(default)]
     pub preserve_host: bool,
     /// Keeps `Forwarded` and `X-Forwarded-*` that came with the request, adding to them: for a proxy behind a proxy.

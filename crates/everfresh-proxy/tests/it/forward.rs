@@ -283,6 +283,48 @@ async fn who_stalls_in_the_middle_of_a_body_keeps_nobody() {
 }
 
 #[tokio::test]
+async fn an_origin_is_told_as_left_alone_no_longer_than_it_is() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::new(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        1 => "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        number => ok("cache-control: max-age=60, stale-while-revalidate=60\r\n", &number.to_string()),
+    })
+    .await;
+    let running = before(&origin).await;
+    let told = async || ask_admin(running.admin, "/metrics").await;
+    get(running.address, "/", "").await;
+    purge(running.admin, TOKEN, "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}").await;
+    let failed = async {
+        while !told().await.contains("everfresh_refreshes_total{ending=\"failed\"} 1\n") {
+            assert_eq!(body(&get(running.address, "/", "").await), "0");
+        }
+    };
+    timeout(PATIENCE, failed).await.expect("failed");
+    assert!(told().await.contains("everfresh_backing_off 1\n"));
+    // Who asks for himself is answered, and what he got is stored.
+    assert_eq!(body(&get(running.address, "/", "cache-control: no-cache\r\n").await), "2");
+    assert_eq!(body(&get(running.address, "/", "").await), "2");
+    assert!(told().await.contains("everfresh_backing_off 0\n"));
+}
+
+#[tokio::test]
+async fn a_write_that_asks_for_another_protocol_is_heeded_as_any_other() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    get(running.address, "/", "").await;
+    let write =
+        "POST / HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: other\r\ncontent-length: 4\r\n\r\nmore";
+    let mut client = TcpStream::connect(running.address).await.expect("connected");
+    client.write_all(write.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("answer 1") {
+        assert!(timeout(PATIENCE, client.read_buf(&mut answer)).await.expect("in time").expect("read") > 0);
+    }
+    assert!(origin.saw()[1].ends_with("more"));
+    assert_eq!(body(&get(running.address, "/", "").await), "answer 2");
+}
+
+#[tokio::test]
 async fn an_origin_is_given_its_time_to_answer_from_when_it_has_the_request() {
     let origin = Origin::new(|request| ok("", &request.len().to_string())).await;
     let mut config = config(origin.address);

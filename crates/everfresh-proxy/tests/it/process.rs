@@ -57,6 +57,15 @@ impl Process {
     }
 }
 
+/// Answers the request on a connection, once it has come: an answer to nothing is none.
+async fn answer(stream: &mut TcpStream, text: String) {
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        assert!(timeout(PATIENCE, stream.read_buf(&mut asked)).await.expect("in time").expect("read") > 0);
+    }
+    stream.write_all(text.as_bytes()).await.expect("sent");
+}
+
 fn file(name: &str, text: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}.toml", std::process::id()));
     std::fs::write(&path, text).expect("written");
@@ -77,7 +86,7 @@ async fn at_sigterm_what_runs_ends_and_no_more_begins() {
     // The listener goes before anything else does: connections are refused from now on.
     let refused = async { while TcpStream::connect(process.address).await.is_ok() {} };
     timeout(PATIENCE, refused).await.expect("refused");
-    slow.write_all(ok("", "late but whole").as_bytes()).await.expect("sent");
+    answer(&mut slow, ok("", "late but whole")).await;
     assert_eq!(body(&asking.await.expect("answered")), "late but whole");
     let ended = timeout(PATIENCE, process.child.wait()).await.expect("in time").expect("ended");
     assert_eq!(ended.code(), Some(0));
@@ -242,7 +251,7 @@ async fn with_a_refresh_under_way(drain: Span) -> (Running, TcpStream) {
     let asking = tokio::spawn(get(running.address, "/", ""));
     let (mut first, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
     let fields = "connection: close\r\ncache-control: max-age=60, stale-while-revalidate=60\r\n";
-    first.write_all(ok(fields, "old").as_bytes()).await.expect("sent");
+    answer(&mut first, ok(fields, "old")).await;
     assert_eq!(body(&asking.await.expect("answered")), "old");
     let soft = "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}";
     assert_eq!(body(&purge(running.admin, TOKEN, soft).await), "{\"purged\":1}");
@@ -279,7 +288,11 @@ async fn a_refresh_by_hand_does_not_hide_another_that_runs() {
     assert_eq!(running.proxy.cache.refreshing(), 1);
     assert!(ask_admin(running.admin, "/metrics").await.contains("everfresh_refreshes_running 1\n"));
     refresh.write_all(ok("cache-control: max-age=60\r\n", "new").as_bytes()).await.expect("sent");
-    let ended = async { while running.proxy.cache.refreshing() > 0 { tokio::task::yield_now().await } };
+    let ended = async {
+        while running.proxy.cache.refreshing() > 0 {
+            tokio::task::yield_now().await
+        }
+    };
     timeout(PATIENCE, ended).await.expect("in time");
 }
 

@@ -238,3 +238,24 @@ async fn the_crumbs_of_a_cookie_are_one_line_for_an_origin_of_http_1() {
     let cookies: Vec<_> = saw.lines().filter(|line| line.starts_with("cookie:")).collect();
     assert_eq!(cookies, ["cookie: a=1; b=2; c=3; d=4"]);
 }
+
+/// RFC 9113 §8.3.1: over HTTP/2 it is `:authority` that names the host, and Host says nothing else.
+#[tokio::test]
+async fn the_clients_host_is_preserved_over_http_2_too() {
+    let origin = Origin::counting().await;
+    let mut inner = config(origin.address);
+    inner.origins[0].preserve_host = true;
+    let inner = run(inner).await;
+    let mut outer = config(inner.address);
+    outer.origins[0].http2 = true;
+    outer.origins[0].preserve_host = true;
+    let outer = run(outer).await;
+    for host in ["a.example", "b.example"] {
+        let head = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = raw(outer.address, head).await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+        assert!(saw.contains(&format!("\r\nhost: {host}\r\n")), "{saw}");
+    }
+    assert_eq!(origin.saw().len(), 2);
+}

@@ -21,7 +21,8 @@ use crate::engine::{Body, BoxError, Fetch, HttpCache, HttpCacheBuilder};
 /// The service below has to be `Clone`: it is called in tasks of their own, when it is ready, and again for a refresh behind
 /// a reader's back, never through this layer. What the store can answer does not wait for it to be ready. Interim
 /// responses (1xx) are a matter of the client or server below and above: tower does not show them to a layer, but a
-/// request's extensions go along with what is sent for it, such as hyper's `on_informational`.
+/// request's extensions go along with what is sent for it, such as hyper's `on_informational`. A layer that follows
+/// redirects belongs above this one: below it, the answer of another URL would be stored for the one that was asked.
 ///
 /// ```
 /// use everfresh_http::{HttpCacheLayer, RefreshAction, StaleContext};

@@ -104,8 +104,10 @@ impl Inner {
         let Some(page) = page.filter(|page| !page.variants.is_empty()) else { return Err(Forwarded::UriMiss) };
         let mut missed = Forwarded::VaryMiss;
         let mut found: Option<Found> = None;
-        let (asked, now) = (self.rules.asked(&parts.headers), self.time.now());
+        let asked = self.rules.asked(&parts.headers);
+        let (wall, elapsed) = (self.time.now(), self.time.elapsed());
         for stored in &page.variants {
+            let now = stored.moment(wall, elapsed);
             match self.judge_as(parts, &asked, stored, now) {
                 Reuse::Unusable(Unusable::Part) => missed = Forwarded::Partial,
                 Reuse::Unusable(Unusable::Vary) => {}
@@ -150,6 +152,7 @@ impl Inner {
             Reuse::Fresh { .. } => self.serve_fresh(&ask.key, &ask.parts, found),
             Reuse::Stale { age, stale_for, refresh, remaining, .. } => {
                 let mut told = Told::new(Outcome::Stale);
+                told.now = Some(found.now);
                 if refresh {
                     let origin = behind();
                     if origin.is_none() && self.settings.on_stale.is_none() {
@@ -444,6 +447,7 @@ impl Inner {
             return None;
         }
         let mut told = Told::new(Outcome::Fallback);
+        told.now = Some(self.moment_of(old));
         told.why = Some(why);
         told.forwarded = Some(plan.forwarded);
         told.status = status;
@@ -561,4 +565,35 @@ enum Joined {
     Serve(Box<Response<Body>>),
     Fail(FetchError),
     Again { vary: Option<Vary>, alone: bool },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use everfresh::{Clock, ManualClock};
+
+    use super::super::page::{StoredBody, Target};
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_keeps_nothing_fresh_for_longer() {
+        let (clock, origin) = (ManualClock::new(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let cache = HttpCache::builder().private().clock(clock.clone(), origin).build().expect("a cache");
+        // It came when the wall clock was an hour ahead of what it is now.
+        let then = origin + Duration::from_secs(3600);
+        let asked = Request::get("http://a/").body(()).expect("a request").into_parts().0;
+        let with = Response::builder().header("cache-control", "max-age=60, stale-if-error=60").header("etag", "\"1\"");
+        let came = with.body(()).expect("a response").into_parts().0;
+        let meta = cache.inner.rules.may_store(&asked, &came, then, then).expect("stored");
+        let stored = Stored::new(Target::default(), meta, StoredBody::default(), Box::default());
+        let stored = stored.made_at(clock.now());
+        clock.advance(Duration::from_secs(59));
+        assert!(matches!(cache.inner.judge(&asked, &stored), Reuse::Fresh { .. }));
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(cache.inner.judge(&asked, &stored), Reuse::Revalidate { fallback: true, .. }));
+        clock.advance(Duration::from_secs(60));
+        assert!(matches!(cache.inner.judge(&asked, &stored), Reuse::Revalidate { fallback: false, .. }));
+        assert_eq!(cache.inner.stale_for(&stored), Duration::from_secs(60));
+    }
 }

@@ -122,7 +122,12 @@ impl Inner {
 
     /// What is to be done with a stored response; one that was expired by hand counts as stale from then on.
     pub(crate) fn judge(&self, parts: &request::Parts, stored: &Stored) -> Reuse {
-        self.judge_as(parts, &self.rules.asked(&parts.headers), stored, self.time.now())
+        self.judge_as(parts, &self.rules.asked(&parts.headers), stored, self.moment_of(stored))
+    }
+
+    /// The moment by which its age is judged now.
+    pub(crate) fn moment_of(&self, stored: &Stored) -> SystemTime {
+        stored.moment(self.time.now(), self.time.elapsed())
     }
 
     /// The same, with what the request asks and the time read before: once for all variants.
@@ -154,7 +159,7 @@ impl Inner {
 
     /// For how long it has been stale, by its age or by hand.
     pub(crate) fn stale_for(&self, stored: &Stored) -> Duration {
-        let by_age = stored.meta.age(self.time.now()).saturating_sub(stored.meta.lifetime());
+        let by_age = stored.meta.age(self.moment_of(stored)).saturating_sub(stored.meta.lifetime());
         by_age.max(stored.expired_for(|| self.time.elapsed()).unwrap_or_default())
     }
 
@@ -199,7 +204,7 @@ impl Inner {
     /// The origin failed to renew this: it is left alone for a while, by refreshes and by those who have this to fall
     /// back on (contract R3, T1).
     pub(crate) fn note_failure(&self, stored: &Stored, failure: Failure) {
-        let (meta, age) = (&stored.meta, stored.meta.age(self.time.now()));
+        let (meta, age) = (&stored.meta, stored.meta.age(self.moment_of(stored)));
         let left = |window: Duration| meta.lifetime().saturating_add(window).saturating_sub(age);
         let behind = left(meta.stale_while_revalidate());
         let remaining = if behind.is_zero() { left(meta.stale_if_error()) } else { behind };

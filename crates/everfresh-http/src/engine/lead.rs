@@ -329,7 +329,8 @@ impl Inner {
         };
         let fresh = self.rules.freshen(&old.meta, &sent.parts, head, asked_at, came);
         let tags = self.tags(&sent.parts, fresh.meta.headers(), &fresh.meta);
-        let new = Arc::new(Stored::new(old.target.clone(), fresh.meta, old.body.clone(), tags));
+        let new = Stored::new(old.target.clone(), fresh.meta, old.body.clone(), tags);
+        let new = Arc::new(new.made_at(self.time.elapsed()));
         new.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
         let landed = match fresh.keep {
             Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh),
@@ -582,7 +583,8 @@ impl Pump {
         };
         let landed = self.fill.all().and_then(|chunks| {
             let body = self.inner.stored_body(&chunks, trailers.clone());
-            let new = Arc::new(Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags)));
+            let new = Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags));
+            let new = Arc::new(new.made_at(self.inner.time.elapsed()));
             new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
             self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)
         });

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HOST, HeaderMap, HeaderValue};
@@ -133,6 +133,8 @@ pub(crate) struct Stored {
     pub(crate) body: StoredBody,
     pub(crate) tags: Box<[Arc<str>]>,
     pub(crate) hits: AtomicU64,
+    /// When it was made, in nanoseconds of the engine's clock, which nobody sets; `u64::MAX` if that is not known.
+    made_at: u64,
     /// When it was made stale by hand, in nanoseconds of the engine's clock; 0 if it was not.
     expired_at: AtomicU64,
     /// Before this it is not refreshed again.
@@ -156,12 +158,26 @@ impl Stored {
             body,
             tags,
             hits: AtomicU64::new(0),
+            made_at: u64::MAX,
             expired_at: AtomicU64::new(0),
             next_refresh: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             left_alone_until: AtomicU64::new(0),
             failed_with: AtomicU16::new(0),
         }
+    }
+
+    /// States when it was made, by the engine's clock.
+    pub(crate) fn made_at(mut self, elapsed: Duration) -> Self {
+        self.made_at = nanos(elapsed);
+        self
+    }
+
+    /// The moment by which its age is judged: no sooner than what has gone by since it was made says, whatever became of the
+    /// wall clock (contract T4).
+    pub(crate) fn moment(&self, now: SystemTime, elapsed: Duration) -> SystemTime {
+        let stayed = nanos(elapsed).saturating_sub(self.made_at);
+        self.meta.response_time().checked_add(Duration::from_nanos(stayed)).map_or(now, |least| least.max(now))
     }
 
     pub(crate) fn hit(&self) {

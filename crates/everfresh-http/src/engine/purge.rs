@@ -194,14 +194,14 @@ impl HttpCache {
         let (now, elapsed) = (self.inner.time.now(), self.inner.time.elapsed());
         let variants = &page.variants;
         let stale_for = variants.iter().map(|own| {
-            let past = own.meta.age(now).saturating_sub(own.meta.lifetime());
+            let past = own.meta.age(own.moment(now, elapsed)).saturating_sub(own.meta.lifetime());
             past.max(own.expired_for(|| elapsed).unwrap_or_default())
         });
         KeyReport {
             variants: variants.len(),
             hits: variants.iter().map(|own| own.hits.load(Ordering::Relaxed)).sum(),
             weight: page.weight(),
-            age: variants.iter().map(|own| own.meta.age(now)).max().unwrap_or_default(),
+            age: variants.iter().map(|own| own.meta.age(own.moment(now, elapsed))).max().unwrap_or_default(),
             stale_for: stale_for.max().unwrap_or_default(),
             left_alone: variants.iter().any(|own| own.left_alone(|| elapsed).is_some()),
             key,

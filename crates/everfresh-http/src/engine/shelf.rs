@@ -208,7 +208,8 @@ impl Shelf {
                 Source::New => new.body.slices(range.clone()),
             })
             .collect();
-        Arc::new(Stored::new(new.target.clone(), combined.meta, StoredBody::new(&pieces, None), new.tags.clone()))
+        let whole = Stored::new(new.target.clone(), combined.meta, StoredBody::new(&pieces, None), new.tags.clone());
+        Arc::new(whole.made_at(self.time.elapsed()))
     }
 
     /// Takes one variant out, if it is still there.
@@ -233,7 +234,8 @@ impl Shelf {
             Some(Some(_)) if strikes.on(&own.tags).is_some() => Arc::clone(own),
             Some(Some(meta)) => {
                 changed = true;
-                Arc::new(Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone()))
+                let new = Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone());
+                Arc::new(new.made_at(self.time.elapsed()))
             }
             Some(None) => {
                 own.expire(self.time.elapsed());

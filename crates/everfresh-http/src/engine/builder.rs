@@ -224,7 +224,7 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
     }
 
     /// The response fields that hold surrogate keys for [`HttpCache::purge_tag`], such as `surrogate-key` or `cache-tag`;
-    /// words apart by spaces or commas. None by default.
+    /// words apart by spaces or commas, in UTF-8. None by default.
     pub fn tag_fields(mut self, fields: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.tag_fields = fields.into_iter().collect();
         self

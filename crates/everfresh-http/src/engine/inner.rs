@@ -182,9 +182,9 @@ impl Inner {
             tags.extend(meta.groups().iter().map(|group| group_tag(&origin, group)));
         }
         for name in &self.settings.tag_fields {
-            for line in headers.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
-                let words = line.split([' ', ',', '\t']).filter(|word| !word.is_empty());
-                tags.extend(words.take(256).map(surrogate_tag));
+            // All of them: what is stored and cannot be purged is served for longer than its owner wants.
+            for line in headers.get_all(name).iter().filter_map(|line| std::str::from_utf8(line.as_bytes()).ok()) {
+                tags.extend(line.split([' ', ',', '\t']).filter(|word| !word.is_empty()).map(surrogate_tag));
             }
         }
         tags.sort_unstable();

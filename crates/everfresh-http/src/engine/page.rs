@@ -17,6 +17,9 @@ const PIECE: usize = 256 * 1024;
 /// What a field takes beside its text: its place in the map.
 const A_FIELD: usize = 112;
 
+/// What a tag takes beside its text: its counts, its places in the response and in the store's index.
+const A_TAG: usize = 96;
+
 /// What a response takes beside fields and body: its structures, its place in the store, what allocators round up.
 const A_RESPONSE: usize = 1440;
 
@@ -240,7 +243,7 @@ impl Stored {
         let all = self.meta.headers().iter().chain(self.body.trailers().into_iter().flatten());
         let fields: usize = all.map(|(name, value)| name.as_str().len() + value.len() + A_FIELD).sum();
         let asked: usize = self.meta.vary().fields().map(|(_, value)| 2 * value.len() + 96).sum();
-        let tags: usize = self.tags.iter().map(|tag| tag.len() + 32).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + A_TAG).sum();
         self.body.0.room + (fields + asked + tags + 32 * self.body.chunks().len() + A_RESPONSE) as u64
     }
 }

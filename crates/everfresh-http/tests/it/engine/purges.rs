@@ -302,3 +302,18 @@ async fn who_asks_after_a_purge_has_no_answer_that_was_asked_for_before_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn each_word_of_a_tag_field_purges_however_many_and_in_whatever_tongue() {
+    let words = (0..1000).map(|number| format!("tag-{number}")).collect::<Vec<_>>().join(" ");
+    let origin = Origin::new(move |count, _| {
+        let with = [("cache-control", "max-age=60"), ("surrogate-key", words.as_str()), ("surrogate-key", "größe")];
+        Ok(text(200, &with, &count.to_string()))
+    });
+    let world = World::new(shared().tag_fields([http::HeaderName::from_static("surrogate-key")]), origin);
+    for (asked, tag) in (0..).zip(["tag-0", "tag-999", "größe"]) {
+        assert_eq!(world.get("/a").await.brief(), format!("miss {asked}"));
+        world.cache.purge_tag(tag);
+    }
+    assert_eq!(world.get("/a").await.brief(), "miss 3");
+}

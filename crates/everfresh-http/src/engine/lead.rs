@@ -3,25 +3,25 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, request, response};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
 
 use super::answer::Uncacheable;
 use super::event::{HttpEvent, RefreshEnding};
 use super::fetch::{BoxError, FetchError, Fetching, Incoming};
-use super::fill::{BodyError, Fill, Reader, Room};
+use super::fill::{Fill, Reader};
 use super::flight::{Flight, Phase};
 use super::inner::{Inner, Permit};
 use super::page::Stored;
-use super::shelf::{NotLanded, truncated};
+use super::pump::{Around, Pump};
 use crate::rfc9111::{self, Extent, Failure, HeadUpdate, Meta, Reuse, Source, WhyNot};
 
 /// What is asked of the origin, and on behalf of what.
@@ -306,11 +306,6 @@ impl Inner {
         self.close(flight, Phase::Released);
     }
 
-    fn pass(&self, key: &str, why: Uncacheable) {
-        self.shelf.remember_pass(key, why == Uncacheable::Rule(WhyNot::Authorization));
-        self.teller.tell(&HttpEvent::Passes { key, why });
-    }
-
     /// 304 (RFC 9111 §4.3.4).
     fn renewed(
         &self,
@@ -357,29 +352,6 @@ impl Inner {
         };
         self.close(flight, phase);
         Led::Renewed { stored, ending }
-    }
-
-    fn land(
-        &self,
-        flight: &Flight,
-        new: Arc<Stored>,
-        old: Option<&Arc<Stored>>,
-        only_if_there: bool,
-    ) -> Option<Arc<Stored>> {
-        match self.shelf.land(flight, new, old, only_if_there) {
-            Ok(stored) => {
-                let bytes = stored.body.length();
-                self.teller.tell(&HttpEvent::Stored { key: &flight.key, bytes });
-                Some(stored)
-            }
-            Err(why) => {
-                self.teller.tell(&HttpEvent::NotStored { key: &flight.key, why });
-                if why == NotLanded::TooHeavy {
-                    self.pass(&flight.key, Uncacheable::TooLarge);
-                }
-                None
-            }
-        }
     }
 
     /// A response that is to be stored: its body comes in a task of its own, whoever reads it.
@@ -453,160 +425,4 @@ fn plain(parts: &request::Parts) -> request::Parts {
     plain.headers.remove(http::header::CACHE_CONTROL);
     plain.headers.remove(http::header::PRAGMA);
     plain
-}
-
-/// Carries a body from the origin into the store and past its readers.
-struct Pump {
-    inner: Arc<Inner>,
-    flight: Arc<Flight>,
-    fill: Arc<Fill>,
-    body: UnsyncBoxBody<Bytes, BoxError>,
-    meta: Meta,
-    tags: Box<[Arc<str>]>,
-    old: Option<Arc<Stored>>,
-    refresh: bool,
-    /// Not for a failure, which only passes.
-    stores: bool,
-    around: Around,
-    began: Duration,
-    ended: bool,
-    _permit: Option<Permit>,
-}
-
-/// What is stored already of the body that comes: these bytes before it and after it.
-#[derive(Default)]
-pub(crate) struct Around {
-    before: Vec<Bytes>,
-    after: Vec<Bytes>,
-    /// How many bytes those before it are.
-    stored_before: u64,
-}
-
-enum Step {
-    Frame(Option<Result<Frame<Bytes>, BoxError>>),
-    Deserted,
-    Stalled,
-}
-
-impl Pump {
-    async fn run(mut self) -> RefreshEnding {
-        let mut trailers = None;
-        for bytes in std::mem::take(&mut self.around.before) {
-            self.push(bytes);
-        }
-        loop {
-            match self.step().await {
-                Step::Deserted => {
-                    self.stop(BodyError::new("nobody reads it"));
-                    return RefreshEnding::Discarded;
-                }
-                Step::Stalled => {
-                    self.stop(BodyError::new("the origin stopped in the middle of the body"));
-                    return RefreshEnding::TimedOut;
-                }
-                Step::Frame(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => {
-                        self.flight.progressed(self.inner.time.elapsed());
-                        self.push(data);
-                    }
-                    Err(frame) => trailers = frame.into_trailers().ok(),
-                },
-                Step::Frame(Some(Err(error))) => {
-                    self.stop(BodyError::new(error.to_string()));
-                    return RefreshEnding::Failed;
-                }
-                Step::Frame(None) => return self.end(trailers),
-            }
-        }
-    }
-
-    fn push(&self, bytes: Bytes) {
-        if !self.fill.push(bytes) && self.stores {
-            self.inner.pass(&self.flight.key, Uncacheable::TooLarge);
-            self.inner.shelf.flights.leave(&self.flight);
-        }
-    }
-
-    /// The next frame, once there is room for it. Without readers the origin may not stand still for ever.
-    async fn step(&mut self) -> Step {
-        let mut stalled = None;
-        poll_fn(|cx| {
-            match self.fill.poll_room(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Room::Deserted) => return Poll::Ready(Step::Deserted),
-                Poll::Ready(Room::Read) => stalled = None,
-                Poll::Ready(Room::Unread) => {
-                    let stalled =
-                        stalled.get_or_insert_with(|| self.inner.time.sleep(self.inner.settings.refresh_timeout));
-                    if Pin::new(stalled).poll(cx).is_ready() {
-                        return Poll::Ready(Step::Stalled);
-                    }
-                }
-            }
-            Pin::new(&mut self.body).poll_frame(cx).map(Step::Frame)
-        })
-        .await
-    }
-
-    /// Ends the readers' bodies with an error; nothing is stored.
-    fn stop(&mut self, why: BodyError) {
-        self.ended = true;
-        self.inner.shelf.flights.leave(&self.flight);
-        self.fill.end_broken(why);
-    }
-
-    /// The body came whole, as it seems: store it first, then tell its readers.
-    fn end(&mut self, trailers: Option<http::HeaderMap>) -> RefreshEnding {
-        let around = std::mem::take(&mut self.around);
-        self.inner.teller.count_from_origin(self.fill.length().saturating_sub(around.stored_before));
-        if !self.stores {
-            return self.pass_on(trailers);
-        }
-        let after: u64 = around.after.iter().map(|bytes| bytes.len() as u64).sum();
-        if after > 0 && *self.meta.extent() != Extent::Complete(Some(self.fill.length().saturating_add(after))) {
-            // What would follow now would stand in the wrong place.
-            self.stop(truncated());
-            return RefreshEnding::Failed;
-        }
-        around.after.into_iter().for_each(|bytes| self.push(bytes));
-        let head = *self.meta.method() == Method::HEAD;
-        let whole = if head { Some(self.meta.clone()) } else { self.meta.with_body_length(self.fill.length()) };
-        let Some(meta) = whole else {
-            // What is no longer than its framing says, and is not what its Content-Range says, is passed on as it came.
-            if around.stored_before == 0 && matches!(self.meta.extent(), Extent::Partial { .. }) {
-                self.inner.teller.tell(&HttpEvent::NotStored { key: &self.flight.key, why: NotLanded::Misfit });
-                return self.pass_on(trailers);
-            }
-            // RFC 9111 §3.3: a body that is shorter than its head says is not what it claims to be.
-            self.stop(truncated());
-            return RefreshEnding::Failed;
-        };
-        let landed = self.fill.all().and_then(|chunks| {
-            let body = self.inner.stored_body(&chunks, trailers.clone());
-            let new = Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags));
-            let new = Arc::new(new.made_at(self.inner.time.elapsed()));
-            new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
-            self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)
-        });
-        self.ended = true;
-        self.inner.shelf.flights.leave(&self.flight);
-        self.fill.end_whole(trailers);
-        if landed.is_some() { RefreshEnding::Replaced } else { RefreshEnding::Discarded }
-    }
-
-    /// The end of a body that is not to be stored.
-    fn pass_on(&mut self, trailers: Option<http::HeaderMap>) -> RefreshEnding {
-        self.ended = true;
-        self.inner.shelf.flights.leave(&self.flight);
-        self.fill.end_whole(trailers);
-        RefreshEnding::Failed
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.stop(BodyError::new("the runtime that carried this body has ended"));
-        }
-    }
 }

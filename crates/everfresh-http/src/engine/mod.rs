@@ -22,6 +22,7 @@ mod key;
 mod lead;
 mod page;
 mod passing;
+mod pump;
 mod purge;
 mod refresh;
 mod serve;

@@ -13,7 +13,8 @@ use super::fetch::{FetchError, Incoming};
 use super::flight::{Asks, Flight, Force, Role};
 use super::inner::{Inner, group_tag};
 use super::key::{self, head_of};
-use super::lead::{Around, Elsewhere, Led, Sent};
+use super::lead::{Elsewhere, Led, Sent};
+use super::pump::Around;
 use super::serve::{Told, forwarded_by};
 use crate::rfc9111::{self, Bypass, Meta};
 

@@ -10,6 +10,19 @@ fn uri(path: &str) -> Uri {
     format!("https://example.com{path}").parse().expect("a URI")
 }
 
+/// What each of fifty got who asked while the origin was held.
+async fn wave(world: &World, with: impl Fn(usize) -> Fields<'static>) -> Vec<String> {
+    let all: Vec<_> = (0..50).map(|at| world.spawn_get("/a", with(at))).collect();
+    settle().await;
+    world.origin.let_through(99);
+    let mut got = Vec::new();
+    for one in all {
+        got.push(one.await.expect("an answer").body);
+    }
+    got.dedup();
+    got
+}
+
 #[tokio::test]
 async fn a_304_that_may_not_be_kept_is_for_the_one_who_asked() {
     for (field, value) in [
@@ -56,24 +69,14 @@ async fn one_with_credentials_neither_holds_up_a_wave_without_nor_lets_it_go_apa
     world.origin.hold();
     let own = world.spawn_get("/a", &[("authorization", "Basic eA==")]);
     world.asked(1).await;
-    let wave: Vec<_> = (0..50).map(|_| world.spawn_get("/a", &[])).collect();
-    settle().await;
-    world.origin.let_through(99);
+    assert_eq!(wave(&world, |_| &[]).await, ["all 1"]);
     assert_eq!(own.await.expect("an answer").body, "own 0");
-    for got in wave {
-        assert_eq!(got.await.expect("an answer").body, "all 1");
-    }
     assert_eq!(world.origin.count(), 2);
     // Nor does his answer, which nobody may share, set the next wave apart.
     world.cache.purge(&uri("/a"));
     world.get_with("/a", &[("authorization", "Basic eA==")]).await;
     world.origin.hold_again();
-    let wave: Vec<_> = (0..50).map(|_| world.spawn_get("/a", &[])).collect();
-    settle().await;
-    world.origin.let_through(99);
-    for got in wave {
-        assert_eq!(got.await.expect("an answer").body, "all 3");
-    }
+    assert_eq!(wave(&world, |_| &[]).await, ["all 3"]);
     assert_eq!(world.origin.count(), 4);
 }
 
@@ -83,12 +86,7 @@ async fn those_with_credentials_are_one_request_where_the_answer_is_for_all() {
     let world = World::new(shared(), origin);
     world.origin.hold();
     let who: [Fields<'static>; 2] = [&[("authorization", "Basic eA==")], &[("authorization", "Basic eQ==")]];
-    let wave: Vec<_> = (0..50).map(|at| world.spawn_get("/a", who[at % 2])).collect();
-    settle().await;
-    world.origin.let_through(99);
-    for got in wave {
-        assert_eq!(got.await.expect("an answer").body, "0");
-    }
+    assert_eq!(wave(&world, |at| who[at % 2]).await, ["0"]);
     assert_eq!(world.origin.count(), 1);
 }
 
@@ -110,12 +108,7 @@ async fn while_a_part_comes_those_who_want_the_whole_are_one_request() {
     assert!(pipe.send("01"));
     settle().await;
     world.origin.hold();
-    let wave: Vec<_> = (0..50).map(|_| world.spawn_get("/a", &[])).collect();
-    settle().await;
-    world.origin.let_through(99);
-    for got in wave {
-        assert_eq!(got.await.expect("an answer").body, "1");
-    }
+    assert_eq!(wave(&world, |_| &[]).await, ["1"]);
     assert!(pipe.send("23"));
     drop(pipe);
     assert_eq!(part.await.expect("an answer").body, "0123");
@@ -131,12 +124,7 @@ async fn a_304_about_another_variant_answers_all_who_asked_the_same() {
     let world = World::new(shared(), origin);
     world.get_with("/a", &[("accept-language", "de")]).await;
     world.origin.hold();
-    let wave: Vec<_> = (0..50).map(|_| world.spawn_get("/a", &[("accept-language", "fr")])).collect();
-    settle().await;
-    world.origin.let_through(99);
-    for got in wave {
-        assert_eq!(got.await.expect("an answer").body, "all");
-    }
+    assert_eq!(wave(&world, |_| &[("accept-language", "fr")]).await, ["all"]);
     assert_eq!(world.origin.count(), 2);
 }
 

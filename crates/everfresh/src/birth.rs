@@ -37,9 +37,7 @@ impl<T> Birth<T> {
         let number = number & !APART;
         match more {
             None => Birth { stamp: number, word: Word { at } },
-            Some(more) => {
-                Birth { stamp: number | APART, word: Word { apart: Box::into_raw(Box::new((at, more))) } }
-            }
+            Some(more) => Birth { stamp: number | APART, word: Word { apart: Box::into_raw(Box::new((at, more))) } },
         }
     }
 

@@ -308,16 +308,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn renewed(&self, old: &Entry<K, V>, began: Began, now: Moment, load_took: Duration) -> Entry<K, V> {
         let own = old.extra().and_then(|extra| extra.lifetime);
         let lifetime = own.unwrap_or(self.policy.lifetime);
-        let extra = old.extra().map(|extra| {
-            Extra {
-                lifetime: own,
-                weight: extra.weight,
-                idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
-                tags: extra.tags.clone(),
-                tag_point: began.tag_point,
-                token: extra.token.clone(),
-                load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
-            }
+        let extra = old.extra().map(|extra| Extra {
+            lifetime: own,
+            weight: extra.weight,
+            idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
+            tags: extra.tags.clone(),
+            tag_point: began.tag_point,
+            token: extra.token.clone(),
+            load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
         });
         let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)

@@ -53,6 +53,8 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 
 /// What the flights are made of, which a second model checker drives; the store keeps its own, as its statics outlive a round.
 pub(crate) mod raced {
+    #[cfg(not(everfresh_shuttle))]
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
     #[cfg(everfresh_shuttle)]
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     #[cfg(everfresh_shuttle)]
@@ -61,8 +63,6 @@ pub(crate) mod raced {
     pub(crate) use shuttle::thread_local;
     #[cfg(not(everfresh_shuttle))]
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-    #[cfg(not(everfresh_shuttle))]
-    pub(crate) use parking_lot::{Mutex, MutexGuard};
     #[cfg(not(everfresh_shuttle))]
     pub(crate) use std::thread_local;
 

@@ -100,11 +100,13 @@ impl HttpCache {
     }
 
     fn in_all_forms(&self, uri: &Uri, purge: impl Fn(&str) -> bool) -> bool {
-        let mut keys: Vec<String> =
-            key::forms(uri, &http::HeaderMap::new()).iter().map(|parts| self.inner.key(parts)).collect();
-        keys.dedup();
         // Each of them, whatever the first says.
-        keys.iter().filter(|key| purge(key)).count() > 0
+        self.keys_of(uri).iter().filter(|key| purge(key)).count() > 0
+    }
+
+    /// The keys of a URI, one for each form in which it may be asked for.
+    fn keys_of(&self, uri: &Uri) -> Vec<String> {
+        in_each_form(uri, |parts| self.inner.key(parts))
     }
 
     fn told<T>(&self, what: &str, purge: impl FnOnce() -> T) -> T {
@@ -176,10 +178,7 @@ impl HttpCache {
 
     /// What is stored for a URI, in whatever form it was asked for.
     fn pages_of(&self, uri: &Uri) -> Vec<(String, Arc<Page>)> {
-        let mut keys: Vec<String> =
-            key::forms(uri, &http::HeaderMap::new()).iter().map(|parts| self.inner.key(parts)).collect();
-        keys.dedup();
-        keys.into_iter().filter_map(|key| self.inner.shelf.peek(&key).map(|page| (key, page))).collect()
+        self.keys_of(uri).into_iter().filter_map(|key| self.inner.shelf.peek(&key).map(|page| (key, page))).collect()
     }
 
     fn reports<T: Ord>(&self, most: usize, by: impl Fn(&KeyReport) -> T) -> Vec<KeyReport> {
@@ -289,10 +288,15 @@ impl HttpCache {
 
 /// A cache group of the origin of a URI, in whatever form that was asked for.
 fn tags_of(uri: &Uri, group: &str) -> Vec<Arc<str>> {
-    let mut origins: Vec<String> =
-        key::forms(uri, &http::HeaderMap::new()).iter().map(|parts| key::origin(&parts.uri, &parts.headers)).collect();
-    origins.dedup();
+    let origins = in_each_form(uri, |parts| key::origin(&parts.uri, &parts.headers));
     origins.iter().map(|origin| group_tag(origin, group)).collect()
+}
+
+/// What `name` makes of each form in which a URI may be asked for, once where it makes the same of two.
+fn in_each_form(uri: &Uri, name: impl Fn(&request::Parts) -> String) -> Vec<String> {
+    let mut names: Vec<String> = key::forms(uri, &http::HeaderMap::new()).iter().map(name).collect();
+    names.dedup();
+    names
 }
 
 /// The request that a stored response answers, without anybody's own fields.

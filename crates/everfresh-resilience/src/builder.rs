@@ -23,7 +23,7 @@ use crate::timeout::{Hedge, Timeout};
 pub struct Builder<V, E, F = Direct> {
     teller: Teller,
     clock: Timepiece,
-    registry: Option<Registry>,
+    registry: Option<(Registry, String)>,
     preset: Preset,
     budget: Option<RetryBudget>,
     judge: Judge<V, E>,
@@ -56,8 +56,8 @@ impl<V, E, F> Builder<V, E, F> {
     ///
     /// It becomes the policy's own name, too, unless that has one already.
     pub fn registry(mut self, registry: &Registry, name: impl Into<String>) -> Self {
-        self.registry = Some(registry.clone());
-        self.name(name)
+        self.registry = Some((registry.clone(), name.into()));
+        self
     }
 
     /// All layers at once; those that the preset leaves out are left out.
@@ -168,7 +168,7 @@ impl<V, E, F> Builder<V, E, F> {
     ///
     /// # Errors
     /// If a choice cannot work, or the registry has other settings under this name.
-    pub fn build(self) -> Result<Policy<V, E, F>, ConfigError> {
+    pub fn build(mut self) -> Result<Policy<V, E, F>, ConfigError> {
         self.preset.check()?;
         self.budget.as_ref().map_or(Ok(()), RetryBudget::check)?;
         ConfigError::refuse(
@@ -179,8 +179,14 @@ impl<V, E, F> Builder<V, E, F> {
             self.judge.delay_hint.is_some() && self.preset.retry.is_none(),
             "a delay hint says when to retry; add retry(..), or leave it out",
         )?;
-        let (parts, clock) = match &self.registry {
-            Some(registry) => (registry.parts(&self.teller.name, &self.preset)?, registry.clock().clone()),
+        let (parts, clock) = match self.registry {
+            Some((registry, name)) => {
+                let parts = registry.parts(&name, &self.preset)?;
+                if self.teller.name.is_empty() {
+                    self.teller.name = name;
+                }
+                (parts, registry.clock().clone())
+            }
             None => (Parts::alone(&self.preset, &self.clock)?, self.clock),
         };
         let stack = Stack {

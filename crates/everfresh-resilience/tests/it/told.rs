@@ -288,3 +288,17 @@ async fn metrics_count_every_event_and_measure_every_call() {
     assert_eq!(measured("everfresh_resilience_attempts"), [2.0]);
     assert_eq!(measured("everfresh_resilience_call_seconds").len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_in_a_registry_may_have_a_name_of_its_own_in_whatever_order_that_is_said() {
+    let registry = Registry::with_clock(everfresh_resilience::TokioClock::new());
+    let breaker = CircuitBreaker::consecutive(1);
+    let make = || Plain::builder().circuit_breaker(breaker);
+    let users = make().registry(&registry, "github").name("users").build().unwrap();
+    let repos = make().name("repos").registry(&registry, "github").build().unwrap();
+    let nameless = make().registry(&registry, "github").build().unwrap();
+    assert_eq!((users.name(), repos.name(), nameless.name()), ("users", "repos", "github"));
+    assert_eq!(registry.health().into_keys().collect::<Vec<_>>(), ["github"]);
+    users.call(Calls::default().failing()).await.unwrap_err();
+    assert_eq!(repos.health().circuit.unwrap().state, CircuitState::Open, "one circuit, by the backend's name");
+}

@@ -168,6 +168,13 @@ struct Inner {
     last_probe: Duration,
 }
 
+impl Inner {
+    /// When probes of which none has ended are given up.
+    fn given_up_at(&self, settings: &CircuitBreaker) -> Duration {
+        self.last_probe.saturating_add(settings.open_for)
+    }
+}
+
 const CLOSED: u64 = 0;
 const OPEN: u64 = 1;
 const HALF_OPEN: u64 = 2;
@@ -214,7 +221,7 @@ impl Circuit {
             _ if inner.probing < self.settings.probes => {}
             // None of them has ended for so long that they are given up: a hung probe must not keep the circuit
             // half-open.
-            _ if now >= inner.last_probe + self.settings.open_for => self.turn(&mut inner, HALF_OPEN),
+            _ if now >= inner.given_up_at(&self.settings) => self.turn(&mut inner, HALF_OPEN),
             _ => return Err(Duration::ZERO),
         }
         let word = self.word.load(Ordering::Acquire);
@@ -233,7 +240,7 @@ impl Circuit {
         let inner = self.lock();
         match self.word.load(Ordering::Acquire) & STATE {
             OPEN if now < inner.open_until => Some(inner.open_until - now),
-            HALF_OPEN if inner.probing >= self.settings.probes && now < inner.last_probe + self.settings.open_for => {
+            HALF_OPEN if inner.probing >= self.settings.probes && now < inner.given_up_at(&self.settings) => {
                 Some(Duration::ZERO)
             }
             _ => None,
@@ -315,7 +322,8 @@ impl Circuit {
             Opens::Rate { threshold, minimum, .. } => {
                 inner.window.push(failed, slow);
                 let seen = f64::from(inner.window.seen());
-                let above = |count: u32, rate: f64| f64::from(count) >= rate * seen;
+                // Divided, not multiplied: 7 of 100 are 0.07 to the last bit, and 0.07 times 100 is a little more than 7.
+                let above = |count: u32, rate: f64| f64::from(count) / seen >= rate;
                 inner.window.seen() >= minimum
                     && (above(inner.window.failed, threshold)
                         || self.settings.slow.is_some_and(|it| above(inner.window.slow, it.rate)))

@@ -349,3 +349,33 @@ fn threads_that_come_at_once_get_no_more_probes_than_there_are() {
         assert_eq!(state(&policy), CircuitState::Closed);
     }
 }
+
+#[test]
+fn one_that_stays_open_for_ever_never_overflows() {
+    let clock = ManualClock::new();
+    let breaker = CircuitBreaker::consecutive(1).open_for(Duration::MAX);
+    let policy = Plain::builder().circuit_breaker(breaker).clock(clock.clone()).build().unwrap();
+    policy.call_blocking(|| Err(Broken(1))).unwrap_err();
+    clock.advance(Duration::MAX);
+    let mut probe = Box::pin(policy.call(std::future::pending));
+    assert!(probe.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(state(&policy), CircuitState::HalfOpen);
+    // At the end of time the probe has hung for ever.
+    assert!(policy.call_blocking(|| Ok(1)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_says_nothing_and_gives_its_place_back() {
+    let breaker = CircuitBreaker::consecutive(1).open_for(MINUTE).close_after(1);
+    let bulkhead = everfresh_resilience::Bulkhead::new(1);
+    let policy = builder().circuit_breaker(breaker).bulkhead(bulkhead).build().unwrap();
+    let _ = pass(&policy, false).await;
+    tokio::time::advance(MINUTE).await;
+    let other = policy.clone();
+    tokio::spawn(async move { other.call(|| async { panic!("as told") }).await }).await.unwrap_err();
+    let health = policy.health();
+    assert_eq!((health.in_flight, health.bulkhead.unwrap().running), (0, 0));
+    assert_eq!(state(&policy), CircuitState::HalfOpen);
+    assert!(pass(&policy, true).await.is_ok());
+    assert_eq!(state(&policy), CircuitState::Closed);
+}

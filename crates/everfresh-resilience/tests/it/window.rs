@@ -60,3 +60,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn it_opens_at_exactly_the_fraction_although_that_is_no_binary_number() {
+    for percent in 1..=100_u32 {
+        let breaker = CircuitBreaker::rate(f64::from(percent) / 100.0, 100).slow_calls(SECOND, 1.0);
+        let policy = Plain::builder().circuit_breaker(breaker).clock(ManualClock::new()).build().unwrap();
+        for number in 0..100 {
+            let call = move || ready(if number < percent { Err(Broken(1)) } else { Ok(1) });
+            let _ = at_once(policy.call(call)).unwrap();
+        }
+        assert_eq!(policy.health().circuit.unwrap().state, CircuitState::Open, "{percent} of 100");
+    }
+}

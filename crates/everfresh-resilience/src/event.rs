@@ -18,6 +18,8 @@ pub enum Event {
     CacheCoalesced,
     /// The call failed, and the cache in front served an old value instead.
     CacheFallback,
+    /// The cache in front remembered the error of an earlier call: no layer was touched.
+    CacheNegative,
     /// A stale value wants a refresh, and none was started because the circuit is open or the policy closed.
     RefreshRefused,
     /// An attempt failed, or its value was rejected; another follows.
@@ -91,6 +93,7 @@ impl Event {
             Event::CacheMiss => "cache_miss",
             Event::CacheCoalesced => "cache_coalesced",
             Event::CacheFallback => "cache_fallback",
+            Event::CacheNegative => "cache_negative",
             Event::RefreshRefused => "refresh_refused",
             Event::Retry { .. } => "retry",
             Event::RetryExhausted { .. } => "retry_exhausted",

@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// A cache that stands in front of a policy: it answers what it can, and lets the layers do the rest.
 ///
 /// `everfresh::Cache` is one, with the feature `resilience` of the crate `everfresh`. Whoever implements it promises
-/// that only what `load` returned as `Ok` is stored.
+/// that only what `load` returned as `Ok` is stored, and that no error is remembered that may not be
+/// ([`Failed::may_be_remembered`]).
 pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     /// A value that is fresh, at once. Nothing else is done for it, and `None` says nothing: `serve` looks again.
     fn fresh(&self, key: &Q) -> Option<V>;
@@ -25,7 +26,7 @@ pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     where
         L: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<V, X>> + Send + 'static,
-        X: Send + Sync + 'static;
+        X: Failed;
 
     /// As [`serve`](Front::serve) on a thread.
     ///
@@ -34,7 +35,15 @@ pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     fn serve_blocking<L, X>(&self, key: &Q, refuses: impl Fn() -> bool, load: L) -> Result<Served<V>, Missed<X>>
     where
         L: FnOnce() -> Result<V, X> + Send + 'static,
-        X: Send + Sync + 'static;
+        X: Failed;
+}
+
+/// What a front has to know of an error.
+pub trait Failed: Send + Sync + 'static {
+    /// Whether it may be answered with for a while in place of another load: the function was called, and failed.
+    ///
+    /// What a layer refused, or a predicate rejected, says nothing about the key.
+    fn may_be_remembered(&self) -> bool;
 }
 
 /// A value from the front, and how it came about.
@@ -68,6 +77,8 @@ pub enum How {
 pub enum Missed<X> {
     /// The load failed; shared by everybody who waited for it.
     Load(Arc<X>),
+    /// An earlier load failed, and that is remembered.
+    Remembered(Arc<X>),
     /// The front gave up by itself.
     Front(Arc<dyn StdError + Send + Sync>),
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::drive::drive;
 use crate::error::Error;
 use crate::event::Event;
-use crate::front::{Front, How, Missed, Served};
+use crate::front::{Failed, Front, How, Missed, Served};
 use crate::registry::Health;
 use crate::stack::{Stack, Undone};
 use crate::work::{Elsewhere, Here, Task};
@@ -122,6 +122,12 @@ impl<V, E> From<Undone<V, E>> for Shared<V, E> {
             Undone::Error(error) => Shared::Error(Arc::new(error)),
             Undone::Rejected(value) => Shared::Rejected(value),
         }
+    }
+}
+
+impl<V: Send + Sync + 'static, E: Send + Sync + 'static> Failed for Shared<V, E> {
+    fn may_be_remembered(&self) -> bool {
+        matches!(self, Shared::Error(error) if !error.is_refusal())
     }
 }
 
@@ -264,18 +270,21 @@ where
             Ok(Served { how: How::Loaded, .. }) => tell(Event::CacheMiss),
             Ok(Served { how: How::Coalesced, .. }) => tell(Event::CacheCoalesced),
             Ok(Served { how: How::Fallback, .. }) => tell(Event::CacheFallback),
+            Err(Missed::Remembered(_)) => tell(Event::CacheNegative),
             Err(Missed::Load(_)) if !telling.led.load(Ordering::Relaxed) => tell(Event::CacheCoalesced),
             Err(_) => tell(Event::CacheMiss),
         }
         let error = match served {
             Ok(served) => return Ok(served.value),
-            Err(Missed::Load(shared)) => match &*shared {
+            Err(Missed::Load(shared) | Missed::Remembered(shared)) => match &*shared {
                 Shared::Rejected(value) => return Ok(value.clone()),
                 Shared::Error(error) => Arc::clone(error),
             },
             Err(Missed::Front(error)) => Arc::new(Error::Front(error)),
         };
-        self.stack.fall_back(&error).value().await.ok_or(error)
+        let falling_back = self.stack.fall_back(&error);
+        let _under = falling_back.takes_time().then(|| self.stack.in_flight.enter_anyway());
+        falling_back.value().await.ok_or(error)
     }
 }
 

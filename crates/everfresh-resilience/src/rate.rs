@@ -43,11 +43,12 @@ impl RateLimit {
     }
 
     fn quota(&self) -> Result<Quota, ConfigError> {
-        let quota = self.per.checked_div(self.calls).and_then(Quota::with_period).zip(NonZeroU32::new(self.burst));
-        match quota {
-            Some((quota, burst)) => Ok(quota.allow_burst(burst)),
-            None => Err(ConfigError::new("calls, span and burst of a rate limit have to be above zero")),
-        }
+        let burst = NonZeroU32::new(self.burst).filter(|_| self.calls > 0 && !self.per.is_zero());
+        let burst =
+            burst.ok_or_else(|| ConfigError::new("calls, span and burst of a rate limit have to be above zero"))?;
+        let cure = "a rate limit of more than one call in a nanosecond limits nothing; leave it out";
+        let quota = Quota::with_period(self.per / self.calls).ok_or_else(|| ConfigError::new(cure))?;
+        Ok(quota.allow_burst(burst))
     }
 }
 

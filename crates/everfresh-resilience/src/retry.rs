@@ -71,7 +71,9 @@ impl Retry {
     pub(crate) fn pause(&self, attempt: u32) -> Duration {
         let steps = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let longest = self.max_delay.as_secs_f64();
-        let seconds = (self.base.as_secs_f64() * self.factor.powi(steps)).min(longest);
+        // Nothing times infinity would not be a number, and then the longest.
+        let grown = if self.base.is_zero() { 0.0 } else { self.base.as_secs_f64() * self.factor.powi(steps) };
+        let seconds = grown.min(longest);
         let share = if self.jitter { fastrand::f64() } else { 1.0 };
         Duration::try_from_secs_f64(seconds * share).unwrap_or(self.max_delay)
     }
@@ -79,8 +81,8 @@ impl Retry {
 
 /// A bound on the retries of many policies together: when everything fails, retries must not multiply the load.
 ///
-/// Clones are handles to the same budget. Each retry, and each hedge, takes one; time gives back `per_second`, and each
-/// call can give a fraction ([`per_call`](RetryBudget::per_call)). Policies that share one should share a clock, too.
+/// Clones are handles to the same budget. Each retry, and each hedge, takes one; a retry that is not made after its pause
+/// gives it back. Time adds `per_second`, and each call can add a fraction ([`per_call`](RetryBudget::per_call)). Policies that share one should share a clock, too.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     shared: Arc<Mutex<Purse>>,
@@ -131,8 +133,14 @@ impl RetryBudget {
         }
     }
 
-    pub(crate) fn take(&self, now: Duration) -> bool {
-        self.change(now, -1.0)
+    /// One retry, if there is one.
+    pub(crate) fn take(&self, now: Duration) -> Option<Taken<'_>> {
+        self.change(now, -1.0).then(|| Taken(Some(self)))
+    }
+
+    fn give_back(&self) {
+        let mut purse = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        purse.left = (purse.left + 1.0).min(self.max);
     }
 
     fn change(&self, now: Duration, by: f64) -> bool {
@@ -144,6 +152,28 @@ impl RetryBudget {
         let enough = left + by >= -1e-9;
         purse.left = if enough { (left + by).clamp(0.0, self.max) } else { left };
         enough
+    }
+}
+
+/// One retry out of a budget, which is given back unless the attempt begins.
+#[derive(Debug)]
+pub(crate) struct Taken<'a>(Option<&'a RetryBudget>);
+
+impl<'a> Taken<'a> {
+    /// Out of no budget.
+    pub(crate) const FREE: Taken<'a> = Taken(None);
+
+    /// The attempt begins.
+    pub(crate) fn spend(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(budget) = self.0 {
+            budget.give_back();
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::event::{Event, Exhausted, Teller};
 use crate::inflight::{InFlight, Under};
 use crate::rate::Limiter;
-use crate::retry::{Retry, RetryBudget};
+use crate::retry::{Retry, RetryBudget, Taken};
 use crate::timeout::{Hedge, Timeout};
 use crate::work::Work;
 
@@ -77,16 +77,21 @@ impl<V, E> From<Error<E>> for Undone<V, E> {
 /// A fallback that was asked.
 pub(crate) struct FallingBack<'a, V> {
     made: Option<V>,
-    later: Option<(Later<V>, Under<'a>)>,
+    later: Option<Later<V>>,
     teller: &'a Teller,
 }
 
 impl<V> FallingBack<'_, V> {
+    /// Whether it has to be waited for.
+    pub(crate) fn takes_time(&self) -> bool {
+        self.later.is_some()
+    }
+
     /// Its value, if it has one for this error.
     pub(crate) async fn value(self) -> Option<V> {
         let value = match self.later {
             None => self.made,
-            Some((later, _under)) => later.await,
+            Some(later) => later.await,
         }?;
         self.teller.tell(Event::FallbackUsed);
         Some(value)
@@ -109,11 +114,17 @@ struct Course<'a> {
 
 impl<V, E> Stack<V, E> {
     /// One call through all layers but the fallback.
-    pub(crate) async fn run(&self, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
+    pub(crate) async fn run(&self, work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
+        let under = self.in_flight.enter();
+        self.run_under(under.as_ref(), work).await
+    }
+
+    /// One call through all layers but the fallback, counted among those under way unless closed.
+    async fn run_under(&self, under: Option<&Under<'_>>, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
         let began = self.clock.now();
         let mut course = Course { permit: None, attempts: 0, running_since: None };
-        let result = match self.admitted(&mut course, began) {
-            Ok(_under) => {
+        let result = match self.admitted(under, &mut course, began) {
+            Ok(()) => {
                 let whole = self.timeout.and_then(|timeout| timeout.whole);
                 match whole {
                     None => self.entered(&mut course, &mut work, began).await,
@@ -134,10 +145,15 @@ impl<V, E> Stack<V, E> {
 
     /// One call through all layers, as its caller gets it.
     pub(crate) async fn answer(&self, work: impl Work<V, E>) -> Result<V, Error<E>> {
-        match self.run(work).await {
-            Ok(value) | Err(Undone::Rejected(value)) => Ok(value),
-            Err(Undone::Error(error)) => self.fall_back(&error).value().await.ok_or(error),
-        }
+        // Until the fallback has answered, too: who closes the policy waits for the whole call.
+        let under = self.in_flight.enter();
+        let error = match self.run_under(under.as_ref(), work).await {
+            Ok(value) | Err(Undone::Rejected(value)) => return Ok(value),
+            Err(Undone::Error(error)) => error,
+        };
+        let falling_back = self.fall_back(&error);
+        let _refused = (under.is_none() && falling_back.takes_time()).then(|| self.in_flight.enter_anyway());
+        falling_back.value().await.ok_or(error)
     }
 
     /// Asks the fallback. What is returned does not borrow the error, so that nobody holds that while waiting.
@@ -145,7 +161,7 @@ impl<V, E> Stack<V, E> {
         let (made, later) = match &self.judge.fallback {
             None => (None, None),
             Some(Fallback::AtOnce(fallback)) => (fallback(error), None),
-            Some(Fallback::InTime(fallback)) => (None, Some((fallback(error), self.in_flight.enter_anyway()))),
+            Some(Fallback::InTime(fallback)) => (None, Some(fallback(error))),
         };
         FallingBack { made, later, teller: &self.teller }
     }
@@ -163,15 +179,20 @@ impl<V, E> Stack<V, E> {
 
     /// Counted among the calls under way, and let through by the circuit.
     #[inline]
-    fn admitted<'a>(&'a self, course: &mut Course<'a>, now: Duration) -> Result<Under<'a>, Error<E>> {
-        let under = self.in_flight.enter().ok_or(Error::Closed)?;
+    fn admitted<'a>(
+        &'a self,
+        under: Option<&Under<'_>>,
+        course: &mut Course<'a>,
+        now: Duration,
+    ) -> Result<(), Error<E>> {
+        let _under = under.ok_or(Error::Closed)?;
         if let Some(budget) = &self.budget {
             budget.note_call(now);
         }
         if let Some(circuit) = &self.circuit {
             course.permit = Some(self.admit(circuit, now)?);
         }
-        Ok(under)
+        Ok(())
     }
 
     /// As [`entered`](Stack::entered), no longer than the whole call may take. If it does, that is a word about the
@@ -231,8 +252,8 @@ impl<V, E> Stack<V, E> {
             let attempt = self.attempt(course, work, place.as_mut(), now).await;
             let bad = self.judged(course, &attempt, now);
             let Some(retry) = self.retry.as_ref().filter(|_| bad) else { return attempt.into_result(bad) };
-            let pause = match self.may_try_again(retry, course, &attempt) {
-                Ok(pause) => pause,
+            let (pause, taken) = match self.may_try_again(retry, course, &attempt) {
+                Ok(next) => next,
                 Err(why) => return self.exhausted(course, attempt, why),
             };
             self.teller.tell(Event::Retry { attempt: course.attempts, pause });
@@ -257,6 +278,7 @@ impl<V, E> Stack<V, E> {
                     Err(_) => return self.exhausted(course, attempt, Exhausted::Bulkhead),
                 },
             };
+            taken.spend();
         }
     }
 
@@ -326,7 +348,10 @@ impl<V, E> Stack<V, E> {
         let mut others: Vec<Pin<Box<W::Attempt>>> = Vec::new();
         let mut left = hedge.more;
         loop {
-            if left > 0 && self.budget.as_ref().is_none_or(|budget| budget.take(self.clock.now())) {
+            if left > 0
+                && let Some(taken) = self.taken()
+            {
+                taken.spend();
                 left -= 1;
                 self.teller.tell(Event::Hedged);
                 others.push(Box::pin(work.begin(place.as_deref_mut())));
@@ -412,13 +437,21 @@ impl<V, E> Stack<V, E> {
         }
     }
 
-    /// How long to pause before the next attempt, or why there is none.
+    /// One more attempt or hedge, if the shared budget allows it.
+    fn taken(&self) -> Option<Taken<'_>> {
+        match &self.budget {
+            None => Some(Taken::FREE),
+            Some(budget) => budget.take(self.clock.now()),
+        }
+    }
+
+    /// How long to pause before the next attempt, and what pays for it; or why there is none.
     fn may_try_again(
         &self,
         retry: &Retry,
         course: &Course<'_>,
         attempt: &Attempt<V, E>,
-    ) -> Result<Duration, Exhausted> {
+    ) -> Result<(Duration, Taken<'_>), Exhausted> {
         if course.attempts >= retry.attempts {
             return Err(Exhausted::Attempts);
         }
@@ -436,10 +469,8 @@ impl<V, E> Stack<V, E> {
         if self.circuit.as_ref().is_some_and(comes_back_too_early) {
             return Err(Exhausted::Circuit);
         }
-        match self.budget.as_ref().is_none_or(|budget| budget.take(now())) {
-            true => Ok(pause),
-            false => Err(Exhausted::Budget),
-        }
+        let taken = self.taken().ok_or(Exhausted::Budget)?;
+        Ok((pause, taken))
     }
 
     fn exhausted(&self, course: &Course<'_>, attempt: Attempt<V, E>, why: Exhausted) -> Result<V, Undone<V, E>> {

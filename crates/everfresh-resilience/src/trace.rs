@@ -16,7 +16,7 @@ use crate::event::Event;
 /// ```
 pub fn tracing_listener() -> impl Fn(&str, &Event) + Send + Sync + 'static {
     |policy, event| match event {
-        Event::CacheHit | Event::CacheStale | Event::CacheMiss | Event::CacheCoalesced => {
+        Event::CacheHit | Event::CacheStale | Event::CacheMiss | Event::CacheCoalesced | Event::CacheNegative => {
             trace!(policy, event = event.name());
         }
         Event::Retry { attempt, pause } => debug!(policy, event = event.name(), attempt, ?pause),

@@ -193,15 +193,21 @@ impl<E: fmt::Debug + fmt::Display> error::Error for LoadError<E> {}
 pub(crate) struct Failure {
     error: Arc<dyn Any + Send + Sync>,
     type_name: &'static str,
+    /// It says nothing about the key that would be worth remembering.
+    pub(crate) is_passing: bool,
 }
 
 impl Failure {
     pub(crate) fn new<E: Send + Sync + 'static>(error: E) -> Failure {
-        Failure { error: Arc::new(error), type_name: std::any::type_name::<E>() }
+        Failure::shared(Arc::new(error))
     }
 
     pub(crate) fn shared<E: Send + Sync + 'static>(error: Arc<E>) -> Failure {
-        Failure { error, type_name: std::any::type_name::<E>() }
+        Failure { error, type_name: std::any::type_name::<E>(), is_passing: false }
+    }
+
+    pub(crate) fn passing(self, is_passing: bool) -> Failure {
+        Failure { is_passing, ..self }
     }
 
     pub(crate) fn to_load_error<E: Send + Sync + 'static>(&self) -> LoadError<E> {

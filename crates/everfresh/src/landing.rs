@@ -286,7 +286,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         failure: Failure,
         now: Moment,
     ) -> Landed<V> {
-        let mut negative = self.negative(flight, Negative::Failed(failure.clone()), now);
+        let mut negative = match failure.is_passing {
+            true => None,
+            false => self.negative(flight, Negative::Failed(failure.clone()), now),
+        };
         let (mut looked_at, mut insertion) = (None, Insertion::nothing(true));
         let (good, remembered) = leader.land(|good| {
             let (entry, kept) = self.note_failure(flight, good, now);

@@ -27,6 +27,11 @@ pub(crate) trait Loader<K, V>: Sized {
         true
     }
 
+    /// Whether this error says nothing about the key, so that it is not remembered (`negative_ttl`).
+    fn is_passing(_error: &Self::Error) -> bool {
+        false
+    }
+
     /// Makes the value here and now.
     fn run(self, key: &K, previous: Option<Previous<V>>) -> impl Future<Output = Made<V, Self::Error>>;
 

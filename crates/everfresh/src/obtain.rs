@@ -40,13 +40,29 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Q: AsKey<K> + ?Sized,
         L: Loader<K, V>,
     {
+        let result = self.obtain_or_why(hash, key, bounds, loader).await;
+        result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
+    }
+
+    /// As [`obtain`](Engine::obtain), and tells a remembered error from one of now.
+    pub(crate) async fn obtain_or_why<Q, L>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        bounds: Bounds,
+        loader: L,
+    ) -> Result<Answer<V>, Gave<L::Error>>
+    where
+        Q: AsKey<K> + ?Sized,
+        L: Loader<K, V>,
+    {
         let result = self.try_obtain(hash, key, bounds, loader).await;
         match &result {
             Ok(answer) => self.conclude(None, answer.outcome, Some(answer.age), answer.refresh),
             Err(Gave::Up(_)) => self.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded),
             Err(Gave::Remembered(_)) => self.conclude(None, Outcome::Negative, None, RefreshStatus::NotNeeded),
         }
-        result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
+        result
     }
 
     /// As [`obtain`](Engine::obtain) for the asynchronous door.
@@ -285,7 +301,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Ok(load) => (Ok(load), None),
             Err(error) => {
                 let error = Arc::new(error);
-                (Err(Failure::shared(Arc::clone(&error))), Some(error))
+                (Err(Failure::shared(Arc::clone(&error)).passing(L::is_passing(&error))), Some(error))
             }
         };
         let (landed, told) = self.land_and_tell(unfinished.leader(), made, origin);
@@ -361,7 +377,7 @@ pub(crate) fn not_run<K, V>(flight: &Flight<K, V>) -> Error {
 }
 
 /// Why there is no answer.
-enum Gave<E> {
+pub(crate) enum Gave<E> {
     Up(LoadError<E>),
     /// It was known before the lookup began.
     Remembered(LoadError<E>),

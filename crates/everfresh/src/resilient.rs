@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfresh_resilience::{Front, How, Missed, Served, Sleep};
+use everfresh_resilience::{Failed, Front, How, Missed, Served, Sleep};
 
 use crate::cache::Cache;
 #[cfg(feature = "tokio")]
@@ -13,11 +13,12 @@ use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::coalesce::Answer;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
-use crate::error::LoadError;
+use crate::error::{Failure, LoadError};
 use crate::event::{Outcome, RefreshStatus};
 use crate::key::AsKey;
-use crate::load::{IntoLoad, Load, Loaded, Previous};
-use crate::loader::{Async, Blocking, Detached, Loader, Made};
+use crate::load::{Load, Loaded, Previous};
+use crate::loader::{Detached, Loader, Made, MadeLater, Work};
+use crate::obtain::Gave;
 
 impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for Cache<K, V, S> {
     #[inline]
@@ -34,66 +35,118 @@ impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for C
     where
         L: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<V, X>> + Send + 'static,
-        X: Send + Sync + 'static,
+        X: Failed,
     {
-        let loader = Async::<_, false>(move |_| async move { Whole(load().await) });
-        let loader = Perhaps { loader, refuses };
-        served(self.engine.obtain(self.hash(key), key, self.bounds(), loader).await)
+        let loader = Task { load, refuses };
+        served(self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader).await)
     }
 
     fn serve_blocking<L, X>(&self, key: &Q, refuses: impl Fn() -> bool, load: L) -> Result<Served<V>, Missed<X>>
     where
         L: FnOnce() -> Result<V, X> + Send + 'static,
-        X: Send + Sync + 'static,
+        X: Failed,
     {
-        let loader = Blocking::<_, false>(move |_| Whole(load()));
-        let loader = Perhaps { loader, refuses };
-        served(drive(self.engine.obtain(self.hash(key), key, self.bounds(), loader)))
+        let loader = Thread { load, refuses };
+        served(drive(self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader)))
     }
 }
 
-/// A loader's result as it is: a `V` that happens to be an `Option` or a `Loaded` is a value, too.
-struct Whole<V, X>(Result<V, X>);
-
-impl<V, X: Send + Sync + 'static> IntoLoad<V> for Whole<V, X> {
-    type Error = X;
-
-    fn into_load(self) -> Result<Load<V>, X> {
-        self.0.map(|value| Load::Loaded(Loaded::new(value)))
-    }
+/// A load's result as it is: a `V` that happens to be an `Option` or a `Loaded` is a value, too.
+fn whole<V, X>(made: Result<V, X>) -> Made<V, X> {
+    made.map(|value| Load::Loaded(Loaded::new(value)))
 }
 
-/// A loader that runs behind its caller only if that makes sense: a refresh that the layers would refuse is not
-/// started.
-struct Perhaps<L, R> {
-    loader: L,
+fn failure<X: Failed>(error: X) -> Failure {
+    let is_passing = !error.may_be_remembered();
+    Failure::new(error).passing(is_passing)
+}
+
+/// The layers as a loader, in a task. It runs behind its caller only if that makes sense: a refresh that the layers
+/// would refuse is not started.
+struct Task<L, R> {
+    load: L,
     refuses: R,
 }
 
-impl<K, V, L: Loader<K, V>, R: Fn() -> bool> Loader<K, V> for Perhaps<L, R> {
-    type Error = L::Error;
+impl<K, V, L, Fut, X, R> Loader<K, V> for Task<L, R>
+where
+    L: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<V, X>> + Send + 'static,
+    V: Send + 'static,
+    X: Failed,
+    R: Fn() -> bool,
+{
+    type Error = X;
 
     fn wants_previous(&self) -> bool {
-        self.loader.wants_previous()
+        false
     }
 
-    async fn run(self, key: &K, previous: Option<Previous<V>>) -> Made<V, L::Error> {
-        self.loader.run(key, previous).await
+    fn is_passing(error: &X) -> bool {
+        !error.may_be_remembered()
+    }
+
+    async fn run(self, _key: &K, _previous: Option<Previous<V>>) -> Made<V, X> {
+        whole((self.load)().await)
     }
 
     fn can_detach(&self) -> bool {
-        !(self.refuses)() && self.loader.can_detach()
+        !(self.refuses)()
     }
 
     fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
-        match (self.refuses)() {
-            true => Err(RefreshStatus::Refused),
-            false => self.loader.detach(),
+        if (self.refuses)() {
+            return Err(RefreshStatus::Refused);
         }
+        let load = self.load;
+        let work = move |_key: &K, _previous| -> MadeLater<V, Failure> {
+            Box::pin(async move { whole(load().await).map_err(failure) })
+        };
+        Ok(Detached { wants_previous: false, work: Work::Async(Box::new(work)) })
     }
 }
 
-fn served<V, X>(obtained: Result<Answer<V>, LoadError<X>>) -> Result<Served<V>, Missed<X>> {
+/// As [`Task`], on a thread.
+struct Thread<L, R> {
+    load: L,
+    refuses: R,
+}
+
+impl<K, V, L, X, R> Loader<K, V> for Thread<L, R>
+where
+    L: FnOnce() -> Result<V, X> + Send + 'static,
+    X: Failed,
+    R: Fn() -> bool,
+{
+    type Error = X;
+
+    fn wants_previous(&self) -> bool {
+        false
+    }
+
+    fn is_passing(error: &X) -> bool {
+        !error.may_be_remembered()
+    }
+
+    async fn run(self, _key: &K, _previous: Option<Previous<V>>) -> Made<V, X> {
+        whole((self.load)())
+    }
+
+    fn can_detach(&self) -> bool {
+        !(self.refuses)()
+    }
+
+    fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
+        if (self.refuses)() {
+            return Err(RefreshStatus::Refused);
+        }
+        let load = self.load;
+        let work = move |_key: &K, _previous| whole(load()).map_err(failure);
+        Ok(Detached { wants_previous: false, work: Work::Blocking(Box::new(work)) })
+    }
+}
+
+fn served<V, X>(obtained: Result<Answer<V>, Gave<X>>) -> Result<Served<V>, Missed<X>> {
     match obtained {
         Ok(answer) => {
             let how = match answer.outcome {
@@ -105,8 +158,11 @@ fn served<V, X>(obtained: Result<Answer<V>, LoadError<X>>) -> Result<Served<V>, 
             };
             Ok(Served { value: answer.value, how })
         }
-        Err(LoadError::Load(error)) => Err(Missed::Load(error)),
-        Err(LoadError::Cache(error)) => Err(Missed::Front(Arc::new(error))),
+        Err(Gave::Up(LoadError::Load(error))) => Err(Missed::Load(error)),
+        Err(Gave::Remembered(LoadError::Load(error))) => Err(Missed::Remembered(error)),
+        Err(Gave::Up(LoadError::Cache(error)) | Gave::Remembered(LoadError::Cache(error))) => {
+            Err(Missed::Front(Arc::new(error)))
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use everfresh_resilience::{Hedge, ManualClock, Retry, RetryBudget};
+use everfresh_resilience::{Bulkhead, Hedge, ManualClock, Retry, RetryBudget};
+use futures_util::poll;
 use proptest::prelude::*;
 
 use crate::support::*;
@@ -101,4 +102,26 @@ proptest! {
             prop_assert!(budget.left() <= max);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_not_made_costs_nothing() {
+    let (budget, calls) = (RetryBudget::new(5, 0.0), Calls::default());
+    let policy = builder()
+        .bulkhead(Bulkhead::new(1))
+        .retry(Retry::attempts(2).base(SECOND).without_jitter())
+        .retry_budget(&budget)
+        .build()
+        .unwrap();
+    let mut pausing = Box::pin(policy.call(calls.failing()));
+    assert!(poll!(&mut pausing).is_pending());
+    assert_eq!(budget.left(), 4, "meant for the retry after the pause");
+    drop(pausing);
+    assert_eq!(budget.left(), 5, "the caller has gone");
+    let mut pausing = Box::pin(policy.call(calls.failing()));
+    assert!(poll!(&mut pausing).is_pending());
+    let mut other = std::pin::pin!(policy.call(calls.slow(MINUTE)));
+    assert!(poll!(&mut other).is_pending());
+    pausing.await.unwrap_err();
+    assert_eq!((calls.count(), budget.left()), (3, 5), "there was no place again");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everfresh::{Cache, Lifetime, TokioClock};
-use everfresh_resilience::{CircuitBreaker, Error, Registry, Retry};
+use everfresh_resilience::{CircuitBreaker, Error, RateLimit, Registry, Retry};
 use futures_util::{future::join_all, poll};
 
 use crate::support::*;
@@ -325,4 +325,64 @@ async fn an_old_value_within_stale_if_error_comes_before_the_fallback() {
     assert_eq!(ear.names(), ["failure", "cache_fallback"]);
     tokio::time::advance(20 * MINUTE).await;
     assert_eq!(policy.call(&key(), calls.failing()).await.unwrap(), 1000);
+}
+
+fn remembering() -> Cache<String, u32> {
+    Cache::builder().capacity(100).negative_ttl(10 * MINUTE).clock(TokioClock::new()).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_the_cache_remembers_is_told_as_that() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let policy = builder().listener(ear.listener()).cache(remembering()).build().unwrap();
+    let key = "a".to_owned();
+    for told in [vec!["failure", "cache_miss"], vec!["cache_negative"]] {
+        assert!(matches!(*policy.call(&key, calls.failing()).await.unwrap_err(), Error::Inner(Broken(1))));
+        assert_eq!(ear.names(), told);
+    }
+    assert!(policy.call_blocking(&key, || Ok(2)).is_err());
+    assert_eq!((ear.names(), calls.count()), (vec!["cache_negative"], 1));
+    tokio::time::advance(10 * MINUTE).await;
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_says_nothing_about_the_key_and_is_not_remembered() {
+    let calls = Calls::default();
+    let policy = builder().rate_limit(RateLimit::new(1, SECOND)).cache(remembering()).build().unwrap();
+    policy.call(&"a".to_owned(), calls.numbered()).await.unwrap();
+    let (refused, key) = ("b".to_owned(), "b".to_owned());
+    assert!(matches!(*policy.call(&refused, calls.numbered()).await.unwrap_err(), Error::RateLimited { .. }));
+    tokio::time::advance(SECOND).await;
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 2);
+    // Nor where the load runs behind a caller whose patience has an end, or on a thread.
+    let cache: Cache<String, u32> = Cache::builder()
+        .capacity(100)
+        .negative_ttl(10 * MINUTE)
+        .wait_at_most(MINUTE)
+        .clock(TokioClock::new())
+        .build()
+        .unwrap();
+    let policy = builder().rate_limit(RateLimit::new(1, SECOND)).cache(cache).build().unwrap();
+    policy.call(&"a".to_owned(), calls.numbered()).await.unwrap();
+    assert!(matches!(*policy.call(&key, calls.numbered()).await.unwrap_err(), Error::RateLimited { .. }));
+    tokio::time::advance(SECOND).await;
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 4);
+    let clock = everfresh_resilience::ManualClock::new();
+    let cache: Cache<String, u32> = Cache::builder().capacity(100).negative_ttl(10 * MINUTE).build().unwrap();
+    let limit = RateLimit::new(1, SECOND);
+    let policy = Plain::builder().rate_limit(limit).clock(clock.clone()).cache(cache).build().unwrap();
+    policy.call_blocking(&"a".to_owned(), || Ok(1)).unwrap();
+    assert!(matches!(*policy.call_blocking(&key, || Ok(1)).unwrap_err(), Error::RateLimited { .. }));
+    clock.advance(SECOND);
+    assert_eq!(policy.call_blocking(&key, || Ok(5)).unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_value_is_not_remembered_either() {
+    let calls = Calls::default();
+    let policy = builder().retry_if(|it| matches!(it, Ok(1))).cache(remembering()).build().unwrap();
+    let key = "a".to_owned();
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 1, "rejected, and returned all the same");
+    assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 2);
 }

@@ -1,5 +1,7 @@
 //! Calls are counted; a policy that is closed refuses new ones by name and drains the others.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use everfresh_resilience::{Error, Retry};
@@ -57,4 +59,23 @@ fn a_thread_closes_too() {
     assert_eq!(policy.call_blocking(|| Ok(1)).unwrap(), 1);
     assert_eq!(policy.close_blocking(SECOND), 0);
     assert!(matches!(policy.call_blocking(|| Ok(1)), Err(Error::Closed)));
+}
+
+#[test]
+fn a_call_is_under_way_until_its_fallback_has_answered() {
+    let (left, this) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(OnceLock::<Plain>::new()));
+    let (told, there) = (Arc::clone(&left), Arc::clone(&this));
+    let policy = Plain::builder()
+        .fallback_async(|_| async { Some(1) })
+        .listener(move |_, event| {
+            if event.name() == "failure" {
+                // The function has ended; the fallback is still to come.
+                told.store(there.get().unwrap().close_blocking(Duration::ZERO), Ordering::SeqCst);
+            }
+        })
+        .build()
+        .unwrap();
+    this.set(policy.clone()).unwrap();
+    assert_eq!(policy.call_blocking(|| Err(Broken(1))).unwrap(), 1);
+    assert_eq!((left.load(Ordering::SeqCst), policy.health().in_flight), (1, 0));
 }

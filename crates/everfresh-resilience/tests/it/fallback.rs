@@ -1,6 +1,6 @@
 //! The fallback that takes its time: only for its caller, bounded by nobody, drained by `close`.
 
-use everfresh_resilience::{CircuitBreaker, Error, Event};
+use everfresh_resilience::{Bulkhead, CircuitBreaker, Error, Event};
 use futures_util::poll;
 
 use crate::support::*;
@@ -86,4 +86,14 @@ fn a_call_can_move_between_threads_although_its_error_cannot_be_shared() {
     let call = policy.call(|| std::future::ready(Err(std::cell::Cell::new(1))));
     moves(&call);
     assert_eq!(futures_util::FutureExt::now_or_never(call).unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_panics_leaves_nothing_behind() {
+    let policy = builder().bulkhead(Bulkhead::new(1)).fallback(|_| panic!("as told")).build().unwrap();
+    let other = policy.clone();
+    tokio::spawn(async move { other.call(Calls::default().failing()).await }).await.unwrap_err();
+    let health = policy.health();
+    assert_eq!((health.bulkhead.unwrap().running, health.in_flight), (0, 0));
+    assert!(policy.call(Calls::default().numbered()).await.is_ok());
 }

@@ -37,6 +37,9 @@ async fn it_waits_for_room_no_longer_than_told() {
 #[test]
 fn a_limit_of_nothing_is_refused() {
     for limit in [RateLimit::new(0, SECOND), RateLimit::new(1, Duration::ZERO), RateLimit::new(1, SECOND).burst(0)] {
-        assert!(Plain::builder().rate_limit(limit).build().is_err(), "{limit:?}");
+        let refused = Plain::builder().rate_limit(limit).build().unwrap_err();
+        assert!(refused.to_string().contains("above zero"), "{limit:?}: {refused}");
     }
+    let refused = Plain::builder().rate_limit(RateLimit::new(u32::MAX, SECOND)).build().unwrap_err();
+    assert!(refused.to_string().contains("leave it out"), "{refused}");
 }

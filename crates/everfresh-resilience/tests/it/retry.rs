@@ -134,3 +134,13 @@ async fn a_function_may_borrow_from_its_caller() {
     assert!(matches!(result, Err(Error::Inner(Broken(3)))));
     assert_eq!(tried, [3, 3, 3]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_zero_stays_zero_however_often_it_is_multiplied() {
+    let calls = Calls::default();
+    // The factor to the power of 1,024 is infinite.
+    let retry = Retry::attempts(1200).base(Duration::ZERO).without_jitter();
+    let policy = builder().retry(retry).build().unwrap();
+    let (_, took) = timed(policy.call(calls.failing())).await;
+    assert_eq!((calls.count(), took), (1200, Duration::ZERO));
+}

@@ -190,16 +190,7 @@ impl Arguments {
             "unbounded" => self.unbounded = Some(name.span()),
             "weigher" => self.weigher = Some(value(input)?),
             "eviction" => {
-                let policy: LitStr = value(input)?;
-                self.eviction = match policy.value().as_str() {
-                    "lru" => Some(format_ident!("Lru", span = policy.span())),
-                    "s3-fifo" | "s3fifo" => Some(format_ident!("S3Fifo", span = policy.span())),
-                    other => {
-                        let words =
-                            format!("\"{other}\" is no eviction: there is \"s3-fifo\", the default, and \"lru\"");
-                        return Err(Error::new(policy.span(), words));
-                    }
-                };
+                self.eviction = Some(eviction(&value(input)?)?);
             }
             "key" => {
                 let ty = match input.peek(Token![:]) {
@@ -312,6 +303,18 @@ impl Arguments {
         matches!(self.background, Some((true, _)))
             || self.stale_while_revalidate.is_some()
             || self.refresh_ahead.is_some()
+    }
+}
+
+/// The variant of `Eviction` that is called so.
+pub(crate) fn eviction(policy: &LitStr) -> Result<Ident> {
+    match policy.value().as_str() {
+        "lru" => Ok(format_ident!("Lru", span = policy.span())),
+        "s3-fifo" | "s3fifo" => Ok(format_ident!("S3Fifo", span = policy.span())),
+        other => {
+            let words = format!("\"{other}\" is no eviction: there is \"s3-fifo\", the default, and \"lru\"");
+            Err(Error::new(policy.span(), words))
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Expr, Path, Result, Token, parenthesized};
+use syn::{Error, Expr, ExprLit, Lit, Path, Result, Token, parenthesized};
 
+use crate::arguments::eviction;
 use crate::time::Time;
 
 /// The layers as calls of the builder, and what is not a layer.
@@ -65,13 +66,13 @@ impl Layers {
                 let mut choices = choices(name, input)?;
                 let (calls, per) = (needed(name, &mut choices, "calls")?, needed(name, &mut choices, "per")?);
                 let more = rest(name, choices, &["burst", "max_wait"])?;
-                self.policy.push(quote!(.rate_limit(resilience::RateLimit::new(#calls, #per) #more)));
+                self.policy.push(quote!(.rate_limit(__resilience::RateLimit::new(#calls, #per) #more)));
             }
             "bulkhead" => {
                 let mut choices = choices(name, input)?;
                 let places = needed(name, &mut choices, "max_concurrent")?;
                 let more = rest(name, choices, &["max_wait", "max_waiting"])?;
-                self.policy.push(quote!(.bulkhead(resilience::Bulkhead::new(#places) #more)));
+                self.policy.push(quote!(.bulkhead(__resilience::Bulkhead::new(#places) #more)));
             }
             "retry" => {
                 let mut choices = choices(name, input)?;
@@ -89,12 +90,12 @@ impl Layers {
                     }
                 };
                 let more = rest(name, choices, &["base", "factor", "max_delay"])?;
-                self.policy.push(quote!(.retry(resilience::Retry::attempts(#attempts) #more #steady)));
+                self.policy.push(quote!(.retry(__resilience::Retry::attempts(#attempts) #more #steady)));
             }
             "timeout" if input.peek(Token![=]) => {
                 input.parse::<Token![=]>()?;
                 let bound = Time::parse(input)?;
-                self.policy.push(quote!(.timeout(resilience::Timeout::per_attempt(#bound))));
+                self.policy.push(quote!(.timeout(__resilience::Timeout::per_attempt(#bound))));
             }
             "timeout" => {
                 let mut choices = choices(name, input)?;
@@ -109,18 +110,18 @@ impl Layers {
                         return Err(Error::new(name.span(), cure));
                     }
                 };
-                self.policy.push(quote!(.timeout(resilience::Timeout::#timeout)));
+                self.policy.push(quote!(.timeout(__resilience::Timeout::#timeout)));
             }
             "hedge" => {
                 let mut choices = choices(name, input)?;
                 let after = needed(name, &mut choices, "after")?;
                 let more = rest(name, choices, &["up_to"])?;
-                self.policy.push(quote!(.hedge(resilience::Hedge::after(#after) #more)));
+                self.policy.push(quote!(.hedge(__resilience::Hedge::after(#after) #more)));
             }
             "preset" => {
                 let preset: Expr = value(input)?;
                 let preset = match &preset {
-                    Expr::Path(path) if path.path.get_ident().is_some() => quote!(resilience::presets::#path()),
+                    Expr::Path(path) if path.path.get_ident().is_some() => quote!(__resilience::presets::#path()),
                     other => quote!(#other),
                 };
                 self.policy.insert(0, quote!(.preset(#preset)));
@@ -268,7 +269,7 @@ fn circuit_breaker(layer: &Ident, mut choices: Vec<Choice>) -> Result<TokenStrea
         }
     };
     let more = rest(layer, choices, &["minimum_calls", "open_for", "close_after", "probes"])?;
-    Ok(quote!(.circuit_breaker(resilience::CircuitBreaker::#opens #more #slow)))
+    Ok(quote!(.circuit_breaker(__resilience::CircuitBreaker::#opens #more #slow)))
 }
 
 fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
@@ -280,7 +281,7 @@ fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
     let windows: Vec<TokenStream> =
         windows.iter().filter_map(|(name, window)| window.as_ref().map(|window| quote!(.#name(#window)))).collect();
     match ttl {
-        Some(ttl) => calls.push(quote!(.lifetime(everfresh::Lifetime::ttl(#ttl) #(#windows)*))),
+        Some(ttl) => calls.push(quote!(.lifetime(__everfresh::Lifetime::ttl(#ttl) #(#windows)*))),
         None if windows.is_empty() => {}
         None => {
             let cure = "the windows count from the end of the ttl, and there is none; say for how long a value is \
@@ -288,7 +289,15 @@ fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
             return Err(Error::new(layer.span(), cure));
         }
     }
-    let known = ["negative_ttl", "refresh_ahead", "jitter", "max_refreshes", "store_if", "eviction"];
+    calls.extend(match taken(&mut choices, "eviction") {
+        Some(Given::Expr(Expr::Lit(ExprLit { lit: Lit::Str(policy), .. }))) => {
+            let policy = eviction(&policy)?;
+            Some(quote!(.eviction(__everfresh::Eviction::#policy)))
+        }
+        Some(policy) => Some(quote!(.eviction(#policy))),
+        None => None,
+    });
+    let known = ["negative_ttl", "refresh_ahead", "jitter", "max_refreshes", "store_if"];
     calls.push(rest(layer, choices, &known)?);
     Ok(calls)
 }

@@ -63,8 +63,8 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 #[proc_macro_attribute]
 pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let untouched = proc_macro2::TokenStream::from(item.clone());
-    let expanded =
-        syn::parse::<Layers>(arguments).and_then(|layers| resilient::expand(layers, signature::parse(item.into())?));
+    let expanded = syn::parse::<Layers>(arguments)
+        .and_then(|layers| resilient::expand(layers, signature::parse(item.into(), signature::CANNOT_FAIL)?));
     expanded
         .unwrap_or_else(|error| {
             let mut tokens = error.into_compile_error();
@@ -78,7 +78,7 @@ fn attribute(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStre
     // Without the attribute the function still stands, so that the only error told is ours.
     let untouched = proc_macro2::TokenStream::from(item.clone());
     let expanded = syn::parse::Parser::parse(Arguments::parser(kind), arguments)
-        .and_then(|arguments| expand(kind, arguments, signature::parse(item.into())?));
+        .and_then(|arguments| expand(kind, arguments, signature::parse(item.into(), signature::NOTHING_TO_KEEP)?));
     match expanded {
         Ok(tokens) => tokens.into(),
         Err(error) => {

@@ -1,10 +1,12 @@
 //! `#[resilient]`: the function around its policy of layers, with or without a cache in front, as code.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{Error, FnArg, Pat, Result, Type, parse_quote};
 
-use crate::expand::{mentions_self, owned_type};
+use crate::expand::{about, mentions_self, outside, owned_type, quiet, within};
 use crate::layers::Layers;
 use crate::signature::{self, Argument, Function};
 
@@ -35,13 +37,7 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     };
     let policy: Type = parse_quote!(#everfresh::resilience::Policy<#value, #error, #front>);
 
-    let mut signature = item.sig.clone();
-    for (input, argument) in signature.inputs.iter_mut().zip(arguments) {
-        if let syn::FnArg::Typed(typed) = input {
-            let ident = &argument.ident;
-            *typed.pat = parse_quote!(#ident);
-        }
-    }
+    let mut signature = function.passing_on();
     signature.output = parse_quote!(-> ::core::result::Result<#value, #failure>);
     let span = name.span().resolved_at(Span::call_site());
     let member = |what: &str| match associated {
@@ -73,9 +69,9 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     // is the caller's own, and may borrow.
     let lends = may_borrow(&layers, &function);
     let (mut own, mut again, mut passed) = (vec![], vec![], vec![]);
-    for argument in arguments {
+    for (at, argument) in arguments.iter().enumerate() {
         let Argument { ident, behind_reference, .. } = argument;
-        let owned = format_ident!("owned_{ident}", span = Span::mixed_site());
+        let owned = format_ident!("owned_{at}", span = Span::mixed_site());
         match behind_reference {
             Some(_) if lends || is_static(argument) => {
                 passed.push(quote!(#ident));
@@ -102,57 +98,63 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     };
 
     let body = &item.block;
-    let (build, about) = (build(&layers, &everfresh, name, &key_type, &value, &error), about(name));
+    let (build, about) = (build(&layers, &everfresh, name, &key_type, &value, &error), about("resilient", name));
+    let quiet = quiet();
     let cache = cached.then(|| {
         quote! {
             /// The cache in front: to invalidate, and to ask for its statistics.
-            #[allow(dead_code)]
+            #quiet
             #vis fn #the_cache #generics () -> &'static #everfresh::Cache<#key_type, #value> #bounds {
                 Self::#the_policy #turbofish ().cache()
             }
         }
     });
+    // Told in our words before the compiler's.
+    let keys = key.iter().filter(|_| cached).map(|argument| {
+        let plain = argument.plain();
+        quote_spanned!(plain.span()=> #everfresh::__private::key_argument::<#plain>();)
+    });
     // A `static` is shared by all types of a generic function or `impl`, and each of them has a policy of its own.
     let made = match associated || !parameters.is_empty() {
         true => quote! {
-            static POLICIES: #everfresh::__private::Instances = #everfresh::__private::Instances::new();
-            POLICIES.get(&Self::#uncached #turbofish, || -> #policy { #build })
+            static __POLICIES: #everfresh::__private::Instances = #everfresh::__private::Instances::new();
+            __POLICIES.get(&Self::#uncached #turbofish, || -> #policy { #build })
         },
         false => quote! {
-            static POLICY: ::std::sync::LazyLock<#policy> = ::std::sync::LazyLock::new(|| { #build });
-            &POLICY
+            static __POLICY: ::std::sync::LazyLock<#policy> = ::std::sync::LazyLock::new(|| { #build });
+            &__POLICY
         },
     };
-    let is_lint = |it: &&syn::Attribute| {
-        ["allow", "expect", "warn", "deny", "forbid", "cfg"].iter().any(|lint| it.path().is_ident(lint))
-    };
-    let lints = item.attrs.iter().filter(is_lint);
+    let kept = within(item);
     let members = quote! {
         /// The policy of the function, made at its first call.
-        #[allow(dead_code)]
-        #vis fn #the_policy #generics () -> &'static #policy #bounds { #made }
+        #quiet
+        #vis fn #the_policy #generics () -> &'static #policy #bounds {
+            #(#keys)*
+            #made
+        }
 
         #cache
 
         /// The function as it was written: no layer, no cache.
-        #(#lints)*
-        #[allow(dead_code)]
+        #kept
         #vis #bare #body
     };
     let members = match associated {
         true => members,
         false => quote! {
             #[doc = #about]
-            #[allow(non_camel_case_types, dead_code)]
+            #[allow(non_camel_case_types, dead_code, missing_debug_implementations, missing_copy_implementations)]
             #vis struct #name { _companions: () }
 
             #[allow(dead_code)]
             impl #name { #members }
         },
     };
-    let attributes = item.attrs.iter().filter(|it| !it.path().is_ident("expect"));
+    let attributes = outside(item);
     Ok(quote! {
         #(#attributes)*
+        #[allow(clippy::used_underscore_binding)]
         #vis #signature {
             #owner::#the_policy #turbofish ().#call(#look_up { #(#own)* #attempt }) #wait
         }
@@ -172,35 +174,37 @@ fn build(
     let calls = &layers.policy;
     let named = match &layers.name {
         Some(name) => quote!(#name),
-        None => quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name))),
+        None => {
+            let name = name.unraw().to_string();
+            quote!(::core::concat!(::core::module_path!(), "::", #name))
+        }
     };
     let place = match &layers.registry {
         Some(registry) => quote!(.registry(&#registry, #named)),
         None => quote!(.name(#named)),
     };
-    let (clock, with_clock) = match &layers.clock {
-        Some(clock) => (Some(quote!(let clock = #clock;)), Some(quote!(.clock(::core::clone::Clone::clone(&clock))))),
+    // No name of the user's, which stand in the arguments, may meet ours.
+    let [clock, cache] = ["clock", "cache"].map(|name| Ident::new(name, Span::mixed_site()));
+    let (let_clock, with_clock) = match &layers.clock {
+        Some(given) => (Some(quote!(let #clock = #given;)), Some(quote!(.clock(::core::clone::Clone::clone(&#clock))))),
         None => (None, None),
     };
     let refused = format!("the resilient function {name} cannot have these arguments");
     let make_cache = layers.cache.as_ref().map(|choices| {
         quote! {
-            let cache =
+            let #cache =
                 #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build().expect(#refused);
         }
     });
-    let cache = layers.cache.is_some().then(|| quote!(.cache(cache)));
+    let with_cache = layers.cache.is_some().then(|| quote!(.cache(#cache)));
     quote! {
         #[allow(unused_imports)]
-        use #everfresh::{self as everfresh, resilience};
-        #clock
+        use #everfresh::{self as __everfresh, resilience as __resilience};
+        #let_clock
         #make_cache
-        resilience::Policy::<#value, #error>::builder() #place #with_clock #(#calls)* #cache .build().expect(#refused)
+        __resilience::Policy::<#value, #error>::builder() #place #with_clock #(#calls)* #with_cache
+            .build().expect(#refused)
     }
-}
-
-fn about(name: &Ident) -> String {
-    format!("Companions of the resilient function [`{name}`](fn@{name}).")
 }
 
 /// `self` only if told: it would be kept alive by the cache.
@@ -267,7 +271,7 @@ mod tests {
             Ok(layers) => layers,
             Err(error) => return error.to_string(),
         };
-        let parsed = function.parse().map(crate::signature::parse);
+        let parsed = function.parse().map(|tokens| signature::parse(tokens, signature::CANNOT_FAIL));
         let function = match parsed.unwrap_or_else(|error| panic!("{error}")) {
             Ok(function) => function,
             Err(error) => return error.to_string(),
@@ -278,9 +282,9 @@ mod tests {
         }
     }
 
-    fn signature(function: &str) -> Function {
+    fn parsed(function: &str) -> Function {
         let tokens = function.parse().unwrap_or_else(|error| panic!("{error}"));
-        crate::signature::parse(tokens).unwrap_or_else(|error| panic!("{error}"))
+        signature::parse(tokens, signature::CANNOT_FAIL).unwrap_or_else(|error| panic!("{error}"))
     }
 
     const PLAIN: &str = "fn f(id: u64, name: &str) -> Result<u32, E> { Ok(1) }";
@@ -293,6 +297,8 @@ mod tests {
             "timeout = LIMIT, cache(), skip(name)",
             "retry(max_attempts = 3, jitter = false), listener = a, listener = b",
             "cache(ttl = \"5m\", stale_while_revalidate = \"1h\", capacity = 10)",
+            "cache(eviction = \"lru\")",
+            "cache(eviction = POLICY)",
             "cache(ttl = \"5m\", stale_while_revalidate = \"0s\"), hedge(after = \"0s\")",
             "retry(max_attempts = 3, base = \"0s\", max_delay = \"0s\")",
             "bulkhead(max_concurrent = 3, max_wait = \"0s\"), rate_limit(calls = 1, per = \"1s\", max_wait = \"0s\")",
@@ -301,7 +307,7 @@ mod tests {
         }
         let layers: Layers =
             syn::parse_str("timeout = \"10s\", preset = http").unwrap_or_else(|error| panic!("{error}"));
-        let written = expand(layers, signature(PLAIN)).unwrap_or_else(|error| panic!("{error}")).to_string();
+        let written = expand(layers, parsed(PLAIN)).unwrap_or_else(|error| panic!("{error}")).to_string();
         let (preset, timeout) = (written.find(". preset"), written.find(". timeout"));
         assert!(preset.is_some() && preset < timeout, "a preset comes first, or it would overwrite");
     }
@@ -330,6 +336,7 @@ mod tests {
             ("cache(), skip(nobody)", "no such argument"),
             ("skip(id)", "add `cache(..)`"),
             ("cache(), include(self)", "no `self` to include"),
+            ("cache(eviction = \"fifo\")", "there is \"s3-fifo\""),
         ] {
             let told = refused(arguments, PLAIN);
             assert!(told.contains(cure), "{arguments}: {told}");
@@ -338,6 +345,11 @@ mod tests {
             ("fn f(&mut self) -> Result<u32, E> { Ok(1) }", "take `&self`"),
             ("fn f(it: impl Clone) -> Result<u32, E> { Ok(1) }", "fn function<T: Trait>(x: T)"),
             ("fn f(it: Option<&str>) -> Result<u32, E> { Ok(1) }", "an owned type"),
+            ("fn f(it: u32) {}", "return a `Result`"),
+            ("fn f(it: u32) -> ! { panic!() }", "return a `Result`"),
+            ("const fn f(it: u32) -> Result<u32, E> { Ok(1) }", "leave out `const`"),
+            ("unsafe fn f(it: u32) -> Result<u32, E> { Ok(1) }", "skip or repeat"),
+            ("fn f(#[cfg(unix)] it: u32) -> Result<u32, E> { Ok(1) }", "above the whole function"),
         ] {
             let told = refused("timeout = \"1s\"", function);
             assert!(told.contains(cure), "{function}: {told}");

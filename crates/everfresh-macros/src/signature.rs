@@ -5,8 +5,8 @@ use quote::format_ident;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    Error, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PathArguments, Result, ReturnType, Type,
-    TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject,
+    Error, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PathArguments, Result, ReturnType, Signature,
+    Type, TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject, parse_quote,
 };
 
 /// A function with its arguments told apart.
@@ -25,31 +25,42 @@ pub(crate) struct Argument {
     pub(crate) is_self: bool,
 }
 
-/// The function, if it is one.
-pub(crate) fn parse(item: TokenStream) -> Result<Function> {
+/// What is to be told of a function that returns nothing, or never.
+pub(crate) const NOTHING_TO_KEEP: &str = "the function returns nothing, so there is nothing to keep";
+pub(crate) const CANNOT_FAIL: &str = "layers refuse calls and give up, and a function that returns nothing cannot tell; let \
+                                      it return a `Result`";
+
+/// The function, if it is one; `nothing` is told of one that returns nothing.
+pub(crate) fn parse(item: TokenStream, nothing: &str) -> Result<Function> {
     let item: ItemFn = syn::parse2(item).map_err(|error| {
-        let cure = "a cache stands above a function with a body: a free one, or one in an `impl` of a type";
+        let cure = "this stands above a function with a body: a free one, or one in an `impl` of a type";
         Error::new(error.span(), cure)
     })?;
     let signature = &item.sig;
     let refuse = |span: Span, cure: &str| Err(Error::new(span, cure));
     if let Some(word) = &signature.constness {
-        return refuse(word.span, "a `const fn` has no cache to look into; leave out `const`");
+        return refuse(
+            word.span,
+            "a `const fn` can neither look into a cache nor go through layers; leave out `const`",
+        );
     }
     if let Some(word) = &signature.unsafety {
         return refuse(
             word.span,
-            "a cached call skips the body that `unsafe` speaks of; wrap the function in a safe one",
+            "a call may skip or repeat the body that `unsafe` speaks of; wrap the function in a safe one",
         );
     }
     if let Some(abi) = &signature.abi {
-        return refuse(abi.span(), "an `extern` function cannot be cached; cache a Rust function that calls it");
+        return refuse(
+            abi.span(),
+            "an `extern` function cannot be cached or have layers; write a Rust function that calls it",
+        );
     }
     let arguments =
         signature.inputs.iter().enumerate().map(|(at, input)| argument(at, input)).collect::<Result<_>>()?;
     let returns = match &signature.output {
-        ReturnType::Type(_, ty) if !is_unit(peeled(ty)) => peeled(ty).clone(),
-        _ => return refuse(signature.ident.span(), "the function returns nothing, so there is nothing to keep"),
+        ReturnType::Type(_, ty) if !is_unit(peeled(ty)) && !matches!(peeled(ty), Type::Never(_)) => peeled(ty).clone(),
+        _ => return refuse(signature.ident.span(), nothing),
     };
     refuse_returns(&returns)?;
     Ok(Function { arguments, returns, item })
@@ -80,7 +91,8 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
                 other => (None, other.clone()),
             };
             if reference.is_some_and(|reference| reference.mutability.is_some()) {
-                let cure = "`&mut self` can be changed by the call, and a hit would not change it; take `&self`";
+                let cure =
+                    "`&mut self` is changed by each run of the body, which a call may skip or repeat; take `&self`";
                 return Err(Error::new(receiver.span(), cure));
             }
             Ok(Argument {
@@ -91,6 +103,11 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
             })
         }
         FnArg::Typed(typed) => {
+            if let Some(cfg) = typed.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+                let cure = "whether this argument is there is decided after us; put `#[cfg(..)]` above the whole function, \
+                            once for each case";
+                return Err(Error::new(cfg.span(), cure));
+            }
             let ident = match &*typed.pat {
                 Pat::Ident(pat) => pat.ident.clone(),
                 other => format_ident!("argument_{at}", span = other.span().resolved_at(Span::mixed_site())),
@@ -103,8 +120,8 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
             let ty = peeled(&typed.ty);
             let behind_reference = match ty {
                 Type::Reference(TypeReference { mutability: Some(word), .. }) => {
-                    let cure = "`&mut` arguments are changed by the call, and a hit would not change them; take the value \
-                                or `&`, and return what is new";
+                    let cure = "`&mut` arguments are changed by each run of the body, which a call may skip or repeat; take \
+                                the value or `&`, and return what is new";
                     return Err(Error::new(word.span, cure));
                 }
                 // What is there for ever is a value like any other, and it has to stay what it is: no owned form is `'static`.
@@ -114,6 +131,24 @@ fn argument(at: usize, input: &FnArg) -> Result<Argument> {
             };
             Ok(Argument { ident, ty: ty.clone(), behind_reference, is_self: false })
         }
+    }
+}
+
+impl Function {
+    /// The signature for those who pass the arguments on: how the body takes them apart or changes them is its own affair.
+    pub(crate) fn passing_on(&self) -> Signature {
+        let mut signature = self.item.sig.clone();
+        for (input, argument) in signature.inputs.iter_mut().zip(&self.arguments) {
+            match input {
+                FnArg::Typed(typed) => {
+                    let ident = &argument.ident;
+                    *typed.pat = parse_quote!(#ident);
+                }
+                FnArg::Receiver(receiver) if receiver.reference.is_none() => receiver.mutability = None,
+                FnArg::Receiver(_) => {}
+            }
+        }
+        signature
     }
 }
 

@@ -40,7 +40,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Q: AsKey<K> + ?Sized,
         L: Loader<K, V>,
     {
-        let result = self.obtain_or_why(hash, key, bounds, loader).await;
+        let result = self.try_obtain(hash, key, bounds, loader).await;
+        self.conclude_obtained(&result);
         result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
     }
 
@@ -57,12 +58,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         L: Loader<K, V>,
     {
         let result = self.try_obtain(hash, key, bounds, loader).await;
-        match &result {
+        self.conclude_obtained(&result);
+        result
+    }
+
+    fn conclude_obtained<E>(&self, result: &Result<Answer<V>, Gave<E>>) {
+        match result {
             Ok(answer) => self.conclude(None, answer.outcome, Some(answer.age), answer.refresh),
             Err(Gave::Up(_)) => self.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded),
             Err(Gave::Remembered(_)) => self.conclude(None, Outcome::Negative, None, RefreshStatus::NotNeeded),
         }
-        result
     }
 
     /// As [`obtain`](Engine::obtain) for the asynchronous door.

@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 use syn::parse_quote;
 
 use super::plan::{Plan, key_ident, this_ident, without_self};
+use super::quiet;
 use crate::Kind;
 use crate::signature::{self, Argument};
 
@@ -13,6 +14,7 @@ const DEFAULT_CAPACITY: usize = 1024;
 
 impl Plan {
     pub(super) fn handle(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, glue, handle) = (&self.function.item.vis, &self.glue, self.member("handle"));
         let (kept, key) = (self.kept(), self.named_key());
         let (generics, bounds) = self.generics();
@@ -30,7 +32,7 @@ impl Plan {
         };
         code! {
             /// The cache behind the function, and everything that can be done with it.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #[inline]
             #vis fn #handle #generics () -> &'static #glue::CachedFunction<#key, #kept> #bounds { #body }
         }
@@ -46,13 +48,14 @@ impl Plan {
 
     /// As `handle`, when only the compiler knows the type of the key.
     pub(super) fn of_key(&self) -> TokenStream {
+        let quiet = quiet();
         let (glue, everfresh, kept) = (&self.glue, &self.everfresh, self.kept());
         let instance = self.instance(&self.make());
         let mut generics = self.function.item.sig.generics.clone();
         generics.params.push(parse_quote!(__Key: #everfresh::Key));
         let (bounds, of_key) = (&generics.where_clause, self.member("of_key"));
         code! {
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #[inline]
             fn #of_key #generics (_: #glue::KeyType<__Key>) -> &'static #glue::CachedFunction<__Key, #kept> #bounds {
                 #instance

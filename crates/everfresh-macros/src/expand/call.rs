@@ -2,10 +2,11 @@
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
+use syn::parse_quote;
 use syn::spanned::Spanned;
-use syn::{FnArg, parse_quote};
 
 use super::plan::{Plan, key_ident};
+use super::{outside, quiet, within};
 use crate::Kind;
 use crate::signature::Value;
 
@@ -13,17 +14,11 @@ impl Plan {
     /// The user's function with its own signature, which asks the cache first.
     pub(super) fn outer(&self) -> TokenStream {
         let item = &self.function.item;
-        let (attributes, vis) = (item.attrs.iter().filter(|it| !it.path().is_ident("expect")), &item.vis);
+        let (attributes, vis) = (outside(item), &item.vis);
         let owner = self.owner();
         let (answer, handle) = (self.member("answer"), self.member("handle"));
         let (turbofish, key) = (self.turbofish(), key_ident());
-        let mut signature = item.sig.clone();
-        for (input, argument) in signature.inputs.iter_mut().zip(&self.function.arguments) {
-            if let FnArg::Typed(typed) = input {
-                let ident = &argument.ident;
-                *typed.pat = parse_quote!(#ident);
-            }
-        }
+        let mut signature = self.function.passing_on();
         let returns = self.returns(&self.kept());
         if self.kind == Kind::Resource {
             signature.output = parse_quote!(-> #returns);
@@ -45,6 +40,7 @@ impl Plan {
         let wait = self.is_async().then(|| code!(.await));
         code! {
             #(#attributes)*
+            #[allow(clippy::used_underscore_binding)]
             #vis #signature {
                 #fast
                 #owner::#answer #turbofish (#(#passed),*) #wait #unwrap
@@ -54,20 +50,20 @@ impl Plan {
 
     pub(super) fn uncached(&self) -> TokenStream {
         let item = &self.function.item;
-        let lints = self.attributes(&["allow", "expect", "warn", "deny", "forbid", "cfg"]);
+        let kept = within(item);
         let (vis, block, uncached) = (&item.vis, &item.block, self.member("uncached"));
         let mut signature = item.sig.clone();
         signature.ident = uncached;
         code! {
             /// The function itself, around the cache.
-            #(#lints)*
-            #[allow(dead_code)]
+            #kept
             #vis #signature #block
         }
     }
 
     /// The call that tells more than the value.
     pub(super) fn answer(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, everfresh) = (&self.function.item.vis, &self.everfresh);
         let (asyncness, wait) = (&self.function.item.sig.asyncness, self.is_async().then(|| code!(.await)));
         let (answer, inputs) = (self.member("answer"), self.inputs(self.function.arguments.iter()));
@@ -87,7 +83,7 @@ impl Plan {
         };
         code! {
             /// As the function itself, and tells what the lookup was, how old the value is, and what became of a refresh.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #vis #asyncness fn #answer #generics (#(#inputs),*) -> #returns #bounds {
                 #checks
                 #let_key

@@ -6,6 +6,7 @@ use syn::{Generics, parse_quote};
 
 use super::load::way_behind;
 use super::plan::{Plan, key_ident, this_ident};
+use super::quiet;
 use crate::signature::{self, Argument};
 
 impl Plan {
@@ -29,6 +30,7 @@ impl Plan {
     }
 
     pub(super) fn refresh(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, glue, kept) = (&self.function.item.vis, &self.glue, self.kept());
         let (refresh, inputs) = (self.member("refresh"), self.inputs(self.function.arguments.iter()));
         let generics = self.generics_behind();
@@ -41,7 +43,7 @@ impl Plan {
         code! {
             /// Starts a load behind the caller, whether the value is stale or not; the handle says what became of that, and
             /// waits for its end.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #vis fn #refresh #generics (#(#inputs),*) -> #glue::Renewal<#key_type, #kept> #bounds {
                 #let_key
                 let function = #handle;
@@ -90,6 +92,7 @@ impl Plan {
     }
 
     pub(super) fn warm(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, warm, with) = (&self.function.item.vis, self.member("warm"), self.refresh_with());
         let generics = self.generics_behind();
         let bounds = &generics.where_clause;
@@ -124,7 +127,7 @@ impl Plan {
         code! {
             /// Loads those that have no fresh value, in the background and as many at once as may be refreshed at once;
             /// returns how many of all have a value that may be served when that is done.
-            #[allow(dead_code, unused_variables, clippy::all)]
+            #quiet
             #vis #asyncness fn #warm #generics (
                 #(#others,)*
                 items: impl ::core::iter::IntoIterator<Item = #item>
@@ -144,12 +147,13 @@ impl Plan {
     }
 
     pub(super) fn clear_for(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, clear_for, inputs) = (&self.function.item.vis, self.member("clear_for"), self.naming());
         let (generics, bounds) = self.generics();
         let (let_key, handle, key) = (self.let_key(), self.handle_by_key(), key_ident());
         code! {
             /// Forgets what is held for these arguments; if it is being loaded, the result is not stored.
-            #[allow(dead_code, unused_variables, clippy::all)]
+            #quiet
             #vis fn #clear_for #generics (#(#inputs),*) #bounds {
                 #let_key
                 #handle.clear_for(#key);
@@ -158,19 +162,20 @@ impl Plan {
     }
 
     pub(super) fn by_key(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, inputs, kept) = (&self.function.item.vis, self.naming(), self.kept());
         let (generics, bounds) = self.generics();
         let (let_key, handle, key) = (self.let_key(), self.handle_by_key(), key_ident());
         code! {
             /// Makes stale what is held for these arguments: the next caller gets it once more if a window allows.
-            #[allow(dead_code, unused_variables, clippy::all)]
+            #quiet
             #vis fn expire_for #generics (#(#inputs),*) #bounds {
                 #let_key
                 #handle.expire_for(#key);
             }
 
             /// What is held for these arguments and may be served, without running, counting or refreshing anything.
-            #[allow(dead_code, unused_variables, clippy::all)]
+            #quiet
             #vis fn peek #generics (#(#inputs),*) -> ::core::option::Option<#kept> #bounds {
                 #let_key
                 #handle.peek(#key)
@@ -179,6 +184,7 @@ impl Plan {
     }
 
     pub(super) fn of_all(&self) -> TokenStream {
+        let quiet = quiet();
         let (vis, everfresh, glue, kept) = (&self.function.item.vis, &self.everfresh, &self.glue, self.kept());
         let (generics, bounds) = self.generics();
         let handle = self.handle_by_type();
@@ -186,7 +192,7 @@ impl Plan {
             let key = self.key_type();
             code! {
                 /// Gets every event of this function from now on, after the fact and outside of all locks.
-                #[allow(dead_code, clippy::all)]
+                #quiet
                 #vis fn subscribe #generics (
                     listener: impl ::core::ops::Fn(&#everfresh::Event<'_, #key, #kept>)
                         + ::core::marker::Send + ::core::marker::Sync + 'static
@@ -197,19 +203,19 @@ impl Plan {
         });
         code! {
             /// Forgets everything that this function holds; what is being loaded is not stored.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #vis fn clear #generics () #bounds {
                 #handle.clear();
             }
 
             /// Makes stale everything that this function holds.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #vis fn expire #generics () #bounds {
                 #handle.expire();
             }
 
             /// A snapshot of the counters of this function.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             #vis fn stats #generics () -> #everfresh::Stats #bounds {
                 #handle.stats()
             }

@@ -1,7 +1,8 @@
 //! The function, its companions, and the cache between them, as code.
 
-use proc_macro2::TokenStream;
-use syn::Result;
+use proc_macro2::{Ident, TokenStream};
+use syn::ext::IdentExt;
+use syn::{Attribute, ItemFn, Meta, Result, parse_quote};
 
 use crate::Kind;
 use crate::arguments::Arguments;
@@ -22,6 +23,48 @@ pub(crate) use plan::{mentions_self, owned_type};
 
 use plan::Plan;
 
+/// What only we have written keeps the lints of the user's crate quiet.
+pub(crate) fn quiet() -> TokenStream {
+    code!(#[allow(dead_code, unused_variables, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)])
+}
+
+/// The attributes of the function that stands in the place of the user's. What is expected of its body is met by
+/// [`within`], and of its signature perhaps here, too.
+pub(crate) fn outside(item: &ItemFn) -> Vec<Attribute> {
+    item.attrs.iter().cloned().map(|attribute| allowing(attribute, |_| true)).collect()
+}
+
+/// With `allow` in place of an `expect` of such lints.
+fn allowing(mut attribute: Attribute, which: impl Fn(&str) -> bool) -> Attribute {
+    if let Meta::List(list) = &mut attribute.meta
+        && list.path.is_ident("expect")
+        && list.tokens.clone().into_iter().any(|token| which(&token.to_string()))
+    {
+        list.path = parse_quote!(allow);
+    }
+    attribute
+}
+
+/// The attributes of the function that has the user's body: its lints, and what it cannot be told to have.
+pub(crate) fn within(item: &ItemFn) -> TokenStream {
+    let names = ["allow", "expect", "warn", "deny", "forbid", "cfg", "must_use"];
+    let kept = item.attrs.iter().filter(|attribute| names.iter().any(|name| attribute.path().is_ident(name)));
+    // It is called by its companions, whoever calls those.
+    let kept = kept.cloned().map(|attribute| allowing(attribute, |lint| ["dead_code", "unused"].contains(&lint)));
+    code! {
+        #(#kept)*
+        #[allow(
+            dead_code, clippy::missing_const_for_fn, clippy::missing_errors_doc, clippy::missing_panics_doc,
+            clippy::must_use_candidate
+        )]
+    }
+}
+
+/// One line about the type beside a function.
+pub(crate) fn about(kind: &str, function: &Ident) -> String {
+    format!("Companions of the {kind} function [`{0}`](fn@{0}).", function.unraw())
+}
+
 /// Writes everything.
 pub(crate) fn expand(kind: Kind, arguments: Arguments, function: Function) -> Result<TokenStream> {
     let plan = Plan::new(kind, arguments, function)?;
@@ -33,12 +76,12 @@ pub(crate) fn expand(kind: Kind, arguments: Arguments, function: Function) -> Re
     }
     let (checks, (generics, bounds)) = (plan.checks(), plan.generics());
     let (vis, companion) = (&plan.function.item.vis, &plan.companion);
-    let about = format!("Companions of the cached function [`{0}`](fn@{0}).", plan.name());
+    let (about, quiet) = (about("cached", plan.name()), quiet());
     Ok(code! {
         #(#cfgs)*
         const _: () = {
             // First of all, so that what is wrong with a type is told in our words before the compiler's.
-            #[allow(dead_code, clippy::all)]
+            #quiet
             fn check #generics () #bounds { #checks }
         };
         #outer

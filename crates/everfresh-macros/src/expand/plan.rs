@@ -209,8 +209,9 @@ impl Plan {
     }
 
     pub(super) fn inputs<'a>(&'a self, arguments: impl Iterator<Item = &'a Argument>) -> Vec<TokenStream> {
+        let signature = self.function.passing_on();
         arguments
-            .map(|argument| match self.function.item.sig.receiver() {
+            .map(|argument| match signature.receiver() {
                 Some(receiver) if argument.is_self => quote!(#receiver),
                 _ => {
                     let (ident, ty) = (&argument.ident, &argument.ty);

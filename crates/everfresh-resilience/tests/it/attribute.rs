@@ -234,3 +234,80 @@ async fn with_another_backend(_number: u32) -> Result<u32, Broken> {
 async fn a_fallback_may_take_its_time() {
     assert_eq!(with_another_backend(1).await.unwrap(), 7);
 }
+
+/// Names that the attributes might have used themselves.
+mod resilience {
+    use everfresh::resilience::{Error, RetryBudget};
+
+    use super::{Broken, LazyLock, ManualClock, STILL};
+
+    pub(super) static POLICY: LazyLock<RetryBudget> = LazyLock::new(|| RetryBudget::new(1, 0.0));
+
+    pub(super) fn is_transient<T>(result: &Result<T, Broken>) -> bool {
+        result.is_err()
+    }
+
+    pub(super) fn cache(error: &Error<Broken>) -> Option<u32> {
+        matches!(error, Error::Inner(Broken(7))).then_some(9)
+    }
+
+    pub(super) fn clock() -> ManualClock {
+        STILL.clone()
+    }
+}
+use resilience::{POLICY, cache, clock};
+
+#[resilient(
+    cache(capacity = 2, eviction = "lru"),
+    retry(max_attempts = 3, base = "0s"),
+    retry_if = resilience::is_transient,
+    retry_budget = POLICY,
+    fallback = cache,
+    clock = clock()
+)]
+fn meets(cache: u32, clock: &str, key: &[u8], policy: u32, r#type: (u32, u32), owned_0: u32) -> Result<u32, Broken> {
+    RUNS_OF_MEETS.fetch_add(1, Ordering::SeqCst);
+    Err(Broken(cache + policy + r#type.0 + r#type.1 + owned_0 + (clock.len() + key.len()) as u32))
+}
+
+static RUNS_OF_MEETS: AtomicU32 = AtomicU32::new(0);
+
+#[test]
+fn no_name_of_the_users_meets_those_of_the_attribute() {
+    assert_eq!(meets(1, "a", &[1], 1, (1, 1), 1).unwrap(), 9);
+    assert_eq!(RUNS_OF_MEETS.load(Ordering::SeqCst), 2, "one retry, which the budget allows");
+    assert!(meets(2, "a", &[1], 1, (1, 1), 1).is_err());
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Count(u32);
+
+impl Count {
+    #[resilient(cache(), include(self))]
+    fn raised(mut self, mut by: u32) -> Result<u32, Broken> {
+        by += 1;
+        self.0 += by;
+        Ok(self.0)
+    }
+}
+
+#[test]
+fn a_body_may_change_what_it_was_given_by_value() {
+    assert_eq!((Count(1).raised(1).unwrap(), Count(1).raised(1).unwrap(), Count(2).raised(1).unwrap()), (3, 3, 4));
+    assert_eq!(Count::raised_cache().stats().loads.stored, 2);
+}
+
+#[resilient(cache())]
+async fn sum(number: u64) -> Result<u64, Broken> {
+    Ok(if number == 0 { 0 } else { number + sum_later(number - 1).await })
+}
+
+/// What a function in a task that calls itself needs: between two of them the compiler has to be told that it is `Send`.
+fn sum_later(number: u64) -> std::pin::Pin<Box<dyn Future<Output = u64> + Send>> {
+    Box::pin(async move { sum(number).await.unwrap() })
+}
+
+#[tokio::test]
+async fn a_function_in_a_task_may_call_itself_through_a_box() {
+    assert_eq!((sum(9).await.unwrap(), sum::cache().len()), (45, 10));
+}

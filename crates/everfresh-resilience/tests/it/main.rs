@@ -15,6 +15,7 @@ mod order;
 mod rate;
 mod refreshed;
 mod retry;
+mod strict;
 mod support;
 mod told;
 #[cfg(feature = "tower")]

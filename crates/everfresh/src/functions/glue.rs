@@ -19,7 +19,8 @@ pub type Renewal<K, V> = Refreshing<K, V, ahash::RandomState>;
 /// A result by whatever name.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Result`",
-    note = "leave out `fallible`: it says that the function returns a `Result` under another name"
+    note = "layers refuse calls and give up, so let a `#[resilient]` function return a `Result`; at `#[cache_data]` leave out \
+            `fallible`, which says that the function returns one under another name"
 )]
 pub trait Fallible {
     /// Its value.

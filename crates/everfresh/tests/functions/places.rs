@@ -296,3 +296,52 @@ fn many_arguments_are_one_key() {
     assert_eq!((of("l"), of("ll"), of("l")), (12, 13, 12));
     assert_eq!(twelve::stats().hits, 1);
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Count(u32);
+
+impl Count {
+    #[cache_data(include(self), ttl = "1m", refresh = "background")]
+    #[deny(unused_mut)]
+    fn raised(mut self, mut r#by: u32) -> u32 {
+        by += 1;
+        self.0 += by;
+        self.0
+    }
+}
+
+#[test]
+fn a_body_may_change_its_self_and_names_may_be_raw() {
+    #[cache_data(skip(r#loop), tags(r#type))]
+    fn r#match(r#type: &str, r#loop: u32) -> usize {
+        r#type.len() + r#loop as usize
+    }
+    assert_eq!((r#match("a", 1), r#match("a", 2), r#match::peek("a")), (2, 2, Some(2)));
+    assert!(r#match::handle().name().ends_with("::match"));
+    assert_eq!((Count(1).raised(1), Count(1).raised(1), Count(2).raised(1)), (3, 3, 4));
+    assert_eq!(
+        (Count::raised_handle().stats().loads.stored, Count::raised_refresh(Count(1), 1).wait()),
+        (2, Some(Ending::Stored))
+    );
+}
+
+type Later = std::pin::Pin<Box<dyn Future<Output = u64> + Send>>;
+
+#[cache_data]
+async fn fibonacci(number: u64) -> u64 {
+    if number < 2 { number } else { Box::pin(fibonacci(number - 1)).await + Box::pin(fibonacci(number - 2)).await }
+}
+
+#[cache_data(ttl = "1m", refresh = "background")]
+async fn fibonacci_behind(number: u64) -> u64 {
+    fn again(number: u64) -> Later {
+        Box::pin(fibonacci_behind(number))
+    }
+    if number < 2 { number } else { again(number - 1).await + again(number - 2).await }
+}
+
+#[tokio::test]
+async fn asynchronous_functions_may_call_themselves() {
+    assert_eq!((fibonacci(20).await, fibonacci_behind(20).await), (6765, 6765));
+    assert_eq!((fibonacci::stats().loads.stored, fibonacci_behind::stats().loads.stored), (21, 21));
+}

@@ -23,4 +23,14 @@ fn free(id: u32) -> u32 {
     id
 }
 
+#[cache_data]
+fn never(id: u32) -> ! {
+    panic!("{id}")
+}
+
+#[cache_data]
+fn sometimes(id: u32, #[cfg(unix)] more: u32) -> u32 {
+    id + more
+}
+
 fn main() {}

@@ -128,10 +128,12 @@ impl Drop for Part {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// One more who waits.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, most: usize) -> Option<Waiting<'a>> {
+    /// Counted, unless so many are waiting already.
+    pub(crate) fn enter(count: &'a AtomicUsize, most: usize) -> Option<Waiting<'a>> {
         let guard = Waiting(count);
         (count.fetch_add(1, Ordering::Relaxed) < most).then_some(guard)
     }

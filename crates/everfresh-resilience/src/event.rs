@@ -14,9 +14,9 @@ pub enum Event {
     /// The cache in front had nothing to serve, and this call went on to the layers; told when it is over, after what
     /// they tell.
     CacheMiss,
-    /// The cache in front let this call wait for one that was under way.
+    /// The cache in front let this call wait for one that was under way, to its end or for as long as it may wait.
     CacheCoalesced,
-    /// The call failed, and the cache in front served an old value instead.
+    /// A call failed, this one or another a moment ago, and the cache in front served an old value instead.
     CacheFallback,
     /// The cache in front remembered the error of an earlier call: no layer was touched.
     CacheNegative,
@@ -127,6 +127,8 @@ pub enum Exhausted {
     Bulkhead,
     /// The delay that was asked for is longer than the longest pause.
     Hint,
+    /// The time of the whole call ends before the pause does.
+    Time,
 }
 
 impl Exhausted {
@@ -138,6 +140,7 @@ impl Exhausted {
             Exhausted::Circuit => "circuit",
             Exhausted::Bulkhead => "bulkhead",
             Exhausted::Hint => "hint",
+            Exhausted::Time => "time",
         }
     }
 }

@@ -67,7 +67,7 @@ pub enum How {
     Loaded,
     /// It was loaded by another call that was under way.
     Coalesced,
-    /// The load failed, and an old value was served.
+    /// A load failed, now or a moment ago, and an old value was served.
     Fallback,
 }
 

@@ -271,7 +271,7 @@ where
             Ok(Served { how: How::Coalesced, .. }) => tell(Event::CacheCoalesced),
             Ok(Served { how: How::Fallback, .. }) => tell(Event::CacheFallback),
             Err(Missed::Remembered(_)) => tell(Event::CacheNegative),
-            Err(Missed::Load(_)) if !telling.led.load(Ordering::Relaxed) => tell(Event::CacheCoalesced),
+            Err(_) if !telling.led.load(Ordering::Relaxed) => tell(Event::CacheCoalesced),
             Err(_) => tell(Event::CacheMiss),
         }
         let error = match served {

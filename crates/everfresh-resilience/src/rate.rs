@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock as Governed;
@@ -10,7 +13,9 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use tokio::sync::Semaphore;
 
+use crate::bulkhead::Waiting;
 use crate::clock::Timepiece;
 use crate::error::ConfigError;
 
@@ -37,7 +42,7 @@ impl RateLimit {
         RateLimit { burst, ..self }
     }
 
-    /// Waits for room, but no longer than this.
+    /// Waits for room, but no longer than this, and behind those who came before.
     pub const fn max_wait(self, max_wait: Duration) -> RateLimit {
         RateLimit { max_wait, ..self }
     }
@@ -57,6 +62,11 @@ pub(crate) struct Limiter {
     pub(crate) settings: RateLimit,
     limiter: RateLimiter<NotKeyed, InMemoryState, Noted, NoOpMiddleware<Nanos>>,
     clock: Timepiece,
+    /// The one whose turn it is to wait for room; the others wait for their turn.
+    turn: Semaphore,
+    waiting: AtomicUsize,
+    /// When there is room for the one whose turn it is.
+    room_at: Mutex<Duration>,
 }
 
 /// The time as the rate limiter reads it: what the caller has just read, for reading it is dearer than the rest of the
@@ -80,29 +90,46 @@ impl Limiter {
     pub(crate) fn new(settings: RateLimit, clock: Timepiece) -> Result<Limiter, ConfigError> {
         NOTED.set(clock.now());
         let limiter = RateLimiter::direct_with_clock(settings.quota()?, Noted);
-        Ok(Limiter { settings, limiter, clock })
+        let (turn, waiting, room_at) = (Semaphore::new(1), AtomicUsize::new(0), Mutex::default());
+        Ok(Limiter { settings, limiter, clock, turn, waiting, room_at })
     }
 
-    /// Waits for the room for one call that had none when it began, at the earliest then; what time it has become. The
-    /// error is how long until there is room.
-    pub(crate) async fn enter(&self, began: Duration, mut earliest: Duration) -> Result<Duration, Duration> {
-        let give_up_at = began.saturating_add(self.settings.max_wait);
+    /// Takes the room for one call if nobody waits for it; or says when there may be some at the earliest.
+    #[inline]
+    pub(crate) fn try_enter(&self, now: Duration) -> Result<(), Duration> {
+        match self.waiting.load(Ordering::Relaxed) {
+            0 => self.check(now),
+            _ => Err(now),
+        }
+    }
+
+    /// Waits for the room for one call that had none when it began, at the earliest then, behind all who came before;
+    /// what time it has become. The error is how long until there is room.
+    pub(crate) async fn enter(&self, began: Duration, earliest: Duration) -> Result<Duration, Duration> {
+        let max_wait = self.settings.max_wait;
+        let give_up_at = began.saturating_add(max_wait);
+        if earliest > give_up_at {
+            return Err(earliest.saturating_sub(began));
+        }
+        let _waiting = Waiting::enter(&self.waiting, usize::MAX);
+        let Some(_turn) = self.clock.within(began, Some(max_wait), pin!(self.turn.acquire())).await else {
+            let room_at = *self.room_at.lock().unwrap_or_else(PoisonError::into_inner);
+            return Err(room_at.saturating_sub(self.clock.now()));
+        };
         loop {
-            if earliest > give_up_at {
-                return Err(earliest.saturating_sub(self.clock.now()));
-            }
-            self.clock.sleep_until(earliest).await;
             let now = self.clock.now();
-            match self.check(now) {
-                Ok(()) => return Ok(now),
-                Err(later) => earliest = later,
+            let Err(earliest) = self.check(now) else { return Ok(now) };
+            if earliest > give_up_at {
+                return Err(earliest.saturating_sub(now));
             }
+            *self.room_at.lock().unwrap_or_else(PoisonError::into_inner) = earliest;
+            self.clock.sleep_until(earliest).await;
         }
     }
 
     /// Takes the room for one call, or says when there is some at the earliest.
     #[inline]
-    pub(crate) fn check(&self, now: Duration) -> Result<(), Duration> {
+    fn check(&self, now: Duration) -> Result<(), Duration> {
         NOTED.set(now);
         self.limiter.check().map_err(|not_until| not_until.earliest_possible().into())
     }

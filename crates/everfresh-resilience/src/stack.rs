@@ -240,7 +240,7 @@ impl<V, E> Stack<V, E> {
     ) -> Result<V, Undone<V, E>> {
         let mut now = began;
         if let Some(limiter) = &self.limiter
-            && let Err(earliest) = limiter.check(began)
+            && let Err(earliest) = limiter.try_enter(began)
         {
             now = limiter.enter(began, earliest).await.map_err(|retry_after| self.over_the_limit(retry_after))?;
         }
@@ -252,7 +252,7 @@ impl<V, E> Stack<V, E> {
             let attempt = self.attempt(course, work, place.as_mut(), now).await;
             let bad = self.judged(course, &attempt, now);
             let Some(retry) = self.retry.as_ref().filter(|_| bad) else { return attempt.into_result(bad) };
-            let (pause, taken) = match self.may_try_again(retry, course, &attempt) {
+            let (pause, taken) = match self.may_try_again(retry, course, &attempt, began) {
                 Ok(next) => next,
                 Err(why) => return self.exhausted(course, attempt, why),
             };
@@ -451,6 +451,7 @@ impl<V, E> Stack<V, E> {
         retry: &Retry,
         course: &Course<'_>,
         attempt: &Attempt<V, E>,
+        began: Duration,
     ) -> Result<(Duration, Taken<'_>), Exhausted> {
         if course.attempts >= retry.attempts {
             return Err(Exhausted::Attempts);
@@ -468,6 +469,10 @@ impl<V, E> Stack<V, E> {
         let comes_back_too_early = |circuit: &Arc<Circuit>| circuit.refuses(now()).is_some_and(|open| open > pause);
         if self.circuit.as_ref().is_some_and(comes_back_too_early) {
             return Err(Exhausted::Circuit);
+        }
+        let whole = self.timeout.and_then(|timeout| timeout.whole);
+        if whole.is_some_and(|whole| now().saturating_add(pause) >= began.saturating_add(whole)) {
+            return Err(Exhausted::Time);
         }
         let taken = self.taken().ok_or(Exhausted::Budget)?;
         Ok((pause, taken))

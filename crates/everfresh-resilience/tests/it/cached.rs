@@ -386,3 +386,17 @@ async fn a_rejected_value_is_not_remembered_either() {
     assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 1, "rejected, and returned all the same");
     assert_eq!(policy.call(&key, calls.numbered()).await.unwrap(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_for_anothers_call_is_told_as_one_who_waited() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let cache: Cache<String, u32> =
+        Cache::builder().capacity(100).wait_at_most(SECOND).clock(TokioClock::new()).build().unwrap();
+    let policy = builder().listener(ear.listener()).cache(cache).build().unwrap();
+    let key = "a".to_owned();
+    let both = tokio::join!(policy.call(&key, calls.slow(MINUTE)), policy.call(&key, calls.slow(MINUTE)));
+    assert!(matches!(*both.0.unwrap_err(), Error::Front(_)) && matches!(*both.1.unwrap_err(), Error::Front(_)));
+    let mut names = ear.names();
+    names.sort_unstable();
+    assert_eq!((calls.count(), names), (1, vec!["cache_coalesced", "cache_miss"]));
+}

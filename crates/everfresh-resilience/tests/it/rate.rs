@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everfresh_resilience::{Error, RateLimit};
-use futures_util::future::join_all;
+use futures_util::{future::join_all, poll};
 
 use crate::support::*;
 
@@ -42,4 +42,37 @@ fn a_limit_of_nothing_is_refused() {
     }
     let refused = Plain::builder().rate_limit(RateLimit::new(u32::MAX, SECOND)).build().unwrap_err();
     assert!(refused.to_string().contains("leave it out"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_not_overtaken_by_those_who_come_later() {
+    let policy = builder().rate_limit(RateLimit::new(1, SECOND).max_wait(3 * SECOND)).build().unwrap();
+    policy.call(Calls::default().numbered()).await.unwrap();
+    let mut first = Box::pin(policy.call(Calls::default().numbered()));
+    assert!(poll!(&mut first).is_pending());
+    tokio::time::advance(SECOND).await;
+    // Somebody who comes just when there is room, before the first is awake.
+    let mut second = Box::pin(policy.call(Calls::default().numbered()));
+    assert!(poll!(&mut second).is_pending());
+    assert!(matches!(poll!(&mut first), std::task::Poll::Ready(Ok(1))));
+    // Who goes away while waiting leaves its turn to the next.
+    let mut third = Box::pin(policy.call(Calls::default().numbered()));
+    assert!(poll!(&mut third).is_pending());
+    assert!(poll!(&mut second).is_pending());
+    drop(second);
+    assert_eq!(timed(third).await.1, SECOND);
+    // And when all are gone, there is room as before.
+    tokio::time::advance(SECOND).await;
+    assert!(matches!(at_once(policy.call(Calls::default().numbered())), Some(Ok(1))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_for_its_turn_is_told_when_there_is_room() {
+    let policy = builder().rate_limit(RateLimit::new(1, 10 * SECOND).max_wait(12 * SECOND)).build().unwrap();
+    policy.call(Calls::default().numbered()).await.unwrap();
+    let mut first = Box::pin(policy.call(Calls::default().numbered()));
+    assert!(poll!(&mut first).is_pending());
+    let (refused, took) = timed(async { tokio::join!(policy.call(Calls::default().numbered()), first) }).await;
+    assert!(refused.1.is_ok() && took == 10 * SECOND, "{took:?}");
+    assert_eq!(refused.0.unwrap_err().retry_after(), Some(10 * SECOND));
 }

@@ -144,3 +144,18 @@ async fn a_pause_of_zero_stays_zero_however_often_it_is_multiplied() {
     let (_, took) = timed(policy.call(calls.failing())).await;
     assert_eq!((calls.count(), took), (1200, Duration::ZERO));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_would_outlast_the_whole_call_is_not_begun() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let policy = builder()
+        .retry(Retry::attempts(3).base(SECOND).factor(3.0).without_jitter())
+        .timeout(Timeout::whole(4 * SECOND))
+        .listener(ear.listener())
+        .build()
+        .unwrap();
+    let (result, took) = timed(policy.call(calls.failing())).await;
+    assert!(matches!(result, Err(Error::Inner(Broken(2)))), "the error at hand");
+    assert_eq!((took, calls.count()), (SECOND, 2));
+    assert!(ear.take().contains(&Event::RetryExhausted { attempts: 2, why: Exhausted::Time }));
+}

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Timepiece;
 use crate::error::ConfigError;
+use crate::waiting::Waiting;
 
 /// How many calls may run at once, and how many may wait how long for a place.
 ///
@@ -125,22 +126,5 @@ pub(crate) struct Part(Arc<Places>);
 impl Drop for Part {
     fn drop(&mut self) {
         self.0.free.add_permits(1);
-    }
-}
-
-/// One more who waits.
-pub(crate) struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    /// Counted, unless so many are waiting already.
-    pub(crate) fn enter(count: &'a AtomicUsize, most: usize) -> Option<Waiting<'a>> {
-        let guard = Waiting(count);
-        (count.fetch_add(1, Ordering::Relaxed) < most).then_some(guard)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -24,6 +24,7 @@ mod stack;
 mod timeout;
 #[cfg(feature = "tracing")]
 mod trace;
+mod waiting;
 mod work;
 
 pub use builder::Builder;

@@ -15,9 +15,9 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::sync::Semaphore;
 
-use crate::bulkhead::Waiting;
 use crate::clock::Timepiece;
 use crate::error::ConfigError;
+use crate::waiting::Waiting;
 
 /// How many calls may begin in a span of time.
 ///

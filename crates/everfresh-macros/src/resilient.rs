@@ -348,7 +348,7 @@ mod tests {
             ("fn f(it: u32) {}", "return a `Result`"),
             ("fn f(it: u32) -> ! { panic!() }", "return a `Result`"),
             ("const fn f(it: u32) -> Result<u32, E> { Ok(1) }", "leave out `const`"),
-            ("unsafe fn f(it: u32) -> Result<u32, E> { Ok(1) }", "skip or repeat"),
+            ("extern \"C\" fn f(it: u32) -> Result<u32, E> { Ok(1) }", "write a Rust function"),
             ("fn f(#[cfg(unix)] it: u32) -> Result<u32, E> { Ok(1) }", "above the whole function"),
         ] {
             let told = refused("timeout = \"1s\"", function);

@@ -46,6 +46,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// As [`obtain`](Engine::obtain), and tells a remembered error from one of now.
+    #[cfg(feature = "resilience")]
     pub(crate) async fn obtain_or_why<Q, L>(
         self: &Arc<Self>,
         hash: u64,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::Failure;
 use crate::event::{Ending, Event, NotStored};
-use crate::flight::{Flight, Leader, Purpose};
+use crate::flight::{Flight, Purpose};
 use crate::history::{History, Standing};
-use crate::landing::{Landed, Origin};
+use crate::landing::Origin;
 use crate::leading::leading;
 use crate::ledger::Strike;
 use crate::load::{Load, Loaded, Traits};
@@ -45,19 +45,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 None
             }
         }
-    }
-
-    /// Ends a flight; returns how the second level is told what became of it, if there is one.
-    pub(crate) fn land_and_tell(
-        self: &Arc<Self>,
-        leader: Leader<K, V>,
-        made: Result<Load<V>, Failure>,
-        origin: Origin,
-    ) -> (Landed<V>, Option<Told>) {
-        let telling = self.telling(leader.flight(), &made, origin);
-        let landed = self.land(leader, made, origin);
-        let ending = landed.ending;
-        (landed, telling.map(|telling| telling.send(ending)))
     }
 
     /// What there will be to tell the second level; from before the landing, so that whatever overtakes it is noticed.

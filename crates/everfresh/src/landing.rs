@@ -35,22 +35,27 @@ pub(crate) enum Origin {
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// Ends a flight with what its loader answered.
+    ///
+    /// If the user's weigher, predicate, clone or drop panics on what had been loaded, that is how it ended.
     pub(crate) fn land(
         self: &Arc<Self>,
-        mut leader: Leader<K, V>,
+        leader: Leader<K, V>,
         made: Result<Load<V>, Failure>,
         origin: Origin,
     ) -> Landed<V> {
         let flight = Arc::clone(leader.flight());
+        let mut unlanded = Unlanded { engine: self, leader: Some(leader) };
         // A clone, weigher or predicate that asks for the key it is called for waits for itself, as its loader would.
         let _inside = Inside::enter(std::slice::from_ref(&flight));
         let now = self.clock.now();
+        let leader = unlanded.leader();
         let landed = match made {
-            Ok(Load::Loaded(loaded)) => self.land_value(&mut leader, &flight, loaded, now, origin),
-            Ok(Load::NotModified) => self.land_unmodified(&mut leader, &flight, now),
-            Ok(Load::Absent) => self.land_absent(&mut leader, &flight, now),
-            Err(failure) => self.land_failure(&mut leader, &flight, failure, now),
+            Ok(Load::Loaded(loaded)) => self.land_value(leader, &flight, loaded, now, origin),
+            Ok(Load::NotModified) => self.land_unmodified(leader, &flight, now),
+            Ok(Load::Absent) => self.land_absent(leader, &flight, now),
+            Err(failure) => self.land_failure(leader, &flight, failure, now),
         };
+        drop(unlanded.leader.take());
         if flight.purpose == Purpose::Refresh
             && let Some(entry) = self.store.peek(flight.hash, &flight.key)
         {
@@ -59,16 +64,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         self.report(&flight, landed.ending, now);
         landed
-    }
-
-    /// A panic after the loader, which has ended the flight: the entry is left alone for a while.
-    pub(crate) fn count_panic(&self, flight: &Flight<K, V>) {
-        let now = self.clock.now();
-        flight.note_ending(Ending::Panicked);
-        // Contained, for this may be part of that panic still: a second one would end the process.
-        let noted = || drop(self.note_failure(flight, !flight.is_fenced(), now));
-        let _ = catch_unwind(AssertUnwindSafe(noted));
-        self.report(flight, Ending::Panicked, now);
     }
 
     /// Ends a flight whose loader panicked: those who waited start over, and the entry is left alone for a while.
@@ -395,5 +390,36 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 self.listeners.tell(&Event::Refresh { key, ending, took, waiters });
             }
         }
+    }
+}
+
+/// A flight that is about to land. Dropped with its leader, that is: by a panic, it ends as that.
+struct Unlanded<'e, K: Key, V: Value, S: Hasher> {
+    engine: &'e Engine<K, V, S>,
+    leader: Option<Leader<K, V>>,
+}
+
+impl<K: Key, V: Value, S: Hasher> Unlanded<'_, K, V, S> {
+    fn leader(&mut self) -> &mut Leader<K, V> {
+        match &mut self.leader {
+            Some(leader) => leader,
+            None => unreachable!("the leader is taken once it has landed"),
+        }
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Drop for Unlanded<'_, K, V, S> {
+    fn drop(&mut self) {
+        let Some(leader) = self.leader.take() else { return };
+        let flight = Arc::clone(leader.flight());
+        // Contained, for this is part of that panic still: a second one would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| match flight.ending() {
+            None => self.engine.land_panic(leader),
+            // It had landed, and then a drop of the user's panicked.
+            Some(ending) => {
+                drop(leader);
+                self.engine.report(&flight, ending, self.engine.clock.now());
+            }
+        }));
     }
 }

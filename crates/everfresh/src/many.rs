@@ -475,8 +475,6 @@ struct Led<K: Key, V: Value, S: Hasher> {
     /// For each, whether there is an old value to fall back on.
     old: Vec<bool>,
     any_old: bool,
-    /// The one that is being landed.
-    landing: Option<Arc<Flight<K, V>>>,
     /// If it runs behind: the spawner took it, or it was dropped before its end; the second of the two to happen tells.
     one_of_two: Option<Arc<AtomicBool>>,
     /// One place in the pool for all of them.
@@ -492,7 +490,6 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
             leaders: Vec::new(),
             old: Vec::new(),
             any_old: false,
-            landing: None,
             one_of_two: None,
             permit: None,
             running: None,
@@ -533,9 +530,7 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
         let Brought { mut found, mut made } = brought;
         let mut landed = Vec::with_capacity(self.leaders.len());
         self.leaders.reverse();
-        while let Some(leader) = self.leaders.pop() {
-            let flight = Arc::clone(leader.flight());
-            self.landing = Some(Arc::clone(&flight));
+        while let Some(flight) = self.leaders.last().map(|leader| Arc::clone(leader.flight())) {
             let (load, origin) = match (found.remove(&flight.key), &mut made) {
                 (Some(found), _) => (Ok(Load::Loaded(found)), Origin::SecondLevel),
                 (None, Ok(values)) => {
@@ -545,31 +540,20 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
                 (None, Err(error)) => (Err(Failure::shared(Arc::clone(error))), Origin::Loader),
             };
             let telling = self.engine.telling(&flight, &load, origin);
+            let Some(leader) = self.leaders.pop() else { break };
             let Landed { ending, value } = self.engine.land(leader, load, origin);
-            self.landing = None;
             landed.push(Ended { flight, value, origin, ending, telling });
         }
         landed
     }
 
     fn panicked(&mut self) {
-        self.landing_panicked();
         self.leaders.drain(..).for_each(|leader| self.engine.land_panic(leader));
-    }
-
-    /// The user's weigher, predicate or clone panicked on what had been loaded.
-    fn landing_panicked(&mut self) {
-        if let Some(flight) = self.landing.take()
-            && flight.ending().is_none()
-        {
-            self.engine.count_panic(&flight);
-        }
     }
 }
 
 impl<K: Key, V: Value, S: Hasher> Drop for Led<K, V, S> {
     fn drop(&mut self) {
-        self.landing_panicked();
         let left: Vec<_> = self.leaders.drain(..).collect();
         if left.is_empty() {
             return;

@@ -310,7 +310,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 (Err(Failure::shared(Arc::clone(&error)).passing(L::is_passing(&error))), Some(error))
             }
         };
-        let (landed, told) = self.land_and_tell(unfinished.leader(), made, origin);
+        let telling = self.telling(&flight, &made, origin);
+        let landed = self.land(unfinished.leader(), made, origin);
+        let told = telling.map(|telling| telling.send(landed.ending));
         drop(unfinished);
         if let Some(told) = told {
             told.await;
@@ -409,12 +411,10 @@ impl<K: Key, V: Value, S: Hasher> Unfinished<'_, K, V, S> {
 impl<K: Key, V: Value, S: Hasher> Drop for Unfinished<'_, K, V, S> {
     fn drop(&mut self) {
         if let Some(leader) = self.leader.take() {
-            drop(leader);
             let ending = if std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
+            self.flight.note_ending(ending);
+            drop(leader);
             self.engine.report(&self.flight, ending, self.engine.clock.now());
-        } else if self.flight.ending().is_none() {
-            // The user's weigher, predicate or clone panicked on what had been loaded.
-            self.engine.count_panic(&self.flight);
         }
     }
 }

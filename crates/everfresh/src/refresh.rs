@@ -365,12 +365,8 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     }
 
     fn panicked(&mut self) {
-        match self.leader.take() {
-            Some(leader) => self.engine.land_panic(leader),
-            // The user's weigher, predicate or clone panicked on what had been loaded.
-            None if self.flight.ending().is_none() => self.engine.count_panic(&self.flight),
-            // It had landed, and then a drop of the user's panicked.
-            None => {}
+        if let Some(leader) = self.leader.take() {
+            self.engine.land_panic(leader);
         }
     }
 }

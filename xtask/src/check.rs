@@ -66,7 +66,7 @@ fn unsafe_stands_where_it_may() -> bool {
 /// The floors of the core crate, lowest first; a file may import only from lines before its own.
 const FLOORS: &[&[&str]] = &[
     &["sync", "moment", "key"],
-    &["thread", "leading"],
+    &["thread", "leading", "birth"],
     &["ticks", "error", "drive", "dice"],
     &["clock", "lifetime", "event", "spawn"],
     &["housekeeper"],

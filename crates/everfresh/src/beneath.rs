@@ -1,8 +1,10 @@
 //! The second level beneath a flight: asked before the loader, told after it, and never in the way (contract S1).
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::thread::panicking;
 
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::Failure;
@@ -10,7 +12,7 @@ use crate::event::{Ending, Event, NotStored};
 use crate::flight::{Flight, Purpose};
 use crate::history::{History, Standing};
 use crate::landing::Origin;
-use crate::leading::leading;
+use crate::leading::{Inside, leading};
 use crate::ledger::Strike;
 use crate::load::{Load, Loaded, Traits};
 use crate::loader::{BoxError, Made};
@@ -57,6 +59,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if self.second_level.is_none() || origin == Origin::SecondLevel {
             return None;
         }
+        // A clone that asks for the key it is called for waits for itself, as its loader would.
+        let _inside = Inside::enter(std::slice::from_ref(flight));
         let mut loaded = match made {
             Ok(Load::Loaded(loaded)) => Some(loaded.clone()),
             Ok(Load::NotModified) => self.what_still_holds(flight),
@@ -174,9 +178,14 @@ impl<K: Key, V: Value, S: Hasher> Telling<K, V, S> {
 impl<K: Key, V: Value, S: Hasher> Drop for Telling<K, V, S> {
     fn drop(&mut self) {
         let Telling { engine, flight, .. } = self;
-        if engine.ledger.end_put(flight.hash, self.put, self.sent, self.arrived)
-            && engine.ledger.due(Strike::Key(flight.hash, flight.key.clone()))
-        {
+        // By a panic: it is not known what it had changed here already.
+        let in_doubt = self.sent || panicking();
+        if !engine.ledger.end_put(flight.hash, self.put, in_doubt, self.arrived) {
+            return;
+        }
+        // Contained, for this may be part of that panic: a second one would end the process. Then it stays owed, and nobody asks there.
+        let Ok(key) = catch_unwind(AssertUnwindSafe(|| flight.key.clone())) else { return };
+        if engine.ledger.due(Strike::Key(flight.hash, key)) {
             engine.start_paying();
         }
     }

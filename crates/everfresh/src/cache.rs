@@ -371,12 +371,12 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     pub fn invalidate_matching(&self, mut matches: impl FnMut(&K, &V) -> bool) {
         let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         self.engine.flights.fence_all();
+        self.forget_negatives();
         self.engine.store.sweep(
             Moment::NEVER,
             |entry| if matches(&entry.key, &entry.value) { Judgement::Remove } else { Judgement::Keep },
             |gone| self.engine.depart(gone, Cause::Invalidated),
         );
-        self.forget_negatives();
     }
 
     /// Makes everything unservable; one step, whatever the number of entries (contract I3). Their room is given back soon.
@@ -415,13 +415,13 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         let now = self.engine.clock.now();
         self.engine.flights.mark_all_expired(now);
+        self.forget_negatives();
         for found in self.engine.store.iter() {
             if matches(&found.key, &found.value) {
                 found.expire(now);
                 self.engine.reclaim_sooner(&found, now);
             }
         }
-        self.forget_negatives();
     }
 
     /// Makes everything stale; one step, whatever the number of entries.

@@ -568,7 +568,8 @@ impl<K, V> Leader<K, V> {
         let mut table = shard.lock();
         let taken = Shard::take_out_quietly(&mut table, &self.flight);
         self.landed = true;
-        let result = install(!self.flight.is_fenced());
+        // Nor may it change anything a second time, after a panic at the first.
+        let result = install(taken && !self.flight.is_fenced());
         if taken {
             // Only now: until the install is done, a write that comes after must find that there is something to wait for.
             shard.note_len(&mut table);

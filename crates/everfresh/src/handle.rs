@@ -6,6 +6,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
@@ -13,6 +14,9 @@ use crate::event::{Ending, RefreshStatus};
 use crate::moment::Moment;
 use crate::pool::Background;
 use crate::refresh::{Watched, first_of, wait_until};
+
+/// How long it is waited for a place whose refresh has ended, at most: a second level that hangs keeps it.
+const LONGEST_LEAVE: Duration = Duration::from_secs(30);
 
 /// What became of a refresh that was asked for, and a way to wait for its end: `.wait()` on a thread, `.await` in a task.
 ///
@@ -50,7 +54,8 @@ impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
         let place = self.watched.as_mut().and_then(|watched| watched.place.take());
         self.await;
         if let Some(place) = place {
-            let given_away = engine.clock.sleep_until(place.deadline());
+            let enough = engine.clock.now().after(LONGEST_LEAVE);
+            let given_away = engine.clock.sleep_until(place.deadline().min(enough));
             let _ = first_of(place, given_away).await;
         }
     }
@@ -96,7 +101,7 @@ pub(crate) async fn refresh_all<'k, K: Key, V: Value, S: Hasher>(
         }
     }
     for refreshing in running {
-        refreshing.leave().await;
+        refreshing.await;
     }
 }
 

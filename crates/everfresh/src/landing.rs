@@ -56,14 +56,18 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Err(failure) => self.land_failure(leader, &flight, failure, now),
         };
         drop(unlanded.leader.take());
+        self.release_claim(&flight);
+        self.report(&flight, landed.ending, now);
+        landed
+    }
+
+    fn release_claim(&self, flight: &Flight<K, V>) {
         if flight.purpose == Purpose::Refresh
             && let Some(entry) = self.store.peek(flight.hash, &flight.key)
         {
             // Nothing to release if it was replaced, or left alone after a failure.
             flight.release_claim(&entry);
         }
-        self.report(&flight, landed.ending, now);
-        landed
     }
 
     /// Ends a flight whose loader panicked: those who waited start over, and the entry is left alone for a while.
@@ -418,6 +422,7 @@ impl<K: Key, V: Value, S: Hasher> Drop for Unlanded<'_, K, V, S> {
             // It had landed, and then a drop of the user's panicked.
             Some(ending) => {
                 drop(leader);
+                self.engine.release_claim(&flight);
                 self.engine.report(&flight, ending, self.engine.clock.now());
             }
         }));

@@ -20,7 +20,7 @@ use crate::error::{Error, Failure, LoadError};
 use crate::event::{Ending, Event, Outcome, RefreshStatus};
 use crate::flight::{Flight, Joined, Leader, Purpose, Wait};
 use crate::landing::{Landed, Origin};
-use crate::leading::leading_all;
+use crate::leading::{Inside, leading_all};
 use crate::lifetime::Freshness;
 use crate::load::{Load, Loaded};
 use crate::moment::Moment;
@@ -447,6 +447,8 @@ async fn bring<K: Key, V: Value, S: Hasher, E>(
         let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
         let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight).await) });
         let answers = join_all(asked).await;
+        // As its loader would, a key whose copying asks for it waits for itself.
+        let _inside = Inside::enter(flights);
         found.extend(answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))));
     }
     let missing: Vec<&K> = flights.iter().map(|flight| &flight.key).filter(|key| !found.contains_key(*key)).collect();
@@ -560,6 +562,9 @@ impl<K: Key, V: Value, S: Hasher> Drop for Led<K, V, S> {
         }
         let flights: Vec<_> = left.iter().map(|leader| Arc::clone(leader.flight())).collect();
         let now = self.engine.clock.now();
+        let in_front = self.one_of_two.is_none();
+        let ending = if in_front && std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
+        flights.iter().for_each(|flight| flight.note_ending(ending));
         left.into_iter().for_each(|leader| self.engine.give_up(leader));
         match &self.one_of_two {
             Some(one_of_two) => {
@@ -567,10 +572,7 @@ impl<K: Key, V: Value, S: Hasher> Drop for Led<K, V, S> {
                     flights.iter().for_each(|flight| self.engine.note_dropped(flight));
                 }
             }
-            None => {
-                let ending = if std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
-                flights.iter().for_each(|flight| self.engine.report(flight, ending, now));
-            }
+            None => flights.iter().for_each(|flight| self.engine.report(flight, ending, now)),
         }
     }
 }

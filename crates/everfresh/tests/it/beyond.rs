@@ -1,11 +1,9 @@
 //! What the other modules leave out: odd ends of flights, odd moments, odd places of user code.
 
-use std::future::{Future, IntoFuture};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use everfresh::{
@@ -764,37 +762,6 @@ fn r4_a_panic_after_a_refresh_that_was_overtaken_sets_no_pause() {
     clock.advance(10 * SECOND);
     let answer = cache.lookup(&1).load(|| 2_u64).unwrap();
     assert_eq!((answer.value, answer.refresh), (50, RefreshStatus::Started), "it was not what was to be renewed");
-}
-
-/// Asks for the end of a refresh as soon as it is woken, on the thread that wakes it.
-struct AsksAtOnce {
-    refreshing: Mutex<Option<Watching>>,
-    told: Mutex<Option<Option<Ending>>>,
-}
-
-type Watching = Pin<Box<dyn Future<Output = Option<Ending>> + Send>>;
-
-impl Wake for AsksAtOnce {
-    fn wake(self: Arc<Self>) {
-        let Some(mut refreshing) = self.refreshing.lock().unwrap().take() else { return };
-        if let Poll::Ready(ending) = refreshing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            *self.told.lock().unwrap() = Some(ending);
-        }
-    }
-}
-
-#[test]
-fn r7_who_watches_a_refresh_is_told_that_store_if_panicked() {
-    let Bench { clock, hand, cache } = panics_in("store_if");
-    cache.insert(1, 1);
-    clock.advance(10 * SECOND);
-    let asks = Arc::new(AsksAtOnce { refreshing: Mutex::default(), told: Mutex::default() });
-    let waker = Waker::from(Arc::clone(&asks));
-    let mut refreshing = cache.refresh_with(&1, || 3_u64).into_future();
-    assert!(refreshing.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    *asks.refreshing.lock().unwrap() = Some(refreshing);
-    hand.run();
-    assert_eq!(*asks.told.lock().unwrap(), Some(Some(Ending::Panicked)), "known before anybody is woken");
 }
 
 #[test]

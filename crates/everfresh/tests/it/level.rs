@@ -659,6 +659,9 @@ fn r7_warm_waits_for_a_place_that_is_given_back_after_the_refresh_has_ended() {
         assert!(poll_once(warming.as_mut()).is_pending());
         hand.run();
         assert_eq!(cache.peek(&key), Some(u64::from(key)));
+        if key == 3 {
+            break;
+        }
         assert!(poll_once(warming.as_mut()).is_pending(), "the second level is being told, in the only place");
         if key == 2 {
             // Its time is over, and its place is given to the next, whatever its worker does.
@@ -668,5 +671,34 @@ fn r7_warm_waits_for_a_place_that_is_given_back_after_the_refresh_has_ended() {
             hand.run();
         }
     }
-    assert!(matches!(poll_once(warming.as_mut()), Poll::Ready(3)), "all of them");
+    assert!(
+        matches!(poll_once(warming.as_mut()), Poll::Ready(3)),
+        "all of them, and nobody needs the last one's place"
+    );
+}
+
+#[test]
+fn s1_a_panic_after_a_value_was_stored_leaves_no_older_one_in_the_second_level() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .weight_capacity(10)
+        .weigher(|_, value| {
+            assert!(*value != 13, "told to");
+            1
+        })
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE))
+        .second_level(fake.clone())
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    for key in [1, 2] {
+        cache.get_or_load(&key, seven).unwrap();
+    }
+    clock.advance(10 * SECOND);
+    let stale = cache.get_many_or_load([1, 2], |_| Ok::<_, &str>([(1, 8), (2, 13)])).unwrap();
+    assert_eq!(stale[&1], 7);
+    hand.run();
+    assert_eq!((cache.peek(&1), cache.peek(&2)), (Some(8), Some(7)), "one was stored, and the other panicked");
+    assert!(fake.0.held.lock().unwrap().get(&1).is_none_or(|held| *held.value() == 8), "not the one before");
 }

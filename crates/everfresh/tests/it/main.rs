@@ -10,6 +10,7 @@ mod memory;
 mod model;
 mod one_load;
 mod overtaken;
+mod panics;
 mod refresh;
 mod support;
 mod time;

@@ -1,0 +1,124 @@
+//! Panics of the user's code at odd moments: what is known of them, and what they leave behind.
+
+use std::future::{Future, IntoFuture};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use everfresh::{Cache, Ending, Lifetime, Loaded, ManualClock, RefreshStatus};
+
+use crate::kit::{Hand, MINUTE, SECOND};
+use crate::support::ends;
+
+/// Asks for the end of a refresh as soon as it is woken, on the thread that wakes it.
+struct AsksAtOnce {
+    refreshing: Mutex<Option<Watching>>,
+    told: Mutex<Option<Option<Ending>>>,
+}
+
+type Watching = Pin<Box<dyn Future<Output = Option<Ending>> + Send>>;
+
+impl Wake for AsksAtOnce {
+    fn wake(self: Arc<Self>) {
+        let Some(mut refreshing) = self.refreshing.lock().unwrap().take() else { return };
+        if let Poll::Ready(ending) = refreshing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            *self.told.lock().unwrap() = Some(ending);
+        }
+    }
+}
+
+#[test]
+fn r7_who_watches_a_refresh_is_told_that_store_if_panicked() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+        .store_if(|_| panic!("told to"))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    let asks = Arc::new(AsksAtOnce { refreshing: Mutex::default(), told: Mutex::default() });
+    let waker = Waker::from(Arc::clone(&asks));
+    let mut refreshing = cache.refresh_with(&1, || 3_u64).into_future();
+    assert!(refreshing.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    *asks.refreshing.lock().unwrap() = Some(refreshing);
+    hand.run();
+    assert_eq!(*asks.told.lock().unwrap(), Some(Some(Ending::Panicked)), "known before anybody is woken");
+}
+
+#[test]
+fn i2_a_predicate_that_panics_leaves_no_error_remembered() {
+    for name in ["invalidate", "expire"] {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).negative_ttl(MINUTE).build().unwrap();
+        cache.insert(2, 2);
+        assert!(cache.get_or_load(&1, || Err::<u64, _>("down")).is_err());
+        let struck = catch_unwind(AssertUnwindSafe(|| match name {
+            "invalidate" => cache.invalidate_matching(|_, _| panic!("told to")),
+            _ => cache.expire_matching(|_, _| panic!("told to")),
+        }));
+        assert!(struck.is_err());
+        assert_eq!(cache.get_or_load(&1, || Ok::<_, &str>(1)).unwrap(), 1, "{name}");
+    }
+}
+
+#[test]
+fn l3_who_watches_a_call_for_many_is_told_that_its_loader_panicked() {
+    let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+    let (inner, watching) = (cache.clone(), Arc::new(Mutex::new(None)));
+    let watched = Arc::clone(&watching);
+    let called = catch_unwind(AssertUnwindSafe(|| {
+        cache.get_many_or_load([1], move |_| -> Result<[(u32, u64); 0], &'static str> {
+            let inner = inner.clone();
+            let elsewhere = std::thread::spawn(move || inner.refresh_with(&1, || 0_u64));
+            *watched.lock().unwrap() = Some(elsewhere.join().unwrap());
+            panic!("told to")
+        })
+    }));
+    assert!(called.is_err());
+    let refreshing = watching.lock().unwrap().take().unwrap();
+    assert_eq!((refreshing.status(), refreshing.wait()), (RefreshStatus::AlreadyRunning, Some(Ending::Panicked)));
+}
+
+/// A 13 can be copied once, and no more.
+#[derive(Debug)]
+struct Fragile(u64, Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Fragile {
+        assert!(self.0 != 13 || !self.1.swap(true, Ordering::SeqCst), "told to");
+        Fragile(self.0, Arc::clone(&self.1))
+    }
+}
+
+#[test]
+fn r2_a_panic_after_a_refresh_has_ended_leaves_no_claim_behind() {
+    let (clock, hand, copied) = (ManualClock::new(), Hand::default(), Arc::new(AtomicBool::new(false)));
+    let cache: Cache<u32, Fragile> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(1, Fragile(1, Arc::clone(&copied)));
+    clock.advance(10 * SECOND);
+    let of_no_use = Loaded::new(Fragile(13, Arc::clone(&copied))).lifetime(Lifetime::ttl(Duration::ZERO));
+    let refreshing = cache.refresh_with(&1, move || of_no_use);
+    assert_eq!(refreshing.status(), RefreshStatus::Started);
+    hand.run();
+    assert!(copied.load(Ordering::SeqCst));
+    let ending = Ending::Discarded(everfresh::NotStored::NotServable);
+    assert_eq!(
+        (refreshing.wait(), ends(cache.stats().refreshes)),
+        (Some(ending), 1),
+        "it had ended, and is counted once"
+    );
+    let again = Fragile(2, copied);
+    assert_eq!(cache.lookup(&1).load(move || again).unwrap().refresh, RefreshStatus::Started);
+}

@@ -293,9 +293,10 @@ impl Inner {
 
     /// A response that cannot be shared: those who wait fetch for themselves, and so does for a while who comes later.
     fn release(&self, flight: &Arc<Flight>, sent: &Sent, status: StatusCode, why: Uncacheable) {
-        // What somebody's credentials bring says nothing of what is for all.
+        // What somebody's credentials bring says nothing of what is for all, unless that came for credentials, too.
         let is_own = matches!(why, Uncacheable::Rule(WhyNot::Authorization));
-        if let Some(old) = sent.old.as_ref().filter(|_| !is_own && !is_refusal(status)) {
+        let is_over = |old: &&Arc<Stored>| (!is_own || old.meta.is_authorized()) && !is_refusal(status);
+        if let Some(old) = sent.old.as_ref().filter(is_over) {
             // The origin has another answer now; what it said before is over.
             self.shelf.drop_variant(&flight.key, old);
         }
@@ -327,8 +328,11 @@ impl Inner {
         let new = Stored::new(old.target.clone(), fresh.meta, old.body.clone(), tags);
         let new = Arc::new(new.made_at(self.time.elapsed()));
         new.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
+        // For somebody's credentials; of what is for all it says nothing.
+        let is_own = fresh.keep == Err(WhyNot::Authorization) && !old.meta.is_authorized();
         let landed = match fresh.keep {
             Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh),
+            Err(_) if is_own => None,
             Err(_) => {
                 self.shelf.drop_variant(&flight.key, old);
                 None
@@ -336,8 +340,8 @@ impl Inner {
         };
         let ending = match (&landed, fresh.keep) {
             (Some(_), _) => RefreshEnding::Renewed,
-            (None, Err(_)) => RefreshEnding::Dropped,
-            (None, Ok(())) => RefreshEnding::Discarded,
+            (None, Err(_)) if !is_own => RefreshEnding::Dropped,
+            (None, _) => RefreshEnding::Discarded,
         };
         let stored = landed.unwrap_or(new);
         let phase = match fresh.keep {

@@ -216,3 +216,40 @@ async fn an_answer_with_a_cookie_is_shared_only_where_the_origin_says_for_how_lo
         assert!(!world.origin.last().headers.contains_key("if-modified-since"), "{control}");
     }
 }
+
+#[tokio::test]
+async fn what_was_stored_for_credentials_is_over_once_an_answer_for_them_is_not_for_all() {
+    // What came first may be shared with all although it came for credentials (RFC 9111 §3.5); what comes later may not.
+    let alice: Fields<'static> = &[("authorization", "alice"), ("cache-control", "no-cache")];
+    let origin = Origin::new(|count, _| {
+        let control = if count == 0 { "public, max-age=60" } else { "max-age=60" };
+        Ok(text(200, &[("cache-control", control)], &count.to_string()))
+    });
+    let world = World::new(shared(), origin);
+    world.get_with("/a", alice).await;
+    assert_eq!(world.get("/a").await.brief(), "hit 0");
+    assert_eq!(world.get_with("/a", alice).await.body, "1");
+    assert_eq!(world.get("/a").await.brief(), "miss 2");
+    // Of what came for nobody's credentials it says nothing.
+    assert_eq!(world.get_with("/a", alice).await.body, "3");
+    assert_eq!(world.get("/a").await.brief(), "hit 2");
+}
+
+#[tokio::test]
+async fn a_304_for_somebodys_credentials_leaves_what_is_stored_for_all() {
+    let origin = Origin::new(|count, asked| {
+        let with = [("cache-control", "max-age=9, stale-if-error=60"), ("etag", "\"1\"")];
+        Ok(match count {
+            0 => text(200, &with, "for all"),
+            1 if asked.headers.contains_key("authorization") => text(304, &with, ""),
+            _ => text(500, &[], "down"),
+        })
+    });
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    world.advance(10);
+    assert_eq!(world.get_with("/a", &[("authorization", "alice")]).await.brief(), "revalidated for all");
+    let got = world.get("/a").await;
+    assert_eq!(world.origin.last().headers["if-none-match"], "\"1\"");
+    assert_eq!(got.brief(), "fallback for all");
+}

@@ -25,19 +25,21 @@ pub(crate) fn write_key(text: &mut String, parts: &request::Parts) {
         text.push_str("//");
     }
     text.push_str(path);
-    write_other_host(text, &parts.uri, &parts.headers);
+    // No target has a space in it.
+    write_other_host(text, ' ', &parts.uri, &parts.headers);
 }
 
 /// Scheme and authority in their one form (RFC 9110 §4.2.3); for a request in origin form its `Host`.
 pub(crate) fn origin(uri: &Uri, headers: &HeaderMap) -> String {
     let mut text = String::new();
     write_origin(&mut text, uri, headers, 0);
-    write_other_host(&mut text, uri, headers);
+    // No space: in the tag of a group that is what ends the origin.
+    write_other_host(&mut text, '|', uri, headers);
     text
 }
 
 /// The forms in which a GET of the same resource may come: HTTP/1.1 gives a server a path and `Host`, HTTP/2 and proxies
-/// give a whole URL. The one that is given comes first.
+/// give a whole URL; a `Host` may name the usual port or not (RFC 9110 §4.2.3). The one that is given comes first.
 pub(crate) fn forms(uri: &Uri, headers: &HeaderMap) -> Vec<request::Parts> {
     let mut own = Request::new(()).into_parts().0;
     (own.method, own.uri, own.headers) = (Method::GET, uri.clone(), headers.clone());
@@ -51,7 +53,9 @@ pub(crate) fn forms(uri: &Uri, headers: &HeaderMap) -> Vec<request::Parts> {
                 other.headers.insert(HOST, host);
             }
             other.uri = Uri::from(path.clone());
+            let more = at_other_ports(&other, uri.scheme_str());
             all.push(other);
+            all.extend(more);
         }
         None => {
             let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
@@ -67,9 +71,35 @@ pub(crate) fn forms(uri: &Uri, headers: &HeaderMap) -> Vec<request::Parts> {
                     all.push(other);
                 }
             }
+            let more = at_other_ports(&all[0], None);
+            all.extend(more);
         }
     }
     all
+}
+
+/// The same path and `Host` with the usual port where that has none, and without it where it has; where no scheme is
+/// known, with that of each.
+fn at_other_ports(form: &request::Parts, scheme: Option<&str>) -> Vec<request::Parts> {
+    let usual: &[&str] = match scheme {
+        Some("https") => &[":443"],
+        Some("http") => &[":80"],
+        _ => &[":80", ":443"],
+    };
+    let mut hosts = form.headers.get_all(HOST).iter();
+    let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else { return Vec::new() };
+    let Ok(authority) = Authority::try_from(host) else { return Vec::new() };
+    let other = |port: &&str| match host.strip_suffix(port) {
+        Some(without) => Some(without.to_owned()),
+        None => authority.port().is_none().then(|| format!("{host}{port}")),
+    };
+    let others = usual.iter().filter_map(other).filter_map(|host| HeaderValue::try_from(host).ok());
+    let at = |host| {
+        let mut other = head_of(form);
+        other.headers.insert(HOST, host);
+        other
+    };
+    others.map(at).collect()
 }
 
 /// An authority without a user's name and without the port that its scheme has anyway.
@@ -130,16 +160,16 @@ fn write_host(text: &mut String, host: &HeaderValue) {
     }
 }
 
-/// A `Host` that is not the target's own is what the origin goes by: another resource at the same address. No target
-/// has a space in it.
-fn write_other_host(text: &mut String, uri: &Uri, headers: &HeaderMap) {
+/// A `Host` that is not the target's own is what the origin goes by: another resource at the same address. Before
+/// it stands what can be in nothing that is before it.
+fn write_other_host(text: &mut String, before: char, uri: &Uri, headers: &HeaderMap) {
     let Some(authority) = uri.authority() else { return };
     let own = plain(authority.as_str(), uri.scheme_str());
     for host in headers.get_all(HOST) {
         let same = host.to_str().is_ok_and(|host| plain(host, uri.scheme_str()).eq_ignore_ascii_case(own));
         if !same || host.as_bytes().contains(&b'@') {
             let begin = text.len();
-            text.push(' ');
+            text.push(before);
             write_host(text, host);
             text[begin..].make_ascii_lowercase();
         }

@@ -24,6 +24,9 @@ impl HttpCache {
     ///
     /// A whole URI reaches also what a server was asked for by path and `Host`, as HTTP/1.1 gives them; so with
     /// [`expire`](Self::expire), [`revalidate`](Self::revalidate), [`inspect`](Self::inspect) and the groups.
+    ///
+    /// A request whose `Host` is not its URI's own authority asks for another resource: its key has a space and that host
+    /// behind the URI. [`purge_prefix`](Self::purge_prefix) with the URI and a space reaches all of these.
     pub fn purge(&self, uri: &Uri) -> bool {
         self.in_all_forms(uri, |key| self.purge_key(key))
     }
@@ -64,7 +67,7 @@ impl HttpCache {
         self.told(tag, || self.inner.shelf.purge_tag(&surrogate_tag(tag), Force::Expire, None));
     }
 
-    /// Purges a cache group of the origin of `uri`, in one step (RFC 9875).
+    /// Purges a cache group of the origin of `uri`, in one step for each form in which that may be asked (RFC 9875).
     pub fn purge_group(&self, uri: &Uri, group: &str) {
         let purge = |tag: &Arc<str>| self.inner.shelf.purge_tag(tag, Force::Remove, None);
         self.told(group, || tags_of(uri, group).iter().for_each(purge));
@@ -294,8 +297,12 @@ fn tags_of(uri: &Uri, group: &str) -> Vec<Arc<str>> {
 
 /// What `name` makes of each form in which a URI may be asked for, once where it makes the same of two.
 fn in_each_form(uri: &Uri, name: impl Fn(&request::Parts) -> String) -> Vec<String> {
-    let mut names: Vec<String> = key::forms(uri, &http::HeaderMap::new()).iter().map(name).collect();
-    names.dedup();
+    let mut names = Vec::new();
+    for name in key::forms(uri, &http::HeaderMap::new()).iter().map(name) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
 
@@ -304,6 +311,10 @@ fn as_it_was_asked(stored: &Stored) -> request::Parts {
     let mut asked = Request::new(()).into_parts().0;
     asked.uri = stored.target.uri.clone();
     asked.headers = stored.meta.vary().fields().map(|(name, value)| (name.clone(), value.clone())).collect();
+    if !stored.target.hosts.is_empty() {
+        // Among what Vary names it may stand already.
+        asked.headers.remove(http::header::HOST);
+    }
     for host in &stored.target.hosts {
         asked.headers.append(http::header::HOST, host.clone());
     }

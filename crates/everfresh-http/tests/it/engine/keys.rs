@@ -128,3 +128,53 @@ async fn a_purge_of_a_url_reaches_what_a_server_was_asked_for_by_path_and_host()
     assert!(world.cache.purge(&uri));
     assert_eq!(ask(&world, "GET", "/p", host).await.outcome(), Outcome::Miss);
 }
+
+/// RFC 9110 §4.2.3: without a port is with the usual one.
+#[tokio::test]
+async fn a_write_or_a_purge_reaches_what_was_asked_for_with_the_usual_port_and_without() {
+    for (hosts, scheme) in [(["a.example", "A.example:80"], "http"), (["a.example", "a.example:443"], "https")] {
+        let url = format!("{scheme}://a.example/p");
+        for read in hosts {
+            let with: Fields<'_> = &[("host", read)];
+            for written in hosts {
+                let world = mirror();
+                ask(&world, "GET", "/p", with).await;
+                ask(&world, "POST", "/p", &[("host", written)]).await;
+                let got = ask(&world, "GET", "/p", with).await;
+                assert_eq!(got.outcome(), Outcome::Miss, "{read} after {written}");
+                ask(&world, "POST", &url, &[]).await;
+                assert_eq!(ask(&world, "GET", "/p", with).await.outcome(), Outcome::Miss, "{read} after {url}");
+                assert!(world.cache.purge(&url.parse().expect("a URI")), "{read}, {url}");
+                assert_eq!(ask(&world, "GET", "/p", with).await.outcome(), Outcome::Miss, "{read} purged by {url}");
+            }
+        }
+    }
+    // Another port is another resource.
+    let world = mirror();
+    ask(&world, "GET", "/p", &[("host", "a.example:8080")]).await;
+    ask(&world, "POST", "/p", &[("host", "a.example")]).await;
+    assert_eq!(ask(&world, "GET", "/p", &[("host", "a.example:8080")]).await.outcome(), Outcome::Hit);
+}
+
+#[tokio::test]
+async fn the_cache_group_of_a_host_of_its_own_is_found_by_its_name() {
+    let origin = Origin::counting(&[("cache-control", "max-age=60"), ("cache-groups", "\"the shop\"")]);
+    let world = World::new(shared(), origin);
+    ask(&world, "GET", "http://127.0.0.1:8080/", &[("host", "one.example")]).await;
+    assert_eq!(world.cache.keys_in_group("the shop"), ["http://127.0.0.1:8080/ one.example"]);
+    assert!(world.cache.keys_in_group("shop").is_empty());
+    assert!(world.cache.keys_in_group("one.example the shop").is_empty());
+}
+
+#[tokio::test]
+async fn what_varies_by_host_is_asked_for_again_with_one() {
+    let origin = Origin::counting(&[("cache-control", "max-age=60"), ("vary", "host")]);
+    let world = World::new(everfresh_http::HttpCache::builder().private(), origin);
+    for (target, host) in [("/p", "a.example"), ("http://127.0.0.1:8080/p", "a.example")] {
+        ask(&world, "GET", target, &[("host", host)]).await;
+        world.cache.revalidate_prefix("", world.origin.fetch()).await;
+        let hosts: Vec<_> = world.origin.last().headers.get_all("host").iter().cloned().collect();
+        assert_eq!(hosts, [host], "{target}");
+        assert_eq!(ask(&world, "GET", target, &[("host", host)]).await.outcome(), Outcome::Hit, "{target}");
+    }
+}

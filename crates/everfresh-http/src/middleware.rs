@@ -1,7 +1,7 @@
 //! The cache as a middleware of `reqwest_middleware`.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::{Extensions, Request, Response, request};
 use reqwest::ResponseBuilderExt;
@@ -32,7 +32,8 @@ use crate::engine::{
 ///
 /// A client that follows redirects gives the answer of the last URL alone, and nobody here knows how long the way there
 /// holds (RFC 9111 §3). So what came by a redirect is passed on and not stored; a client with
-/// `redirect::Policy::none()` has each step stored that may be.
+/// `redirect::Policy::none()` has each step stored that may be. A middleware below that asks for another URL
+/// than it was given counts as a redirect; a response that says no URL, as a mock's, is that of the URL that was asked.
 #[derive(Clone, Debug)]
 pub struct HttpCacheMiddleware {
     cache: HttpCache,
@@ -143,16 +144,20 @@ fn incoming(response: reqwest::Response, asked: &reqwest::Url) -> Incoming {
     boxed(told_where(response, asked))
 }
 
+/// What a response has as its URL of which reqwest knows none.
+static NO_URL: LazyLock<reqwest::Url> = LazyLock::new(|| reqwest::Response::from(Response::new("")).url().clone());
+
 fn told_where(response: reqwest::Response, asked: &reqwest::Url) -> Response<reqwest::Body> {
     let without_fragment = |url: &reqwest::Url| {
         let mut url = url.clone();
         url.set_fragment(None);
         url
     };
-    let own = Final(response.url().clone());
-    let elsewhere = without_fragment(&own.0) != without_fragment(asked);
+    // What a middleware made itself says no URL, and is that of the one that was asked.
+    let own = Some(response.url()).filter(|url| **url != *NO_URL).unwrap_or(asked).clone();
+    let elsewhere = without_fragment(&own) != without_fragment(asked);
     let mut response = Response::<reqwest::Body>::from(response);
-    response.extensions_mut().insert(own);
+    response.extensions_mut().insert(Final(own));
     if elsewhere {
         response.extensions_mut().insert(Elsewhere);
     }

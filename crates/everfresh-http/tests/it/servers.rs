@@ -243,6 +243,31 @@ mod reqwest_client {
         assert_eq!(ask("/moving").await, (200, "/page9".to_owned(), "/page9".to_owned()));
     }
 
+    /// Answers without a server, as mocks do.
+    struct Mock(Count);
+
+    #[async_trait::async_trait]
+    impl reqwest_middleware::Middleware for Mock {
+        async fn handle(
+            &self,
+            _: reqwest::Request,
+            _: &mut http::Extensions,
+            _: reqwest_middleware::Next<'_>,
+        ) -> reqwest_middleware::Result<reqwest::Response> {
+            let count = self.0.fetch_add(1, Ordering::SeqCst).to_string();
+            Ok(http::Response::builder().header("cache-control", "max-age=60").body(count).expect("a response").into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_says_no_url_is_that_of_the_url_that_was_asked() {
+        let layers = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::private());
+        let client = layers.with(Mock(Count::default())).build();
+        for outcome in [Outcome::Miss, Outcome::Hit] {
+            assert_eq!(ask(&client, "http://a.example/").await, (outcome, "0".to_owned()));
+        }
+    }
+
     #[tokio::test]
     async fn the_defaults_make_sense_and_errors_are_the_clients_own() {
         let _ = HttpCacheMiddleware::shared();

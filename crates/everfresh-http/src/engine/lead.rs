@@ -249,6 +249,7 @@ impl Inner {
             stores: false,
             around: Around::default(),
             began: self.time.elapsed(),
+            came: self.time.elapsed(),
             ended: false,
             _permit: None,
         };
@@ -370,6 +371,7 @@ impl Inner {
         permit: Option<Permit>,
         around: Around,
     ) -> Led {
+        let came = self.time.elapsed();
         let fill = Fill::new(self.settings.max_body, self.settings.read_ahead);
         let Some(reader) = fill.join() else { return Led::Unwanted };
         // Stale from birth and with no window: nobody but the one who asked may have it unasked (RFC 9111 §4).
@@ -410,6 +412,7 @@ impl Inner {
             stores: true,
             around,
             began,
+            came,
             ended: false,
             _permit: permit,
         };

@@ -136,7 +136,7 @@ pub(crate) struct Stored {
     pub(crate) body: StoredBody,
     pub(crate) tags: Box<[Arc<str>]>,
     pub(crate) hits: AtomicU64,
-    /// When it was made, in nanoseconds of the engine's clock, which nobody sets; `u64::MAX` if that is not known.
+    /// When its head came, in nanoseconds of the engine's clock, which nobody sets; `u64::MAX` if that is not known.
     made_at: u64,
     /// When it was made stale by hand, in nanoseconds of the engine's clock; 0 if it was not.
     expired_at: AtomicU64,
@@ -170,13 +170,13 @@ impl Stored {
         }
     }
 
-    /// States when it was made, by the engine's clock.
+    /// States when its head came, by the engine's clock.
     pub(crate) fn made_at(mut self, elapsed: Duration) -> Self {
         self.made_at = nanos(elapsed);
         self
     }
 
-    /// The moment by which its age is judged: no sooner than what has gone by since it was made says, whatever became of the
+    /// The moment by which its age is judged: no sooner than what has gone by since its head came says, whatever became of the
     /// wall clock (contract T4).
     pub(crate) fn moment(&self, now: SystemTime, elapsed: Duration) -> SystemTime {
         let stayed = nanos(elapsed).saturating_sub(self.made_at);

@@ -67,6 +67,8 @@ pub(crate) struct Pump {
     pub(crate) stores: bool,
     pub(crate) around: Around,
     pub(crate) began: Duration,
+    /// When the head came, by the engine's clock: from then on it ages.
+    pub(crate) came: Duration,
     pub(crate) ended: bool,
     pub(crate) _permit: Option<Permit>,
 }
@@ -182,7 +184,7 @@ impl Pump {
         let landed = self.fill.all().and_then(|chunks| {
             let body = self.inner.stored_body(&chunks, trailers.clone());
             let new = Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags));
-            let new = Arc::new(new.made_at(self.inner.time.elapsed()));
+            let new = Arc::new(new.made_at(self.came));
             new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
             self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)
         });
@@ -206,5 +208,54 @@ impl Drop for Pump {
         if !self.ended {
             self.stop(BodyError::new("the runtime that carried this body has ended"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use everfresh::{Clock, ManualClock};
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::super::HttpCache;
+    use super::super::flight::{Asks, Role};
+    use super::super::lead::{Led, Sent};
+    use super::*;
+    use crate::rfc9111::Reuse;
+
+    #[tokio::test]
+    async fn a_wall_clock_that_is_set_back_does_not_take_from_an_age_what_the_body_took() {
+        let (clock, origin) = (ManualClock::new(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let cache = HttpCache::builder().private().clock(clock.clone(), origin).build().expect("a cache");
+        let inner = &cache.inner;
+        // The head came when the wall clock was an hour ahead of what it is now.
+        let then = origin + Duration::from_secs(3600);
+        let asked = Request::get("http://a/").body(()).expect("a request").into_parts().0;
+        let came = Response::builder().header("cache-control", "max-age=60").body(()).expect("a response");
+        let came = came.into_parts().0;
+        let meta = inner.rules.may_store(&asked, &came, then, then).expect("stored");
+        let (now, patience) = (clock.now(), Duration::from_secs(9));
+        let asks = Asks { parts: &asked, vary: None, now, patience, alone: true, shared: false, credentials: None };
+        let key = inner.key(&asked);
+        let Role::Lead(flight, _) = inner.shelf.flights.enter(&key, &asks, || false) else {
+            panic!("nobody else asks")
+        };
+        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, BoxError>>();
+        let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx))).boxed_unsync();
+        let sent =
+            Sent { parts: asked.clone(), old: None, named: Vec::new(), part: None, conditional: false, refresh: false };
+        let led = inner.fill(flight, sent, (came, body), meta, now, None, Around::default());
+        let Led::Head { done, reader, .. } = led else { panic!("a head came") };
+        clock.advance(Duration::from_secs(40));
+        drop(send);
+        assert_eq!(done.await, Ok(RefreshEnding::Replaced));
+        drop(reader);
+        let page = inner.shelf.peek(&key).expect("stored");
+        clock.advance(Duration::from_secs(19));
+        assert!(matches!(inner.judge(&asked, &page.variants[0]), Reuse::Fresh { .. }));
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(inner.judge(&asked, &page.variants[0]), Reuse::Revalidate { .. }));
     }
 }

@@ -204,7 +204,8 @@ pub struct HttpStats {
     pub bytes_from_origin: u64,
     /// Requests that waited for another's fetch.
     pub waited: u64,
-    /// Requests to the origin that are under way just now.
+    /// Answers of the origin that are under way just now and may come to be stored: fetches and refreshes until their
+    /// bodies have come, and POSTs; not what else passes the cache.
     pub in_flight: usize,
     /// Refreshes behind readers' backs that are under way just now, of those that `max_refreshes` bounds.
     pub refreshing: usize,

@@ -183,9 +183,11 @@ impl Inner {
         }
         for name in &self.settings.tag_fields {
             // All of them: what is stored and cannot be purged is served for longer than its owner wants.
-            for line in headers.get_all(name).iter().filter_map(|line| std::str::from_utf8(line.as_bytes()).ok()) {
-                tags.extend(line.split([' ', ',', '\t']).filter(|word| !word.is_empty()).map(surrogate_tag));
-            }
+            // Only a word that is no text has no name by which it could be purged.
+            let lines = headers.get_all(name).iter();
+            let words = lines.flat_map(|line| line.as_bytes().split(|byte| b" ,\t".contains(byte)));
+            let words = words.filter_map(|word| std::str::from_utf8(word).ok());
+            tags.extend(words.filter(|word| !word.is_empty()).map(surrogate_tag));
         }
         tags.sort_unstable();
         tags.dedup();

@@ -317,3 +317,19 @@ async fn each_word_of_a_tag_field_purges_however_many_and_in_whatever_tongue() {
     }
     assert_eq!(world.get("/a").await.brief(), "miss 3");
 }
+
+#[tokio::test]
+async fn a_word_of_no_utf_8_takes_no_other_tag_of_its_line_along() {
+    let origin = Origin::new(|count, _| {
+        let mut response = text(200, MINUTE, &count.to_string());
+        let value = http::HeaderValue::from_bytes(b"red \xff,blue").expect("a value");
+        response.headers_mut().insert("surrogate-key", value);
+        Ok(response)
+    });
+    let world = World::new(shared().tag_fields([http::HeaderName::from_static("surrogate-key")]), origin);
+    for (count, tag) in ["red", "blue"].iter().enumerate() {
+        assert_eq!(world.get("/a").await.brief(), format!("miss {count}"));
+        world.cache.purge_tag(tag);
+    }
+    assert_eq!(world.get("/a").await.brief(), "miss 2");
+}

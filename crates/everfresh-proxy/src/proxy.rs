@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
@@ -279,6 +279,12 @@ impl Door {
         }
         let (mut parts, body) = request.into_parts();
         parts.uri = public.clone();
+        // The target says the host; what else a client wrote is part of no key and no tag (RFC 9112 §3.2.2).
+        if parts.headers.get(HOST).is_some_and(|host| host.as_bytes() != authority.as_bytes())
+            && let Ok(host) = HeaderValue::from_str(authority)
+        {
+            parts.headers.insert(HOST, host);
+        }
         let trusts = way.origin().trust_forwarded;
         let mut more = if trusts { forward::told_by_trusted(&parts.headers, &public) } else { String::new() };
         forward::clean(&mut parts, peer, authority, trusts);
@@ -523,7 +529,7 @@ struct Line {
 impl Line {
     fn of<B>(request: &Request<B>) -> Self {
         let uri = request.uri();
-        let named = uri.host().or_else(|| request.headers().get(http::header::HOST)?.to_str().ok());
+        let named = uri.host().or_else(|| request.headers().get(HOST)?.to_str().ok());
         let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         // Whoever writes user@host as the host may have a password there.
         let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Origin, Running, TOKEN, body, config, get, ok, purge, run, status};
+use crate::world::{Origin, Running, TOKEN, before, body, config, get, ok, purge, raw, run, status};
 
 /// An origin of two pages in a cache group and one with a surrogate key, each with the number of its request.
 async fn shop() -> Origin {
@@ -91,4 +91,18 @@ async fn a_wrong_purge_is_told_why_in_json() {
     let answer = purge(closed.admin, "", "{\"url\":\"http://a.example/table\"}").await;
     assert_eq!(status(&answer), 403);
     assert!(body(&answer).contains("EVERFRESH_TOKEN"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_group_is_purged_whatever_host_stood_beside_a_target_in_absolute_form() {
+    let origin = Origin::new(|_| ok("cache-control: max-age=60\r\ncache-groups: \"shop\"\r\n", "answer")).await;
+    let running = before(&origin).await;
+    let asking = "GET http://a.example/ HTTP/1.1\r\nhost: other.example\r\nconnection: close\r\n\r\n";
+    for _ in 0..2 {
+        raw(running.address, asking).await;
+    }
+    assert_eq!(origin.saw().len(), 1);
+    assert_eq!(told(&running, json!({"group": "shop"})).await["purged"], 1);
+    raw(running.address, asking).await;
+    assert_eq!(origin.saw().len(), 2);
 }

@@ -297,8 +297,8 @@ impl Door {
                 forward::take_over(&mut keyed, name, &parts.headers);
             }
         }
-        // A write says so in any case: it is about all keys of its URL.
-        if !more.is_empty() || (trusts && !parts.method.is_safe()) {
+        // A write says so wherever any key has more: it is about all keys of its URL and of those that its answer names.
+        if !more.is_empty() || (!parts.method.is_safe() && site.config.has_longer_keys()) {
             parts.extensions.insert(KeyParts(more));
         }
         if rule.ignore_client_no_cache {

@@ -282,6 +282,12 @@ fn default_listen() -> SocketAddr {
 }
 
 impl Config {
+    /// Whether a key may have more than its URL: a rule's fields, or what a trusted proxy told.
+    pub(crate) fn has_longer_keys(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.key_headers.is_empty())
+            || self.origins.iter().any(|origin| origin.trust_forwarded)
+    }
+
     /// All defaults, before one origin.
     pub fn of(origin: OriginUrl) -> Self {
         Self {

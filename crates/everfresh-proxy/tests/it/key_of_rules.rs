@@ -117,3 +117,23 @@ async fn a_window_of_a_rule_holds_for_an_answer_whose_lifetime_is_an_expires() {
     assert_eq!(body(&get(running.address, "/", "").await), "answer");
     assert_eq!(running.proxy.stats.outcome("stale"), 1);
 }
+
+#[tokio::test]
+async fn a_write_reaches_what_it_names_also_where_only_that_has_a_rule() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::new(move |request| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let post = request.starts_with("POST");
+        let fields = if post { "location: /other\r\n" } else { "cache-control: max-age=60\r\n" };
+        ok(fields, &number.to_string())
+    })
+    .await;
+    let mut config = config(origin.address);
+    config.rules = rules("path = \"/other\"\nkey_headers = [\"x-country\"]");
+    let running = run(config).await;
+    let de = "x-country: de\r\n";
+    let first = get(running.address, "/other", de).await;
+    assert_eq!(body(&first), body(&get(running.address, "/other", de).await));
+    raw(running.address, "POST / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+    assert_ne!(body(&first), body(&get(running.address, "/other", de).await));
+}

@@ -59,11 +59,13 @@ pub enum Speak {
 
 impl Speak {
     /// How an origin is asked for what needs no other protocol. A connection that TLS may agree on as HTTP/2 has its
-    /// host from its address, so that the client's own is preserved over HTTP/1.1 alone.
-    pub fn with(origin: &OriginSettings) -> Self {
+    /// host from its address, so that the client's own is preserved over HTTP/1.1 alone; and so is one that is not
+    /// `named` in the configuration, as HTTP/2 has a connection of its own for each.
+    pub fn with(origin: &OriginSettings, named: bool) -> Self {
         match (origin.http2, origin.preserve_host) {
-            (true, _) => Self::Two,
-            (false, true) => Self::One,
+            (true, false) => Self::Two,
+            (true, true) if named => Self::Two,
+            (_, true) => Self::One,
             (false, false) => Self::Either,
         }
     }

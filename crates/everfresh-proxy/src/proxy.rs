@@ -388,8 +388,9 @@ impl Way {
         let head = parts.method == Method::HEAD;
         forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
         let flight = self.door.proxy.stats.takes_off(&key, kind);
-        let speak = Speak::with(origin);
-        if origin.http2 && origin.preserve_host {
+        let named = origin.names(&self.public, self.door.site.config.listen.port());
+        let speak = Speak::with(origin, named);
+        if speak == Speak::Two && origin.preserve_host {
             parts.uri = forward::at_host(parts.uri, &self.public);
         }
         let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, speak).await;

@@ -227,7 +227,8 @@ pub struct OriginSettings {
     /// Only for paths that begin so.
     #[serde(default)]
     pub path: Option<RootedPath>,
-    /// Sends the client's `Host` on instead of the origin's own name; over HTTP/2 only with `http2`, as `:authority`.
+    /// Sends the client's `Host` on instead of the origin's own name; over HTTP/2, as `:authority`, only with `http2` and
+    /// where it stands in `hosts` as it is, else over HTTP/1.1.
     #[serde(default)]
     pub preserve_host: bool,
     /// Keeps `Forwarded` and `X-Forwarded-*` that came with the request, adding to them: for a proxy behind a proxy.
@@ -243,6 +244,13 @@ impl OriginSettings {
     pub fn new(url: OriginUrl) -> Self {
         let (hosts, path) = (Vec::new(), None);
         Self { url, hosts, path, preserve_host: false, trust_forwarded: false, http2: false }
+    }
+
+    /// Whether the host of a URL stands in `hosts` as it is, at the usual port or that which is listened at: no client can
+    /// make up more of these than there are.
+    pub(crate) fn names(&self, url: &http::Uri, listening: u16) -> bool {
+        let port = url.port_u16().is_none_or(|port| port == listening);
+        port && url.host().is_some_and(|host| self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
     }
 }
 

@@ -249,13 +249,19 @@ async fn the_clients_host_is_preserved_over_http_2_too() {
     let mut outer = config(inner.address);
     outer.origins[0].http2 = true;
     outer.origins[0].preserve_host = true;
+    outer.origins[0].hosts = ["a.example", "b.example", "*.made.example"].map(str::to_owned).to_vec();
     let outer = run(outer).await;
-    for host in ["a.example", "b.example"] {
+    // What a client can make up gets no connection of its own: over HTTP/1.1 that is the address's.
+    let made = ["x.made.example", "y.made.example", "a.example:81"];
+    for (host, named) in
+        ["a.example", "b.example"].map(|host| (host, true)).into_iter().chain(made.map(|it| (it, false)))
+    {
         let head = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         let answer = raw(outer.address, head).await;
         assert_eq!(status(&answer), 200, "{answer}");
         let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
         assert!(saw.contains(&format!("\r\nhost: {host}\r\n")), "{saw}");
+        assert_eq!(saw.contains(", 2 everfresh"), named, "{saw}");
     }
-    assert_eq!(origin.saw().len(), 2);
+    assert_eq!(origin.saw().len(), 5);
 }

@@ -26,7 +26,8 @@ impl HttpCache {
     /// [`expire`](Self::expire), [`revalidate`](Self::revalidate), [`inspect`](Self::inspect) and the groups.
     ///
     /// A request whose `Host` is not its URI's own authority asks for another resource: its key has a space and that host
-    /// behind the URI. [`purge_prefix`](Self::purge_prefix) with the URI and a space reaches all of these.
+    /// behind the URI. [`purge_prefix`](Self::purge_prefix) with the URI and a space reaches all of these; their cache
+    /// groups are that host's own, and a write to it reaches them.
     pub fn purge(&self, uri: &Uri) -> bool {
         self.in_all_forms(uri, |key| self.purge_key(key))
     }

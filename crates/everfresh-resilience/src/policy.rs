@@ -112,14 +112,18 @@ where
 
 /// What everybody who waited for a load is told.
 enum Shared<V, E> {
-    Error(Arc<Error<E>>),
+    /// A word about the key.
+    Failed(Arc<Error<E>>),
+    /// The function was not called.
+    NotCalled(Arc<Error<E>>),
     Rejected(V),
 }
 
 impl<V, E> From<Undone<V, E>> for Shared<V, E> {
     fn from(undone: Undone<V, E>) -> Shared<V, E> {
         match undone {
-            Undone::Error(error) => Shared::Error(Arc::new(error)),
+            Undone::Error(error) if !error.is_refusal() => Shared::Failed(Arc::new(error)),
+            Undone::Error(error) | Undone::NotBegun(error) => Shared::NotCalled(Arc::new(error)),
             Undone::Rejected(value) => Shared::Rejected(value),
         }
     }
@@ -127,7 +131,7 @@ impl<V, E> From<Undone<V, E>> for Shared<V, E> {
 
 impl<V: Send + Sync + 'static, E: Send + Sync + 'static> Failed for Shared<V, E> {
     fn may_be_remembered(&self) -> bool {
-        matches!(self, Shared::Error(error) if !error.is_refusal())
+        matches!(self, Shared::Failed(_))
     }
 }
 
@@ -278,7 +282,7 @@ where
             Ok(served) => return Ok(served.value),
             Err(Missed::Load(shared) | Missed::Remembered(shared)) => match &*shared {
                 Shared::Rejected(value) => return Ok(value.clone()),
-                Shared::Error(error) => Arc::clone(error),
+                Shared::Failed(error) | Shared::NotCalled(error) => Arc::clone(error),
             },
             Err(Missed::Front(error)) => Arc::new(Error::Front(error)),
         };

@@ -64,6 +64,8 @@ pub(crate) struct Stack<V, E> {
 pub(crate) enum Undone<V, E> {
     /// There is none.
     Error(Error<E>),
+    /// There is none, for the time ran out before the function was called.
+    NotBegun(Error<E>),
     /// A predicate rejected it; the caller gets it all the same.
     Rejected(V),
 }
@@ -149,7 +151,7 @@ impl<V, E> Stack<V, E> {
         let under = self.in_flight.enter();
         let error = match self.run_under(under.as_ref(), work).await {
             Ok(value) | Err(Undone::Rejected(value)) => return Ok(value),
-            Err(Undone::Error(error)) => error,
+            Err(Undone::Error(error) | Undone::NotBegun(error)) => error,
         };
         let falling_back = self.fall_back(&error);
         let _refused = (under.is_none() && falling_back.takes_time()).then(|| self.in_flight.enter_anyway());
@@ -214,7 +216,8 @@ impl<V, E> Stack<V, E> {
         if let Some(since) = course.running_since {
             self.note(course, true, since);
         }
-        Err(Error::TimedOut { after: whole }.into())
+        let error = Error::TimedOut { after: whole };
+        Err(if course.attempts == 0 { Undone::NotBegun(error) } else { Undone::Error(error) })
     }
 
     #[inline]

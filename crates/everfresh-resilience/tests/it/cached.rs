@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everfresh::{Cache, Lifetime, TokioClock};
-use everfresh_resilience::{CircuitBreaker, Error, RateLimit, Registry, Retry};
+use everfresh_resilience::{Bulkhead, CircuitBreaker, Error, RateLimit, Registry, Retry, Timeout};
 use futures_util::{future::join_all, poll};
 
 use crate::support::*;
@@ -376,6 +376,30 @@ async fn a_refusal_says_nothing_about_the_key_and_is_not_remembered() {
     assert!(matches!(*policy.call_blocking(&key, || Ok(1)).unwrap_err(), Error::RateLimited { .. }));
     clock.advance(SECOND);
     assert_eq!(policy.call_blocking(&key, || Ok(5)).unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_that_ran_out_before_the_function_was_called_is_not_remembered() {
+    let queues = [
+        builder().bulkhead(Bulkhead::new(1).max_wait(10 * SECOND)),
+        builder().rate_limit(RateLimit::new(1, 5 * SECOND).max_wait(10 * SECOND)),
+    ];
+    for queue in queues {
+        let policy = queue.timeout(Timeout::whole(2 * SECOND)).cache(remembering()).build().unwrap();
+        let (calls, busy, key) = (Calls::default(), "busy".to_owned(), "a".to_owned());
+        let mut other = Box::pin(policy.call(&busy, || std::future::pending()));
+        assert!(poll!(&mut other).is_pending());
+        assert!(policy.call(&key, calls.numbered()).await.unwrap_err().is_timeout());
+        drop(other);
+        tokio::time::advance(5 * SECOND).await;
+        assert_eq!(policy.call(&key, calls.slow(SECOND)).await.unwrap(), 1);
+        // If the function was at work it is a word about the key.
+        tokio::time::advance(20 * MINUTE).await;
+        for _ in 0..2 {
+            assert!(policy.call(&busy, calls.slow(MINUTE)).await.unwrap_err().is_timeout());
+        }
+        assert_eq!(calls.count(), 2, "remembered");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ pub mod guide;
 mod inflight;
 #[cfg(feature = "tower")]
 pub mod layer;
+mod line;
 #[cfg(feature = "metrics")]
 mod measure;
 mod policy;

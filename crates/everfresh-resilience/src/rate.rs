@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::num::NonZeroU32;
-use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use governor::clock::Clock as Governed;
@@ -13,11 +12,10 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use tokio::sync::Semaphore;
 
-use crate::clock::Timepiece;
+use crate::clock::{Sleep, Timepiece};
 use crate::error::ConfigError;
-use crate::waiting::Waiting;
+use crate::line::{Line, Stand};
 
 /// How many calls may begin in a span of time.
 ///
@@ -42,7 +40,8 @@ impl RateLimit {
         RateLimit { burst, ..self }
     }
 
-    /// Waits for room, but no longer than this, and behind those who came before.
+    /// Waits for room, but no longer than this, and behind those who came before; a future that is not polled is passed
+    /// over a few milliseconds after there is room for it.
     pub const fn max_wait(self, max_wait: Duration) -> RateLimit {
         RateLimit { max_wait, ..self }
     }
@@ -62,11 +61,14 @@ pub(crate) struct Limiter {
     pub(crate) settings: RateLimit,
     limiter: RateLimiter<NotKeyed, InMemoryState, Noted, NoOpMiddleware<Nanos>>,
     clock: Timepiece,
-    /// The one whose turn it is to wait for room; the others wait for their turn.
-    turn: Semaphore,
-    waiting: AtomicUsize,
-    /// When there is room for the one whose turn it is.
-    room_at: Mutex<Duration>,
+    line: Line,
+}
+
+/// How it goes on with somebody in the line.
+enum Step {
+    /// What time it has become; or how long until there is room.
+    Ended(Result<Duration, Duration>),
+    WaitUntil(Duration),
 }
 
 /// The time as the rate limiter reads it: what the caller has just read, for reading it is dearer than the rest of the
@@ -90,41 +92,64 @@ impl Limiter {
     pub(crate) fn new(settings: RateLimit, clock: Timepiece) -> Result<Limiter, ConfigError> {
         NOTED.set(clock.now());
         let limiter = RateLimiter::direct_with_clock(settings.quota()?, Noted);
-        let (turn, waiting, room_at) = (Semaphore::new(1), AtomicUsize::new(0), Mutex::default());
-        Ok(Limiter { settings, limiter, clock, turn, waiting, room_at })
+        Ok(Limiter { settings, limiter, clock, line: Line::default() })
     }
 
     /// Takes the room for one call if nobody waits for it; or says when there may be some at the earliest.
     #[inline]
     pub(crate) fn try_enter(&self, now: Duration) -> Result<(), Duration> {
-        match self.waiting.load(Ordering::Relaxed) {
-            0 => self.check(now),
-            _ => Err(now),
-        }
+        if self.line.is_empty() { self.check(now) } else { Err(now) }
     }
 
     /// Waits for the room for one call that had none when it began, at the earliest then, behind all who came before;
     /// what time it has become. The error is how long until there is room.
     pub(crate) async fn enter(&self, began: Duration, earliest: Duration) -> Result<Duration, Duration> {
-        let max_wait = self.settings.max_wait;
-        let give_up_at = began.saturating_add(max_wait);
+        let give_up_at = began.saturating_add(self.settings.max_wait);
         if earliest > give_up_at {
             return Err(earliest.saturating_sub(began));
         }
-        let _waiting = Waiting::enter(&self.waiting, usize::MAX);
-        let Some(_turn) = self.clock.within(began, Some(max_wait), pin!(self.turn.acquire())).await else {
-            let room_at = *self.room_at.lock().unwrap_or_else(PoisonError::into_inner);
-            return Err(room_at.saturating_sub(self.clock.now()));
-        };
-        loop {
-            let now = self.clock.now();
-            let Err(earliest) = self.check(now) else { return Ok(now) };
-            if earliest > give_up_at {
-                return Err(earliest.saturating_sub(now));
+        let stand = self.line.join(&self.clock);
+        let mut sleeping: Option<(Duration, Sleep)> = None;
+        poll_fn(|cx| {
+            loop {
+                let until = match self.step(&stand, cx.waker(), give_up_at) {
+                    Step::Ended(result) => return Poll::Ready(result),
+                    Step::WaitUntil(until) => until,
+                };
+                let mut sleep = match sleeping.take() {
+                    Some((at, sleep)) if at == until => sleep,
+                    _ => self.clock.sleep_until(until),
+                };
+                if sleep.as_mut().poll(cx).is_pending() {
+                    sleeping = Some((until, sleep));
+                    return Poll::Pending;
+                }
             }
-            *self.room_at.lock().unwrap_or_else(PoisonError::into_inner) = earliest;
-            self.clock.sleep_until(earliest).await;
+        })
+        .await
+    }
+
+    /// What somebody in the line does when it is awake.
+    fn step(&self, stand: &Stand<'_>, waker: &Waker, give_up_at: Duration) -> Step {
+        let now = self.clock.now();
+        let period = self.settings.per / self.settings.calls;
+        let Err(behind) = stand.look(now, waker) else {
+            return match self.check(now) {
+                Ok(()) => Step::Ended(Ok(now)),
+                Err(earliest) if earliest > give_up_at => Step::Ended(Err(earliest.saturating_sub(now))),
+                Err(earliest) => {
+                    stand.goes_at(earliest);
+                    Step::WaitUntil(earliest)
+                }
+            };
+        };
+        if now >= give_up_at {
+            // The first takes the room that there is; of the others, who came before gives up before.
+            return Step::Ended(Err(behind.turn_at.saturating_sub(now).saturating_add(period)));
         }
+        // If all goes well, those ahead are gone by then, and it has been woken before.
+        let others = period.saturating_mul(u32::try_from(behind.ahead - 1).unwrap_or(u32::MAX));
+        Step::WaitUntil(behind.overdue_at.saturating_add(others).min(give_up_at))
     }
 
     /// Takes the room for one call, or says when there is some at the earliest.

@@ -76,3 +76,63 @@ async fn who_waits_too_long_for_its_turn_is_told_when_there_is_room() {
     assert!(refused.1.is_ok() && took == 10 * SECOND, "{took:?}");
     assert_eq!(refused.0.unwrap_err().retry_after(), Some(10 * SECOND));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_and_is_not_polled_holds_up_nobody() {
+    let policy = builder().rate_limit(RateLimit::new(1, SECOND).max_wait(MINUTE)).build().unwrap();
+    let waiting = || policy.call(Calls::default().numbered());
+    let began = tokio::time::Instant::now();
+    waiting().await.unwrap();
+    let mut left: Vec<_> = (0..2).map(|_| Box::pin(waiting())).collect();
+    for future in &mut left {
+        assert!(poll!(future).is_pending());
+    }
+    let mut ended = Vec::new();
+    let note = |name: &'static str| {
+        let call = waiting();
+        async move {
+            call.await.unwrap();
+            (name, began.elapsed())
+        }
+    };
+    let mut others: futures_util::stream::FuturesUnordered<_> =
+        ["first", "second", "third"].map(note).into_iter().collect();
+    let all = async {
+        while let Some(other) = futures_util::StreamExt::next(&mut others).await {
+            ended.push(other);
+        }
+    };
+    tokio::time::timeout(MINUTE / 2, all).await.unwrap();
+    assert_eq!(ended.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["first", "second", "third"]);
+    // Each of the two has its time, and a little more.
+    assert!(ended[0].1 <= 2 * SECOND + ms(50) && ended[2].1 <= 4 * SECOND + ms(50), "{ended:?}");
+    // Who looks again is the first again.
+    let mut last = Box::pin(waiting());
+    assert!(poll!(&mut last).is_pending() && poll!(&mut left[0]).is_pending());
+    tokio::time::advance(SECOND + ms(5)).await;
+    assert!(poll!(&mut last).is_pending());
+    assert!(matches!(poll!(&mut left[0]), std::task::Poll::Ready(Ok(1))));
+    let took = timed(&mut last).await.1;
+    assert!(took <= SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_polled_is_passed_over_a_little_after_there_is_room() {
+    let policy = builder().rate_limit(RateLimit::new(1, 10 * SECOND).max_wait(MINUTE)).build().unwrap();
+    policy.call(Calls::default().numbered()).await.unwrap();
+    let mut left = Box::pin(policy.call(Calls::default().numbered()));
+    assert!(poll!(&mut left).is_pending());
+    let (called, took) = timed(policy.call(Calls::default().numbered())).await;
+    assert!(called.is_ok() && took >= 10 * SECOND && took <= 10 * SECOND + ms(50), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_in_the_line_is_never_told_that_there_is_room_now() {
+    let policy = builder().rate_limit(RateLimit::new(1, 10 * SECOND).max_wait(10 * SECOND)).build().unwrap();
+    policy.call(Calls::default().numbered()).await.unwrap();
+    let mut first = Box::pin(policy.call(Calls::default().numbered()));
+    assert!(poll!(&mut first).is_pending());
+    let (refused, took) = timed(policy.call(Calls::default().numbered())).await;
+    assert_eq!((refused.unwrap_err().retry_after(), took), (Some(10 * SECOND), 10 * SECOND));
+    assert!(matches!(poll!(&mut first), std::task::Poll::Ready(Ok(1))));
+}

@@ -1,0 +1,134 @@
+//! A line of those who wait for the same thing: who came first goes first, unless it stays away when it is its turn.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::clock::Timepiece;
+
+/// How long the others wait for one whose turn it is. A future that nobody polls must not hold up those behind it.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+pub(crate) struct Line {
+    places: Mutex<Places>,
+    length: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Places {
+    last_number: u64,
+    /// By their numbers, which are given in the order in which they came.
+    waiting: VecDeque<(u64, Waker)>,
+    /// When the first may go, as far as it is known.
+    turn_at: Duration,
+    /// When the first has stayed away for too long.
+    overdue_at: Duration,
+}
+
+/// Where one stands that is not the first.
+pub(crate) struct Behind {
+    pub(crate) ahead: usize,
+    /// When the first may go, as far as it is known.
+    pub(crate) turn_at: Duration,
+    /// When the first has stayed away for too long.
+    pub(crate) overdue_at: Duration,
+}
+
+impl Line {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length.load(Ordering::Relaxed) == 0
+    }
+
+    /// One more, behind all others; it stands there from its first look.
+    pub(crate) fn join<'a>(&'a self, clock: &'a Timepiece) -> Stand<'a> {
+        let mut places = self.places();
+        places.last_number += 1;
+        Stand { line: self, clock, number: places.last_number }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, places: &Places) {
+        self.length.store(places.waiting.len(), Ordering::Relaxed);
+    }
+}
+
+impl Places {
+    /// Takes the first away; the waker of the next, whose turn it is.
+    fn next(&mut self, now: Duration) -> Option<Waker> {
+        self.waiting.pop_front();
+        self.overdue_at = self.turn_at.max(now).saturating_add(PATIENCE);
+        self.waiting.front().map(|(_, waker)| waker.clone())
+    }
+}
+
+/// A place in a line.
+pub(crate) struct Stand<'a> {
+    line: &'a Line,
+    clock: &'a Timepiece,
+    number: u64,
+}
+
+impl Stand<'_> {
+    /// Whether it is its turn; if not, it is woken when it is. A first that is overdue is passed over, and will be the
+    /// first again when it looks.
+    pub(crate) fn look(&self, now: Duration, waker: &Waker) -> Result<(), Behind> {
+        let mut places = self.line.places();
+        let mut ahead = match places.waiting.binary_search_by_key(&self.number, |(number, _)| *number) {
+            Ok(ahead) => {
+                places.waiting[ahead].1.clone_from(waker);
+                ahead
+            }
+            Err(ahead) => {
+                places.waiting.insert(ahead, (self.number, waker.clone()));
+                if ahead == 0 {
+                    places.overdue_at = places.turn_at.max(now).saturating_add(PATIENCE);
+                }
+                ahead
+            }
+        };
+        let mut next = None;
+        if ahead > 0 && now >= places.overdue_at {
+            next = places.next(now);
+            ahead -= 1;
+        }
+        self.line.note(&places);
+        let behind = Behind { ahead, turn_at: places.turn_at, overdue_at: places.overdue_at };
+        drop(places);
+        if ahead == 0 {
+            return Ok(());
+        }
+        next.into_iter().for_each(Waker::wake);
+        Err(behind)
+    }
+
+    /// It is the first, and may go then.
+    pub(crate) fn goes_at(&self, turn_at: Duration) {
+        let mut places = self.line.places();
+        places.turn_at = turn_at;
+        places.overdue_at = turn_at.saturating_add(PATIENCE);
+    }
+}
+
+impl Drop for Stand<'_> {
+    fn drop(&mut self) {
+        let mut places = self.line.places();
+        let next = match places.waiting.binary_search_by_key(&self.number, |(number, _)| *number) {
+            Ok(0) => places.next(self.clock.now()),
+            Ok(ahead) => {
+                places.waiting.remove(ahead);
+                None
+            }
+            Err(_) => None,
+        };
+        self.line.note(&places);
+        drop(places);
+        next.into_iter().for_each(Waker::wake);
+    }
+}

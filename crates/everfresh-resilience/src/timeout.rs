@@ -21,7 +21,7 @@ impl Timeout {
     }
 
     /// Bounds the whole call: all attempts, the pauses between them, and the waits for the rate limit and the bulkhead.
-    /// A pause that would end after it is not begun: the call ends at once, with the error at hand.
+    /// A pause that would not end before it is not begun: the call ends at once, with the error at hand.
     pub const fn whole(bound: Duration) -> Timeout {
         Timeout { attempt: None, whole: Some(bound) }
     }

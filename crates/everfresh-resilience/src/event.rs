@@ -12,7 +12,7 @@ pub enum Event {
     /// The cache in front served a stale value: no layer was touched on the caller's behalf.
     CacheStale,
     /// The cache in front had nothing to serve, and this call went on to the layers; told when it is over, after what
-    /// they tell.
+    /// they tell. Or the cache refused it: there was no room to wait in, or a function asked for its own key.
     CacheMiss,
     /// The cache in front let this call wait for one that was under way, to its end or for as long as it may wait.
     CacheCoalesced,

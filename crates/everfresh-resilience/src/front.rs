@@ -81,4 +81,6 @@ pub enum Missed<X> {
     Remembered(Arc<X>),
     /// The front gave up by itself.
     Front(Arc<dyn StdError + Send + Sync>),
+    /// The front gave up by itself after the call had waited for another's load.
+    Waited(Arc<dyn StdError + Send + Sync>),
 }

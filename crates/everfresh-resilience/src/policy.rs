@@ -275,8 +275,9 @@ where
             Ok(Served { how: How::Coalesced, .. }) => tell(Event::CacheCoalesced),
             Ok(Served { how: How::Fallback, .. }) => tell(Event::CacheFallback),
             Err(Missed::Remembered(_)) => tell(Event::CacheNegative),
-            Err(_) if !telling.led.load(Ordering::Relaxed) => tell(Event::CacheCoalesced),
-            Err(_) => tell(Event::CacheMiss),
+            Err(Missed::Waited(_)) => tell(Event::CacheCoalesced),
+            Err(Missed::Load(_)) if !telling.led.load(Ordering::Relaxed) => tell(Event::CacheCoalesced),
+            Err(Missed::Load(_) | Missed::Front(_)) => tell(Event::CacheMiss),
         }
         let error = match served {
             Ok(served) => return Ok(served.value),
@@ -284,7 +285,7 @@ where
                 Shared::Rejected(value) => return Ok(value.clone()),
                 Shared::Failed(error) | Shared::NotCalled(error) => Arc::clone(error),
             },
-            Err(Missed::Front(error)) => Arc::new(Error::Front(error)),
+            Err(Missed::Front(error) | Missed::Waited(error)) => Arc::new(Error::Front(error)),
         };
         let falling_back = self.stack.fall_back(&error);
         let _under = falling_back.takes_time().then(|| self.stack.in_flight.enter_anyway());

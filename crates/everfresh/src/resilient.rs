@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everfresh_resilience::{Failed, Front, How, Missed, Served, Sleep};
@@ -37,8 +38,10 @@ impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for C
         Fut: Future<Output = Result<V, X>> + Send + 'static,
         X: Failed,
     {
-        let loader = Task { load, refuses };
-        served(self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader).await)
+        let led = AtomicBool::new(false);
+        let loader = Task { load, refuses, led: &led };
+        let obtained = self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader).await;
+        served(obtained, led.into_inner())
     }
 
     fn serve_blocking<L, X>(&self, key: &Q, refuses: impl Fn() -> bool, load: L) -> Result<Served<V>, Missed<X>>
@@ -46,8 +49,10 @@ impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for C
         L: FnOnce() -> Result<V, X> + Send + 'static,
         X: Failed,
     {
-        let loader = Thread { load, refuses };
-        served(drive(self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader)))
+        let led = AtomicBool::new(false);
+        let loader = Thread { load, refuses, led: &led };
+        let obtained = drive(self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader));
+        served(obtained, led.into_inner())
     }
 }
 
@@ -63,12 +68,14 @@ fn failure<X: Failed>(error: X) -> Failure {
 
 /// The layers as a loader, in a task. It runs behind its caller only if that makes sense: a refresh that the layers
 /// would refuse is not started.
-struct Task<L, R> {
+struct Task<'a, L, R> {
     load: L,
     refuses: R,
+    /// The load was this caller's.
+    led: &'a AtomicBool,
 }
 
-impl<K, V, L, Fut, X, R> Loader<K, V> for Task<L, R>
+impl<K, V, L, Fut, X, R> Loader<K, V> for Task<'_, L, R>
 where
     L: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<V, X>> + Send + 'static,
@@ -87,6 +94,7 @@ where
     }
 
     async fn run(self, _key: &K, _previous: Option<Previous<V>>) -> Made<V, X> {
+        self.led.store(true, Ordering::Relaxed);
         whole((self.load)().await)
     }
 
@@ -95,6 +103,7 @@ where
     }
 
     fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
+        self.led.store(true, Ordering::Relaxed);
         if (self.refuses)() {
             return Err(RefreshStatus::Refused);
         }
@@ -107,12 +116,13 @@ where
 }
 
 /// As [`Task`], on a thread.
-struct Thread<L, R> {
+struct Thread<'a, L, R> {
     load: L,
     refuses: R,
+    led: &'a AtomicBool,
 }
 
-impl<K, V, L, X, R> Loader<K, V> for Thread<L, R>
+impl<K, V, L, X, R> Loader<K, V> for Thread<'_, L, R>
 where
     L: FnOnce() -> Result<V, X> + Send + 'static,
     X: Failed,
@@ -129,6 +139,7 @@ where
     }
 
     async fn run(self, _key: &K, _previous: Option<Previous<V>>) -> Made<V, X> {
+        self.led.store(true, Ordering::Relaxed);
         whole((self.load)())
     }
 
@@ -137,6 +148,7 @@ where
     }
 
     fn detach(self) -> Result<Detached<K, V>, RefreshStatus> {
+        self.led.store(true, Ordering::Relaxed);
         if (self.refuses)() {
             return Err(RefreshStatus::Refused);
         }
@@ -146,7 +158,7 @@ where
     }
 }
 
-fn served<V, X>(obtained: Result<Answer<V>, Gave<X>>) -> Result<Served<V>, Missed<X>> {
+fn served<V, X>(obtained: Result<Answer<V>, Gave<X>>, led: bool) -> Result<Served<V>, Missed<X>> {
     match obtained {
         Ok(answer) => {
             let how = match answer.outcome {
@@ -161,7 +173,8 @@ fn served<V, X>(obtained: Result<Answer<V>, Gave<X>>) -> Result<Served<V>, Misse
         Err(Gave::Up(LoadError::Load(error))) => Err(Missed::Load(error)),
         Err(Gave::Remembered(LoadError::Load(error))) => Err(Missed::Remembered(error)),
         Err(Gave::Up(LoadError::Cache(error)) | Gave::Remembered(LoadError::Cache(error))) => {
-            Err(Missed::Front(Arc::new(error)))
+            let waited = !(led || error.is_overloaded() || error.is_recursive());
+            Err(if waited { Missed::Waited(Arc::new(error)) } else { Missed::Front(Arc::new(error)) })
         }
     }
 }

@@ -424,3 +424,34 @@ async fn who_waits_too_long_for_anothers_call_is_told_as_one_who_waited() {
     names.sort_unstable();
     assert_eq!((calls.count(), names), (1, vec!["cache_coalesced", "cache_miss"]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_for_nobody_is_not_told_as_one_who_waited() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let cache: Cache<String, u32> = Cache::builder().capacity(100).max_waiters(1).build().unwrap();
+    let policy = builder().listener(ear.listener()).cache(cache).build().unwrap();
+    let key = key();
+    let mut both: Vec<_> = (0..2).map(|_| Box::pin(policy.call(&key, calls.slow(SECOND)))).collect();
+    for call in &mut both {
+        assert!(poll!(call).is_pending());
+    }
+    assert!(matches!(*policy.call(&key, calls.numbered()).await.unwrap_err(), Error::Front(_)), "no room to wait in");
+    assert_eq!(ear.names(), ["cache_miss"]);
+    assert!(join_all(both).await.into_iter().all(|result| result.is_ok()));
+    assert!(ear.names().contains(&"cache_coalesced"));
+    let inner = policy.clone();
+    let recursive = move || {
+        let inner = inner.clone();
+        async move {
+            assert!(inner.call(&"b".to_owned(), || async { Ok(1) }).await.is_err());
+            Ok(2)
+        }
+    };
+    policy.call(&"b".to_owned(), recursive).await.unwrap();
+    assert_eq!(ear.names(), ["cache_miss", "success", "cache_miss"]);
+    // On a thread, too; there the function waits for nobody either.
+    let inner = policy.clone();
+    let recursive = move || Ok(u32::from(inner.call_blocking(&"c".to_owned(), || Ok(1)).is_err()));
+    assert_eq!(policy.call_blocking(&"c".to_owned(), recursive).unwrap(), 1);
+    assert_eq!(ear.names(), ["cache_miss", "success", "cache_miss"]);
+}

@@ -1,5 +1,6 @@
 //! How many calls are under way, whether more may come, and waiting until none is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
@@ -55,6 +56,27 @@ impl InFlight {
         });
         let _ = clock.within(clock.now(), Some(deadline), drained).await;
         self.count()
+    }
+}
+
+/// A call under way that may outlive whoever made it.
+pub(crate) struct Counted(Arc<InFlight>);
+
+impl Counted {
+    /// Counted, though it may be refused later on.
+    pub(crate) fn enter(in_flight: &Arc<InFlight>) -> Counted {
+        std::mem::forget(in_flight.enter_anyway());
+        Counted(Arc::clone(in_flight))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        drop(Under(&self.0));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::drive::drive;
 use crate::error::Error;
 use crate::event::Event;
 use crate::front::{Failed, Front, How, Missed, Served};
+use crate::inflight::Counted;
 use crate::registry::Health;
 use crate::stack::{Stack, Undone};
 use crate::work::{Elsewhere, Here, Task};
@@ -98,15 +99,15 @@ impl<V, E> Policy<V, E> {
     }
 }
 
-fn run_blocking<V, E, W>(stack: &Stack<V, E>, function: W) -> Result<V, Undone<V, E>>
+fn run_blocking<V, E, W>(stack: &Stack<V, E>, counted: Option<Arc<Counted>>, function: W) -> Result<V, Undone<V, E>>
 where
     V: Send + 'static,
     E: Send + 'static,
     W: Fn() -> Result<V, E> + Send + Sync + 'static,
 {
     match stack.walks_away() {
-        true => drive(stack.run(Elsewhere(Arc::new(function)))),
-        false => drive(stack.run(Here(function))),
+        true => drive(stack.run(counted, Elsewhere(Arc::new(function)))),
+        false => drive(stack.run(counted, Here(function))),
     }
 }
 
@@ -202,14 +203,15 @@ where
         W: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let telling = Arc::new(Telling::default());
+        let (telling, counted) = (Arc::new(Telling::default()), self.stack.counted());
+        let with = counted.clone();
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
         let load = move || {
             led.led.store(true, Ordering::Relaxed);
-            Loading(Box::pin(async move { stack.run(Task(function)).await.map_err(Shared::from) }))
+            Loading(Box::pin(async move { stack.run(with, Task(function)).await.map_err(Shared::from) }))
         };
         let served = self.front.0.serve(key, || telling.refuses(&self.stack), load).await;
-        self.conclude(served, &telling).await
+        self.conclude(served, &telling, counted).await
     }
 
     /// As [`call`](Policy::call) on a thread; see the limits of timeouts at
@@ -242,14 +244,15 @@ where
         F: Front<Q, V>,
         W: Fn() -> Result<V, E> + Send + Sync + 'static,
     {
-        let telling = Arc::new(Telling::default());
+        let (telling, counted) = (Arc::new(Telling::default()), self.stack.counted());
+        let with = counted.clone();
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
         let load = move || {
             led.led.store(true, Ordering::Relaxed);
-            run_blocking(&stack, function).map_err(Shared::from)
+            run_blocking(&stack, with, function).map_err(Shared::from)
         };
         let served = self.front.0.serve_blocking(key, || telling.refuses(&self.stack), load);
-        drive(self.conclude(served, &telling))
+        drive(self.conclude(served, &telling, counted))
     }
 
     /// The cache in front, to invalidate, and to ask for its statistics.
@@ -261,6 +264,7 @@ where
         &self,
         served: Result<Served<V>, Missed<Shared<V, E>>>,
         telling: &Telling,
+        _until_the_end: Option<Arc<Counted>>,
     ) -> Result<V, Arc<Error<E>>> {
         let tell = |event| self.stack.teller.tell(event);
         match &served {
@@ -287,9 +291,7 @@ where
             },
             Err(Missed::Front(error) | Missed::Waited(error)) => Arc::new(Error::Front(error)),
         };
-        let falling_back = self.stack.fall_back(&error);
-        let _under = falling_back.takes_time().then(|| self.stack.in_flight.enter_anyway());
-        falling_back.value().await.ok_or(error)
+        self.stack.fall_back(&error).value().await.ok_or(error)
     }
 }
 
@@ -330,8 +332,9 @@ impl<V, E, F> Policy<V, E, F> {
     /// Refuses new calls with [`Error::Closed`], and waits until those under way have ended or `deadline` has passed;
     /// how many are left.
     ///
-    /// A cache in front goes on serving what it has. Calls are counted always, refreshes among them. A blocking
-    /// function that its caller has walked away from is not.
+    /// A cache in front goes on serving what it has. Calls are counted always, refreshes among them; with an
+    /// asynchronous fallback also those that wait for another's load, as it may be their turn after that. A blocking
+    /// function that its caller has walked away from is not counted.
     pub async fn close(&self, deadline: Duration) -> usize {
         self.stack.in_flight.close(&self.stack.clock, deadline).await
     }

@@ -11,7 +11,7 @@ use crate::circuit::{Change, Circuit, Permit, Slow};
 use crate::clock::Timepiece;
 use crate::error::Error;
 use crate::event::{Event, Exhausted, Teller};
-use crate::inflight::{InFlight, Under};
+use crate::inflight::{Counted, InFlight};
 use crate::rate::Limiter;
 use crate::retry::{Retry, RetryBudget, Taken};
 use crate::timeout::{Hedge, Timeout};
@@ -115,17 +115,24 @@ struct Course<'a> {
 }
 
 impl<V, E> Stack<V, E> {
-    /// One call through all layers but the fallback.
-    pub(crate) async fn run(&self, work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
-        let under = self.in_flight.enter();
-        self.run_under(under.as_ref(), work).await
+    /// A call behind a cache whose fallback has to be waited for: it is under way from its beginning to its end.
+    pub(crate) fn counted(&self) -> Option<Arc<Counted>> {
+        let waits = matches!(self.judge.fallback, Some(Fallback::InTime(_)));
+        waits.then(|| Arc::new(Counted::enter(&self.in_flight)))
     }
 
-    /// One call through all layers but the fallback, counted among those under way unless closed.
-    async fn run_under(&self, under: Option<&Under<'_>>, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
+    /// One call through all layers but the fallback. With its caller if that is counted already, so that it is one call.
+    pub(crate) async fn run(&self, counted: Option<Arc<Counted>>, work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
+        let own = if counted.is_none() { self.in_flight.enter() } else { None };
+        let let_in = own.is_some() || counted.as_ref().is_some_and(|counted| !counted.is_closed());
+        self.run_counted(let_in, work).await
+    }
+
+    /// One call through all layers but the fallback, counted among those under way by its caller.
+    async fn run_counted(&self, let_in: bool, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
         let began = self.clock.now();
         let mut course = Course { permit: None, attempts: 0, running_since: None };
-        let result = match self.admitted(under, &mut course, began) {
+        let result = match self.admitted(let_in, &mut course, began) {
             Ok(()) => {
                 let whole = self.timeout.and_then(|timeout| timeout.whole);
                 match whole {
@@ -149,7 +156,7 @@ impl<V, E> Stack<V, E> {
     pub(crate) async fn answer(&self, work: impl Work<V, E>) -> Result<V, Error<E>> {
         // Until the fallback has answered, too: who closes the policy waits for the whole call.
         let under = self.in_flight.enter();
-        let error = match self.run_under(under.as_ref(), work).await {
+        let error = match self.run_counted(under.is_some(), work).await {
             Ok(value) | Err(Undone::Rejected(value)) => return Ok(value),
             Err(Undone::Error(error) | Undone::NotBegun(error)) => error,
         };
@@ -179,15 +186,12 @@ impl<V, E> Stack<V, E> {
             || self.circuit.as_ref().is_some_and(|circuit| circuit.refuses(self.clock.now()).is_some())
     }
 
-    /// Counted among the calls under way, and let through by the circuit.
+    /// Let in, for the policy is not closed, and let through by the circuit.
     #[inline]
-    fn admitted<'a>(
-        &'a self,
-        under: Option<&Under<'_>>,
-        course: &mut Course<'a>,
-        now: Duration,
-    ) -> Result<(), Error<E>> {
-        let _under = under.ok_or(Error::Closed)?;
+    fn admitted<'a>(&'a self, let_in: bool, course: &mut Course<'a>, now: Duration) -> Result<(), Error<E>> {
+        if !let_in {
+            return Err(Error::Closed);
+        }
         if let Some(budget) = &self.budget {
             budget.note_call(now);
         }

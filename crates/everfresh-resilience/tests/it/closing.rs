@@ -79,3 +79,46 @@ fn a_call_is_under_way_until_its_fallback_has_answered() {
     assert_eq!(policy.call_blocking(|| Err(Broken(1))).unwrap(), 1);
     assert_eq!((left.load(Ordering::SeqCst), policy.health().in_flight), (1, 0));
 }
+
+/// What `close` finds left when the function of a call behind a cache has ended; its fallback is still to come.
+fn left_when_the_load_has_ended(call: impl FnOnce(&Cached) -> u32) -> (usize, usize) {
+    let (left, this) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(OnceLock::<Cached>::new()));
+    let (told, there) = (Arc::clone(&left), Arc::clone(&this));
+    let policy = Plain::builder()
+        .fallback_async(|_| async { Some(1) })
+        .listener(move |_, event| {
+            if event.name() == "cache_miss" {
+                told.store(there.get().unwrap().close_blocking(Duration::ZERO), Ordering::SeqCst);
+            }
+        })
+        .cache(everfresh::Cache::builder().capacity(10).build().unwrap())
+        .build()
+        .unwrap();
+    this.set(policy.clone()).unwrap();
+    assert_eq!(call(&policy), 1);
+    (left.load(Ordering::SeqCst), policy.health().in_flight)
+}
+
+#[test]
+fn a_call_behind_a_cache_is_under_way_until_its_fallback_has_answered() {
+    let key = "a".to_owned();
+    let thread = |policy: &Cached| policy.call_blocking(&key, || Err(Broken(1))).unwrap();
+    assert_eq!(left_when_the_load_has_ended(thread), (1, 0));
+    let task = |policy: &Cached| at_once(policy.call(&key, Calls::default().failing())).unwrap().unwrap();
+    assert_eq!(left_when_the_load_has_ended(task), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_behind_a_cache_is_one_call_with_its_load() {
+    let policy = builder().fallback_async(|_| async { Some(9) }).cache(cache()).build().unwrap();
+    let key = "a".to_owned();
+    let mut call = Box::pin(policy.call(&key, Calls::default().slow(SECOND)));
+    assert!(poll!(&mut call).is_pending());
+    assert_eq!(policy.health().in_flight, 1);
+    let (closing, call) = tokio::join!(timed(policy.close(MINUTE)), call);
+    assert_eq!((closing, call.unwrap()), ((0, SECOND), 1));
+    // Closed means closed, with the fallback's word for it.
+    let calls = Calls::default();
+    assert_eq!(policy.call(&"b".to_owned(), calls.numbered()).await.unwrap(), 9);
+    assert_eq!((calls.count(), policy.health().in_flight), (0, 0));
+}

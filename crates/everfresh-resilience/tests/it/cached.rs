@@ -387,7 +387,7 @@ async fn time_that_ran_out_before_the_function_was_called_is_not_remembered() {
     for queue in queues {
         let policy = queue.timeout(Timeout::whole(2 * SECOND)).cache(remembering()).build().unwrap();
         let (calls, busy, key) = (Calls::default(), "busy".to_owned(), "a".to_owned());
-        let mut other = Box::pin(policy.call(&busy, || std::future::pending()));
+        let mut other = Box::pin(policy.call(&busy, std::future::pending));
         assert!(poll!(&mut other).is_pending());
         assert!(policy.call(&key, calls.numbered()).await.unwrap_err().is_timeout());
         drop(other);

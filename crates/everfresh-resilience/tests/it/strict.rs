@@ -13,14 +13,20 @@
     clippy::pedantic,
     clippy::nursery,
     clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
     clippy::missing_docs_in_private_items,
     clippy::shadow_reuse,
     clippy::shadow_same,
     clippy::shadow_unrelated,
     clippy::std_instead_of_alloc,
     clippy::let_underscore_untyped
+)]
+// Nothing that is forbidden may be allowed, not even by the name of a group.
+#![forbid(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::inefficient_to_string,
+    clippy::or_fun_call,
+    clippy::redundant_clone
 )]
 
 use everfresh::{cache_data, cache_resource, resilient};
@@ -61,6 +67,14 @@ pub fn pool(url: &str) -> Result<Vec<u8>, Broken> {
 #[expect(clippy::too_many_arguments, clippy::many_single_char_names, reason = "it has them")]
 pub fn eight(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8) -> u8 {
     a + b + c + d + e + f + g + h
+}
+
+/// Flags.
+#[cache_data]
+#[must_use]
+#[expect(clippy::fn_params_excessive_bools, clippy::trivially_copy_pass_by_ref, reason = "it has them")]
+pub fn flags(a: bool, b: bool, c: bool, d: bool, by: &u32) -> u32 {
+    u32::from(a && b && c && d) * by
 }
 
 /// Generic.
@@ -168,6 +182,7 @@ fn what_is_written_is_used_as_it_was_meant() {
         (2, 8, "7".to_owned(), 2)
     );
     assert_eq!((r#match("x"), r#match::stats().loads.stored, Shop { id: 1 }.listed("ab")), (1, 1, 3));
+    assert_eq!(flags(true, true, true, true, &2), 2);
     assert!(r#loop("x").is_ok_and(|it| it == 1) && r#loop::policy().name().ends_with("::loop"));
     assert_eq!((Point(2).doubled(3), Point::doubled_handle().stats().entries), (6, 1));
     assert!(Point(2).tripled(3).is_ok_and(|it| it == 18) && Point(2).tripled(3).is_ok_and(|it| it == 18));

@@ -40,13 +40,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Q: AsKey<K> + ?Sized,
         L: Loader<K, V>,
     {
-        let result = self.try_obtain(hash, key, bounds, loader).await;
-        self.conclude_obtained(&result);
-        result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
+        self.obtain_or_why(hash, key, bounds, loader).await.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
     }
 
     /// As [`obtain`](Engine::obtain), and tells a remembered error from one of now.
-    #[cfg(feature = "resilience")]
     pub(crate) async fn obtain_or_why<Q, L>(
         self: &Arc<Self>,
         hash: u64,
@@ -59,16 +56,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         L: Loader<K, V>,
     {
         let result = self.try_obtain(hash, key, bounds, loader).await;
-        self.conclude_obtained(&result);
-        result
-    }
-
-    fn conclude_obtained<E>(&self, result: &Result<Answer<V>, Gave<E>>) {
-        match result {
+        match &result {
             Ok(answer) => self.conclude(None, answer.outcome, Some(answer.age), answer.refresh),
             Err(Gave::Up(_)) => self.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded),
             Err(Gave::Remembered(_)) => self.conclude(None, Outcome::Negative, None, RefreshStatus::NotNeeded),
         }
+        result
     }
 
     /// As [`obtain`](Engine::obtain) for the asynchronous door.

@@ -77,8 +77,12 @@ pub fn run(waves: usize) -> Vec<Waves> {
         let mut results: Vec<Waves> = ["everfresh", "quick_cache", "moka"]
             .map(|name| Waves { name, micros: vec![], loads: 0.0, failing_loads: 0, failing_took: Duration::ZERO })
             .into();
+        let mut order: Vec<usize> = (0..results.len()).collect();
         for key in 0..waves as u64 {
-            for result in &mut results {
+            // Who comes after whom finds the processor as that one left it.
+            fastrand::shuffle(&mut order);
+            for &at in &order {
+                let result = &mut results[at];
                 let loads = Arc::new(AtomicUsize::new(0));
                 let took = match result.name {
                     "everfresh" => wave(|| everfresh(key, ours.clone(), Arc::clone(&loads), false)).await,

@@ -7,7 +7,7 @@ use cached::macros::{cached, concurrent_cached};
 use everfresh::{Cache, cache_data};
 
 use crate::keys::{median, zipf};
-use crate::race::{Contestant, Row, race};
+use crate::race::{Contestant, Course, Row, race};
 
 const KEYS: usize = 1_000;
 const CAPACITY: usize = 10_000;
@@ -46,7 +46,8 @@ fn concurrent_by_name(name: &str, day: u32) -> u64 {
 }
 
 /// One row for a number as the key, one for a borrowed name and a number.
-pub fn rows(threads: usize, rounds: usize, each: usize) -> Vec<Row> {
+pub fn rows(course: Course) -> Vec<Row> {
+    let Course { threads, each, .. } = course;
     let keys: Vec<Vec<u64>> = (0..threads as u64).map(|seed| zipf(KEYS, 0.99, each, seed)).collect();
     let names: Vec<String> = (0..KEYS).map(|rank| format!("product:{rank:016x}")).collect();
     let (keys, names) = (&keys, &names);
@@ -70,10 +71,7 @@ pub fn rows(threads: usize, rounds: usize, each: usize) -> Vec<Row> {
     ];
     let by_names =
         [named("everfresh", by_name), named("cached", cached_by_name), named("concurrent", concurrent_by_name)];
-    let rows = vec![
-        race("macro", threads, rounds, each, &numbers),
-        race("macro, borrowed key", threads, rounds, each, &by_names),
-    ];
+    let rows = vec![race("macro", course, &numbers), race("macro, borrowed key", course, &by_names)];
     if threads == 1 {
         println!("a macro adds {:.1} ns to a hit", added(&rows[0]));
     }

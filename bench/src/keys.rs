@@ -13,7 +13,11 @@ pub fn zipf(n: usize, exponent: f64, count: usize, seed: u64) -> Vec<Key> {
         sums.push(sum);
     }
     let mut dice = Rng::with_seed(seed);
-    (0..count).map(|_| sums.partition_point(|&upto| upto < dice.f64() * sum).min(n - 1) as Key).collect()
+    let mut draw = || {
+        let drawn = dice.f64() * sum;
+        sums.partition_point(|&upto| upto < drawn).min(n - 1) as Key
+    };
+    (0..count).map(|_| draw()).collect()
 }
 
 /// Ranks as keys that have nothing to do with their popularity.
@@ -30,4 +34,22 @@ pub fn scatter(rank: Key) -> Key {
 pub fn median(figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_as_often_as_the_law_says() {
+        let (keys, count) = (1_000, 400_000);
+        let mut came = vec![0_u32; keys];
+        zipf(keys, 0.99, count, 7).into_iter().for_each(|rank| came[rank as usize] += 1);
+        let sum: f64 = (1..=keys).map(|rank| (rank as f64).powf(-0.99)).sum();
+        for rank in [1, 2, 10, 100] {
+            let expected = (rank as f64).powf(-0.99) / sum * count as f64;
+            let off = (f64::from(came[rank - 1]) - expected).abs();
+            assert!(off < 5.0 * expected.sqrt(), "rank {rank}: {} instead of {expected:.0}", came[rank - 1]);
+        }
+    }
 }

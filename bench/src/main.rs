@@ -74,6 +74,9 @@ struct Speed {
     /// Only rows whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+    /// Do not go through the work once before it is timed: each turn begins with what the others left in the processor's caches
+    #[arg(long)]
+    cold: bool,
 }
 
 #[derive(clap::Args)]
@@ -132,7 +135,8 @@ fn measure_speed(speed: &Speed) -> Result<(), String> {
     if speed.rounds == 0 || speed.each == 0 {
         return Err("--rounds and --each have to be at least 1".into());
     }
-    let rows = speed::run(speed.rounds, speed.each, &speed.only);
+    let course = race::Course { threads: 1, rounds: speed.rounds, each: speed.each, cold: speed.cold };
+    let rows = speed::run(course, &speed.only);
     if rows.is_empty() {
         return Err(format!("no row has {:?} in its name; see --help", speed.only));
     }

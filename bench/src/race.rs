@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bars::Bar;
 use crate::keys::median;
@@ -57,32 +57,51 @@ fn quartiles(rounds: &[f64]) -> (f64, f64) {
 /// A contestant: what one thread does with its keys; how many operations counted as hits.
 pub type Contestant<'a> = (String, Box<dyn Fn(usize) -> usize + Sync + 'a>, bool);
 
+/// What all contestants have to go through.
+#[derive(Clone, Copy)]
+pub struct Course {
+    pub threads: usize,
+    pub rounds: usize,
+    /// Operations of each thread in each round.
+    pub each: usize,
+    /// Each turn begins with what the others left in the processor's caches; else the work is done once before it is timed.
+    pub cold: bool,
+}
+
 /// Runs all contestants in turn, each on so many threads at once.
-pub fn race(name: &'static str, threads: usize, rounds: usize, each: usize, contestants: &[Contestant<'_>]) -> Row {
+pub fn race(name: &'static str, course: Course, contestants: &[Contestant<'_>]) -> Row {
+    let Course { threads, rounds, each, cold } = course;
     let mut peers: Vec<(String, Vec<f64>)> = contestants.iter().map(|(name, ..)| (name.clone(), vec![])).collect();
     let mut order: Vec<usize> = (0..contestants.len()).collect();
     for round in 0..=rounds {
         fastrand::shuffle(&mut order);
         for &at in &order {
             let (_, work, all_hit) = &contestants[at];
-            let barrier = Barrier::new(threads + 1);
+            let barrier = Barrier::new(threads);
             let took = thread::scope(|scope| {
                 let workers: Vec<_> = (0..threads)
                     .map(|thread| {
                         let barrier = &barrier;
                         scope.spawn(move || {
+                            if !cold {
+                                work(thread);
+                            }
                             barrier.wait();
-                            work(thread)
+                            let began = Instant::now();
+                            let hits = work(thread);
+                            (hits, began, Instant::now())
                         })
                     })
                     .collect();
-                barrier.wait();
-                let began = Instant::now();
+                // From the first who begins to the last who ends, by their own watches: this thread may get no core meanwhile.
+                let (mut began, mut ended) = (None, None);
                 for worker in workers {
-                    let hits = worker.join().expect("a worker panicked");
+                    let (hits, from, until) = worker.join().expect("a worker panicked");
                     assert!(!all_hit || hits == each, "{name}: {hits} hits of {each}");
+                    began = began.into_iter().chain([from]).min();
+                    ended = ended.into_iter().chain([until]).max();
                 }
-                began.elapsed()
+                ended.zip(began).map_or(Duration::ZERO, |(ended, began): (Instant, Instant)| ended - began)
             });
             // The first round warms up.
             if round > 0 {

@@ -7,7 +7,7 @@ use everfresh::{Cache, Lifetime};
 
 use crate::keys::{scatter, spread, zipf};
 use crate::peer::{self, Key, Peer};
-use crate::race::{Contestant, Row, race};
+use crate::race::{Contestant, Course, Row, race};
 
 const CAPACITY: usize = 100_000;
 const RESIDENT: usize = 80_000;
@@ -31,10 +31,12 @@ fn filled(names: &[&str]) -> Vec<(String, Box<dyn Peer<u64>>)> {
 }
 
 /// All rows whose name contains `only`.
-pub fn run(rounds: usize, each: usize, only: &str) -> Vec<Row> {
+pub fn run(course: Course, only: &str) -> Vec<Row> {
+    let each = course.each;
     let mut rows = Vec::new();
     let wanted = |name: &str| name.contains(only);
     for threads in [1, 2] {
+        let course = Course { threads, ..course };
         let mut done = |row: Row| {
             row.print();
             rows.push(row);
@@ -42,58 +44,40 @@ pub fn run(rounds: usize, each: usize, only: &str) -> Vec<Row> {
         if wanted("hit") {
             let keys: Vec<_> = (0..threads as u64).map(|seed| spread(zipf(RESIDENT, 0.99, each, seed))).collect();
             let peers = filled(peer::ALL);
-            done(race(
-                "hit",
-                threads,
-                rounds,
-                each,
-                &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |name| name != "scc"),
-            ));
+            done(race("hit", course, &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |name| name != "scc")));
         }
         if wanted("hot") && threads > 1 {
             let keys = vec![vec![scatter(3); each]; threads];
             let peers = filled(peer::ALL);
-            done(race(
-                "hot",
-                threads,
-                rounds,
-                each,
-                &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |_| true),
-            ));
+            done(race("hot", course, &on_keys(&peers, &keys, |peer, keys| peer.read_all(keys), |_| true)));
         }
         if wanted("str") {
-            done(strings(threads, rounds, each));
+            done(strings(course));
         }
         let universe: Vec<_> = (0..threads as u64).map(|seed| spread(zipf(UNIVERSE, 0.99, each, 100 + seed))).collect();
         let writers: Vec<&str> = peer::ALL.iter().copied().filter(|name| *name != "fibre-swr").collect();
         if wanted("mix") {
             let peers = filled(&writers);
-            done(race(
-                "mix",
-                threads,
-                rounds,
-                each,
-                &on_keys(&peers, &universe, |peer, keys| peer.mix_all(keys), |_| false),
-            ));
+            done(race("mix", course, &on_keys(&peers, &universe, |peer, keys| peer.mix_all(keys), |_| false)));
         }
         if wanted("readthrough") {
             let peers = filled(&writers);
             let work = on_keys(&peers, &universe, |peer, keys| peer.read_through_all(keys), |_| false);
-            done(race("readthrough", threads, rounds, each, &work));
+            done(race("readthrough", course, &work));
         }
         if wanted("load") {
             let peers = filled(&["everfresh", "quick_cache", "moka"]);
             let work = on_keys(&peers, &universe, |peer, keys| peer.load_all(keys), |_| true);
-            done(race("load", threads, rounds, each, &work));
+            done(race("load", course, &work));
         }
         if wanted("churn") {
-            done(churn(threads, rounds, each));
+            done(churn(course));
         }
         if wanted("macro") {
-            crate::functions::rows(threads, rounds, each).into_iter().for_each(&mut done);
+            crate::functions::rows(course).into_iter().for_each(&mut done);
         }
         if wanted("stale") {
-            done(stale(threads, rounds, each));
+            done(stale(course));
         }
     }
     rows
@@ -111,9 +95,9 @@ fn on_keys<'a>(
     peers.iter().map(contestant).collect()
 }
 
-fn strings(threads: usize, rounds: usize, each: usize) -> Row {
+fn strings(course: Course) -> Row {
     let names: Vec<String> = (0..RESIDENT as Key).map(|rank| format!("product:{:016x}", scatter(rank))).collect();
-    let keys: Vec<_> = (0..threads as u64).map(|seed| zipf(RESIDENT, 0.99, each, seed)).collect();
+    let keys: Vec<_> = (0..course.threads as u64).map(|seed| zipf(RESIDENT, 0.99, course.each, seed)).collect();
     let peers: Vec<_> = peer::STRINGS
         .iter()
         .map(|name| {
@@ -135,15 +119,15 @@ fn strings(threads: usize, rounds: usize, each: usize) -> Row {
             ((*name).to_owned(), Box::new(move |thread| peer.read_all(names, &keys[thread])), true)
         })
         .collect();
-    race("str", threads, rounds, each, &contestants)
+    race("str", course, &contestants)
 }
 
-fn churn(threads: usize, rounds: usize, each: usize) -> Row {
+fn churn(course: Course) -> Row {
     let writers: Vec<&str> =
         peer::ALL.iter().copied().filter(|name| !matches!(*name, "fibre-swr" | "papaya")).collect();
     let peers = filled(&writers);
     let next = AtomicU64::new(1 << 40);
-    let next = &next;
+    let (next, each) = (&next, course.each);
     let contestants: Vec<Contestant<'_>> = peers
         .iter()
         .map(|(name, peer)| -> Contestant<'_> {
@@ -160,12 +144,12 @@ fn churn(threads: usize, rounds: usize, each: usize) -> Row {
             (name.clone(), Box::new(work), true)
         })
         .collect();
-    race("churn", threads, rounds, each, &contestants)
+    race("churn", course, &contestants)
 }
 
 /// A stale hit that starts no refresh, because one runs or because the key is left alone, beside a fresh one; by the
 /// system's clock, as nearly every cache has it.
-fn stale(threads: usize, rounds: usize, each: usize) -> Row {
+fn stale(course: Course) -> Row {
     let minute = Duration::from_secs(60);
     let make = |ttl| -> Cache<Key, u64, ahash::RandomState> {
         Cache::builder()
@@ -195,14 +179,14 @@ fn stale(threads: usize, rounds: usize, each: usize) -> Row {
         std::thread::yield_now();
     }
     let read = |cache: &Cache<Key, u64, ahash::RandomState>| {
-        (0..each).filter(|_| cache.get_or_load(&0, || 3_u64).is_ok()).count()
+        (0..course.each).filter(|_| cache.get_or_load(&0, || 3_u64).is_ok()).count()
     };
     let contestants: Vec<Contestant<'_>> = vec![
         ("fresh".into(), Box::new(|_| read(&fresh)), true),
         ("one runs".into(), Box::new(|_| read(&running)), true),
         ("backing off".into(), Box::new(|_| read(&backing_off)), true),
     ];
-    let row = race("stale", threads, rounds, each, &contestants);
+    let row = race("stale", course, &contestants);
     drop(hold);
     row
 }

@@ -1,8 +1,8 @@
 //! The promises of CONTRACT.md, a module each.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "tests")]
 
-mod beyond;
 mod doors;
+mod flights;
 mod kit;
 mod level;
 mod many;
@@ -12,7 +12,10 @@ mod one_load;
 mod overtaken;
 mod panics;
 mod refresh;
+mod renewal;
+mod struck;
 mod support;
 mod time;
 mod told;
 mod values;
+mod warming;

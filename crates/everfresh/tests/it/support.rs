@@ -3,9 +3,12 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 
-use everfresh::{AsKey, Cache, Cause, Ending, Event, Job, NotStored, Outcome, RefreshStatus, Spawn, SpawnError, Task};
+use everfresh::{
+    AsKey, Cache, Cause, Ending, Event, Job, Lifetime, ManualClock, NotStored, Outcome, RefreshStatus, Spawn,
+    SpawnError, Task,
+};
 
-use crate::kit::{Count, SECOND};
+use crate::kit::{Count, Hand, SECOND};
 
 /// An event without its borrows.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,4 +148,32 @@ pub fn ends(ended: everfresh::Ended) -> u64 {
         + ended.panicked
         + ended.timed_out
         + ended.abandoned
+}
+
+/// A cache whose time and background work are in the test's hands.
+pub struct Bench {
+    pub clock: ManualClock,
+    pub hand: Hand,
+    pub cache: Cache<u32, u64>,
+}
+
+/// Ten seconds fresh, a hundred more stale; and what the test changes.
+pub fn bench(change: impl FnOnce(everfresh::Builder<u32, u64>) -> everfresh::Builder<u32, u64>) -> Bench {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let builder = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+        .clock(clock.clone())
+        .spawner(hand.clone());
+    let cache = change(builder).build().unwrap();
+    Bench { clock, hand, cache }
+}
+
+/// Panics when it is dropped, if it is told to.
+pub struct Fragile(pub bool);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.0, "told to");
+    }
 }

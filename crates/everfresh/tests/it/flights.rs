@@ -1,0 +1,267 @@
+//! Odd ends of loads: whose leader panics, goes away or hangs, and who waits for them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use everfresh::{Cache, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus};
+
+use crate::kit::{Count, Gate, MINUTE, SECOND, poll_once, within_a_minute};
+use crate::support::{Bench, Dropping, Fragile, Probe, bench, crowd};
+
+#[test]
+fn l1_everybody_who_met_the_flight_of_a_key_shares_it_threads_and_tasks_of_two_runtimes() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let (loads, compared, gate) = (Count::default(), Count::default(), Gate::default());
+        let load = {
+            let (loads, gate) = (loads.clone(), gate.clone());
+            move || {
+                loads.add();
+                gate.pass();
+                3_u64
+            }
+        };
+        let threads = {
+            let (cache, compared, load) = (cache.clone(), compared.clone(), load.clone());
+            crowd(334, move |_| cache.get_or_load(&Probe(1, &compared), load.clone()).unwrap())
+        };
+        let runtimes = [true, false].map(|multi| {
+            let (cache, compared, load) = (cache.clone(), compared.clone(), load.clone());
+            std::thread::spawn(move || {
+                let runtime = match multi {
+                    true => tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap(),
+                    false => tokio::runtime::Builder::new_current_thread().build().unwrap(),
+                };
+                runtime.block_on(async move {
+                    let mut callers = tokio::task::JoinSet::new();
+                    for _ in 0..333 {
+                        let (cache, compared, load) = (cache.clone(), compared.clone(), load.clone());
+                        callers.spawn(async move {
+                            let probe = Probe(1, &compared);
+                            let loader = move || async move { tokio::task::spawn_blocking(load).await.unwrap() };
+                            cache.get_or_load_async(&probe, loader).await.unwrap()
+                        });
+                    }
+                    callers.join_all().await
+                })
+            })
+        });
+        // Whoever compared the key with the flight's did so under the table's lock, and has joined.
+        compared.reach(999);
+        gate.open();
+        let mut values = threads.join();
+        values.extend(runtimes.into_iter().flat_map(|runtime| runtime.join().unwrap()));
+        assert!(values.len() == 1_000 && values.iter().all(|value| *value == 3));
+        let stats = cache.stats();
+        assert_eq!((loads.get(), stats.loaded, stats.coalesced), (1, 1, 999));
+    });
+}
+
+#[test]
+fn l2_a_hundred_threads_that_wait_for_a_failing_loader_get_the_one_error_and_not_copies() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let (loads, compared, gate) = (Count::default(), Count::default(), Gate::default());
+        let callers = {
+            let (cache, loads, compared, gate) = (cache.clone(), loads.clone(), compared.clone(), gate.clone());
+            crowd(101, move |_| {
+                let (loads, gate) = (loads.clone(), gate.clone());
+                cache.get_or_load(&Probe(1, &compared), move || {
+                    loads.add();
+                    gate.pass();
+                    Err::<u64, _>(String::from("bad"))
+                })
+            })
+        };
+        compared.reach(100);
+        gate.open();
+        let error = |result| match result {
+            Err(LoadError::Load(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        let errors: Vec<Arc<String>> = callers.join().into_iter().map(error).collect();
+        assert!(errors.iter().all(|error| Arc::ptr_eq(error, &errors[0])));
+        assert_eq!((loads.get(), cache.stats().failed, cache.stats().loads.failed), (1, 101, 1));
+    });
+}
+
+#[test]
+fn l3_of_a_hundred_threads_whose_leader_panics_one_leads_next() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let (loads, compared, gate) = (Count::default(), Count::default(), Gate::default());
+        let callers = {
+            let (cache, loads, compared, gate) = (cache.clone(), loads.clone(), compared.clone(), gate.clone());
+            crowd(100, move |_| {
+                let (loads, gate) = (loads.clone(), gate.clone());
+                catch_unwind(AssertUnwindSafe(|| {
+                    cache.get_or_load(&Probe(1, &compared), move || {
+                        let first = loads.add() == 1;
+                        gate.pass();
+                        assert!(!first, "told to");
+                        6_u64
+                    })
+                }))
+            })
+        };
+        compared.reach(99);
+        gate.open();
+        let results = callers.join();
+        assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1, "only its own caller sees the panic");
+        assert!(results.into_iter().flatten().all(|value| value.unwrap() == 6));
+        let loads_ended = cache.stats().loads;
+        assert_eq!((loads.get(), loads_ended.panicked, loads_ended.stored), (2, 1, 1));
+    });
+}
+
+#[test]
+fn l3_a_drop_that_panics_while_a_load_lands_leaves_nobody_waiting() {
+    let cache: Cache<u32, Arc<Fragile>> = Cache::builder().capacity(1).prompt_drop(true).build().unwrap();
+    cache.insert(1, Arc::new(Fragile(true)));
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut leads = Box::pin(cache.get_or_load_async(&2, move || async move {
+        opened.notified().await;
+        Arc::new(Fragile(false))
+    }));
+    let mut waits = Box::pin(cache.get_or_load_async(&2, || async { Arc::new(Fragile(false)) }));
+    assert!(poll_once(leads.as_mut()).is_pending() && poll_once(waits.as_mut()).is_pending());
+    gate.notify_one();
+    // What has to go for the new value panics.
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(leads.as_mut()).is_ready())).is_err());
+    assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(_))), "it still waits for who is gone");
+}
+
+#[test]
+fn m4_a_drop_that_panics_while_room_is_given_back_ends_nothing() {
+    for prompt in [true, false] {
+        let clock = ManualClock::new();
+        let cache: Cache<u32, Arc<Fragile>> = Cache::builder()
+            .capacity(100)
+            .prompt_drop(prompt)
+            .lifetime(Lifetime::ttl(MINUTE))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let later = || (0..5).for_each(|_| clock.advance(MINUTE / 4));
+        for round in 0..3 {
+            let values: Vec<_> = (0..10).map(|key| Arc::new(Fragile(key == 5))).collect();
+            let left: Vec<_> = values.iter().map(Arc::downgrade).collect();
+            (0..).zip(values).for_each(|(key, value)| cache.insert(key, value));
+            match round {
+                0 | 1 => later(),
+                _ => cache.clear(),
+            }
+            clock.advance(Duration::from_nanos(1));
+            assert_eq!(cache.stats().entries, 0, "round {round}, prompt: {prompt}");
+            assert!(left.iter().all(|value| value.strong_count() == 0), "round {round}, prompt: {prompt}");
+        }
+    }
+}
+
+#[test]
+fn l3_a_stale_key_whose_foreground_load_went_away_can_be_refreshed_at_once() {
+    for panics in [false, true] {
+        let Bench { clock, hand, cache } = bench(|it| it.refresh_timeout(None).backoff(Duration::ZERO, Duration::ZERO));
+        cache.insert(1, 1);
+        clock.advance(10 * SECOND);
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let mut bypass = Box::pin(cache.lookup(&1).bypass().load_async(move || async move {
+            opened.notified().await;
+            assert!(!panics, "told to");
+            2_u64
+        }));
+        assert!(poll_once(bypass.as_mut()).is_pending());
+        let meanwhile = cache.lookup(&1).load(|| 3_u64).unwrap();
+        assert_eq!((meanwhile.value, meanwhile.refresh), (1, RefreshStatus::AlreadyRunning));
+        if panics {
+            gate.notify_one();
+            assert!(catch_unwind(AssertUnwindSafe(|| poll_once(bypass.as_mut()))).is_err());
+        }
+        drop(bypass);
+        let after = cache.lookup(&1).load(|| 3_u64).unwrap();
+        assert_eq!((after.value, after.refresh), (1, RefreshStatus::Started), "nobody loads it (panicked: {panics})");
+        hand.run();
+        assert_eq!(cache.get(&1), Some(3));
+    }
+}
+
+#[test]
+fn l4_a_bounded_load_whose_work_is_dropped_is_not_called_a_panic() {
+    let cache: Cache<u32, u64> = Cache::builder().capacity(10).load_timeout(MINUTE).spawner(Dropping).build().unwrap();
+    let error = cache.get_or_load(&1, || 1_u64).unwrap_err();
+    assert!(!error.is_panic(), "nothing panicked: {error}");
+    assert_eq!((cache.stats().loads.abandoned, cache.stats().loads.panicked), (1, 0));
+}
+
+#[test]
+fn l4_a_load_is_not_given_up_for_a_refresh_of_its_key_that_hung_before() {
+    let Bench { clock, hand, cache } = bench(|it| it.refresh_timeout(SECOND));
+    cache.insert(1, 1);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 2_u64).unwrap().refresh, RefreshStatus::Started);
+    // It strikes nothing, but what runs is not to be stored: the key is free to be loaded.
+    cache.invalidate_matching(|_, _| false);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let mut load = Box::pin(cache.lookup(&1).bypass().load_async(move || async move {
+        opened.notified().await;
+        3_u64
+    }));
+    assert!(poll_once(load.as_mut()).is_pending());
+    clock.advance(2 * SECOND);
+    let meanwhile = cache.lookup(&1).load(|| 4_u64).unwrap();
+    assert_eq!((meanwhile.value, meanwhile.refresh), (1, RefreshStatus::BackingOff), "the refresh has hung");
+    gate.notify_one();
+    assert!(matches!(poll_once(load.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 3));
+    assert_eq!((cache.peek(&1), cache.stats().loads.timed_out), (Some(3), 0), "the load had no deadline");
+    hand.run();
+    assert_eq!(cache.peek(&1), Some(3));
+}
+
+#[test]
+fn l8_a_loader_that_waits_for_a_refresh_of_its_own_key_does_not_hang() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        let inner = cache.clone();
+        let value = cache.get_or_load(&1, move || {
+            let refreshing = inner.refresh_with(&1, || 0_u64);
+            assert_eq!(refreshing.status(), RefreshStatus::AlreadyRunning);
+            assert_eq!(refreshing.wait(), None, "it cannot wait for itself");
+            5_u64
+        });
+        assert_eq!(value.unwrap(), 5);
+    });
+}
+
+#[test]
+fn l1_a_miss_that_adopts_the_refresh_of_an_evicted_entry_has_its_result_stored() {
+    for adopted in [false, true] {
+        let Bench { clock, hand, cache } = bench(|it| it.eviction(Eviction::Lru));
+        cache.insert(1, 1);
+        clock.advance(10 * SECOND);
+        assert_eq!(cache.get_or_load(&1, || 2_u64).unwrap(), 1);
+        (10..30).for_each(|key| cache.insert(key, 0));
+        let mut miss = Box::pin(cache.get_or_load_async(&1, || async { 3_u64 }));
+        if adopted {
+            assert!(poll_once(miss.as_mut()).is_pending());
+        }
+        hand.run();
+        assert_eq!(cache.peek(&1), adopted.then_some(2), "adopted: {adopted}");
+    }
+}
+
+#[test]
+fn l7_an_error_is_remembered_beside_a_value_that_has_expired_and_is_not_yet_reclaimed() {
+    let Bench { clock, cache, .. } = bench(|it| it.lifetime(Lifetime::ttl(10 * SECOND)).negative_ttl(MINUTE));
+    cache.insert(1, 1);
+    // Room is given back every two and a half seconds, or when the clock is moved.
+    clock.advance(9 * SECOND);
+    clock.advance(SECOND);
+    assert!(cache.stats().entries == 1 && cache.get_or_load(&1, || Err::<u64, _>("bad")).is_err());
+    assert!(cache.get_or_load(&1, || 2_u64).is_err());
+    assert_eq!(cache.stats().negative, 1);
+}

@@ -1,0 +1,253 @@
+//! Loading keys before anybody asks (contract R7).
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use everfresh::{Cache, Lifetime, ManualClock, Outcome, RefreshPool, RefreshStatus};
+
+use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once, within_a_minute};
+
+#[test]
+fn r7_warm_loads_what_is_not_fresh_and_says_how_much_is_there() {
+    within_a_minute(|| {
+        let loads = Count::default();
+        let counted = loads.clone();
+        let clock = ManualClock::new();
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(100)
+            .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE))
+            .loader(move |key: &u32| {
+                counted.add();
+                if *key == 13 { Err(std::io::Error::other("unlucky")) } else { Ok(u64::from(*key)) }
+            })
+            .max_refreshes(2)
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        assert_eq!(cache.warm(0..20), 19, "more keys than may be refreshed at once");
+        assert_eq!((loads.get(), cache.len()), (20, 19));
+        assert_eq!(cache.warm(0..10), 10);
+        assert_eq!(loads.get(), 20, "all fresh");
+        // A worker may still hold its place in the pool.
+        cache.settle();
+        clock.advance(10 * SECOND);
+        assert_eq!(cache.warm([1, 2, 2]), 3);
+        assert!((22..=23).contains(&loads.get()), "stale ones are renewed");
+        assert_eq!(cache.lookup(&1).peek().unwrap().outcome, Outcome::Hit);
+        assert_eq!(cache.stats().lookups(), 0, "warming is no lookup");
+    });
+}
+
+#[test]
+fn r7_warm_without_workers_returns_instead_of_waiting() {
+    within_a_minute(|| {
+        let none: Cache<u32, u64> =
+            Cache::builder().capacity(10).loader(|key: &u32| u64::from(*key)).max_refreshes(0).build().unwrap();
+        assert_eq!(none.warm(0..5), 0);
+        assert_eq!(none.stats().refreshes_skipped.saturated, 5);
+        let unloadable: Cache<u32, u64> = Cache::builder().capacity(10).build().unwrap();
+        unloadable.insert(1, 1);
+        assert_eq!(unloadable.warm(0..5), 1);
+        assert_eq!(unloadable.stats().refreshes_skipped.no_loader, 4);
+    });
+}
+
+#[tokio::test]
+async fn r7_warm_in_a_task() {
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .async_loader(|key: u32| async move {
+            tokio::task::yield_now().await;
+            Ok::<_, std::io::Error>(u64::from(key))
+        })
+        .max_refreshes(1)
+        .build()
+        .unwrap();
+    assert_eq!(cache.warm_async(0..5).await, 5);
+    assert_eq!(cache.get(&4), Some(4));
+}
+
+#[test]
+fn r7_a_schedule_renews_used_or_not_until_it_is_dropped() {
+    within_a_minute(|| {
+        let (often, seldom) = (Count::default(), Count::default());
+        let (by_one, by_two) = (often.clone(), seldom.clone());
+        let clock = ManualClock::new();
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(10)
+            .lifetime(Lifetime::ttl(MINUTE))
+            .loader(move |key: &u32| if *key == 1 { by_one.add() as u64 } else { by_two.add() as u64 })
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let schedule = cache.refresh_every(10 * SECOND, [1]);
+        often.reach(1);
+        for round in 2..6 {
+            clock.advance(10 * SECOND);
+            often.reach(round);
+        }
+        drop(schedule);
+        let others = cache.refresh_every(10 * SECOND, [2]);
+        for round in 1..6 {
+            seldom.reach(round);
+            clock.advance(10 * SECOND);
+        }
+        seldom.reach(6);
+        assert!(often.get() <= 6, "a round that had begun may end, no other begins");
+        assert_eq!(cache.close(MINUTE), 0);
+        drop(others);
+    });
+}
+
+#[test]
+fn r7_a_schedule_without_an_interval_goes_round_once_a_millisecond() {
+    within_a_minute(|| {
+        let (clock, loads) = (ManualClock::new(), Count::default());
+        let counted = loads.clone();
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(10).clock(clock.clone()).loader(move |_| counted.add() as u64).build().unwrap();
+        let _schedule = cache.refresh_every(Duration::ZERO, [1]);
+        cache.settle();
+        clock.advance(Duration::from_millis(1));
+        cache.settle();
+        assert_eq!(loads.get(), 2);
+    });
+}
+
+#[test]
+fn r7_a_schedule_does_not_keep_its_cache_alive() {
+    struct Alive(Arc<Count>);
+    impl Drop for Alive {
+        fn drop(&mut self) {
+            self.0.add();
+        }
+    }
+    within_a_minute(|| {
+        let gone = Arc::new(Count::default());
+        let alive = Alive(Arc::clone(&gone));
+        let clock = ManualClock::new();
+        let loaded = Count::default();
+        let told = loaded.clone();
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(10)
+            .loader(move |_: &u32| {
+                let _alive = &alive;
+                told.add() as u64
+            })
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        cache.refresh_every(10 * SECOND, [1]).forever();
+        loaded.reach(1);
+        drop(cache);
+        // Dropped with the last of the cache, wherever that happens.
+        gone.reach(1);
+    });
+}
+
+/// One that loads with its own loader, in a pool of one place that others may have.
+fn in_one_place(clock: &ManualClock, hand: &Hand) -> (Cache<u32, u64>, Cache<u32, u64>) {
+    let pool = RefreshPool::with_spawner(1, hand.clone());
+    let make = || {
+        Cache::builder()
+            .capacity(10)
+            .async_loader(|key: u32| async move { u64::from(key) })
+            .refresh_pool(pool.clone())
+            .clock(clock.clone())
+    };
+    (make().build().unwrap(), make().refresh_timeout(None).build().unwrap())
+}
+
+#[test]
+fn r7_warm_waits_for_a_place_that_somebody_else_has() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (cache, other) = in_one_place(&clock, &hand);
+    let begun = other.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    let mut warming = Box::pin(cache.warm_async([1, 2]));
+    assert!(poll_once(warming.as_mut()).is_pending());
+    hand.run();
+    assert!(poll_once(warming.as_mut()).is_pending());
+    hand.run();
+    assert!(poll_once(warming.as_mut()).is_pending());
+    hand.run();
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(2));
+}
+
+#[test]
+fn r7_warm_gives_up_on_places_that_nobody_gives_back_once_for_all_keys() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (cache, other) = in_one_place(&clock, &hand);
+    let begun = other.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    let mut warming = Box::pin(cache.warm_async(1..=5));
+    assert!(poll_once(warming.as_mut()).is_pending());
+    clock.advance(29 * SECOND);
+    assert!(poll_once(warming.as_mut()).is_pending());
+    clock.advance(SECOND);
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(0));
+}
+
+#[test]
+fn r7_warm_takes_the_place_of_a_refresh_that_hangs() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (other, cache) = in_one_place(&clock, &hand);
+    let begun = other.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    let mut warming = Box::pin(cache.warm_async([1]));
+    assert!(poll_once(warming.as_mut()).is_pending());
+    clock.advance(MINUTE);
+    assert!(poll_once(warming.as_mut()).is_pending(), "it has the place now");
+    hand.run();
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(1));
+}
+
+#[test]
+fn r7_a_loader_that_warms_other_keys_does_not_wait_for_its_own_place() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .loader(|key: &u32| u64::from(*key))
+        .max_refreshes(1)
+        .clock(clock)
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let theirs = cache.clone();
+    let begun = cache.refresh_with(&1, move || theirs.warm([2, 3]) as u64);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    within_a_minute(move || hand.run());
+    assert_eq!(cache.peek(&1), Some(0), "there was no place for them");
+}
+
+#[test]
+fn r7_who_waits_to_warm_is_told_when_more_may_be_refreshed_at_once() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let pool = RefreshPool::with_spawner(1, hand.clone());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .loader(|key: &u32| u64::from(*key))
+        .refresh_pool(pool.clone())
+        .clock(clock)
+        .build()
+        .unwrap();
+    let woken = Arc::new(Count::default());
+    struct Told(Arc<Count>);
+    impl std::task::Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.add();
+        }
+    }
+    let begun = cache.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    let mut warming = Box::pin(cache.warm_async([1]));
+    let waker = Arc::new(Told(Arc::clone(&woken))).into();
+    assert!(warming.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    assert_eq!(woken.get(), 0);
+    pool.set_max_refreshes(2);
+    assert_eq!(woken.get(), 1);
+    assert!(poll_once(warming.as_mut()).is_pending());
+    hand.run();
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(1));
+}

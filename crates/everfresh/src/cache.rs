@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Estimate;
 use crate::coalesce::{Answer, Bounds, Later, Waiting};
-use crate::drive::drive;
+use crate::drive::{drive, in_a_runtime};
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::error::{Error, LoadError};
@@ -21,7 +21,6 @@ use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
 use crate::loader::{Async, Blocking, BoxError, Loader};
 use crate::moment::Moment;
-use crate::refresh::Watched;
 use crate::stats::Stats;
 use crate::store::{Bound, Glance, Insertion, Judgement};
 
@@ -497,7 +496,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             None => engine.load_behind(hash, key, now, &mut watched, || loader.detach()),
         };
         if status == RefreshStatus::AlreadyRunning {
-            watched = engine.flights.watch(hash, key).map(|wait| Watched { wait, place: None });
+            watched = engine.flights.watch(hash, key);
         }
         Refreshing::new(engine, status, watched)
     }
@@ -594,12 +593,4 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let _ = crate::refresh::first_of(drained, self.engine.clock.sleep_until(until)).await;
         self.engine.background.running()
     }
-}
-
-/// Whether this thread is inside a runtime, which a blocking wait would stop.
-fn in_a_runtime() -> bool {
-    #[cfg(feature = "tokio")]
-    return tokio::runtime::Handle::try_current().is_ok();
-    #[cfg(not(feature = "tokio"))]
-    return false;
 }

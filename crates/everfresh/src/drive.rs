@@ -19,3 +19,11 @@ pub(crate) fn drive<T>(future: impl Future<Output = T>) -> T {
         Poll::Pending => block_on(future),
     }
 }
+
+/// Whether this thread is inside a runtime, which a blocking wait would stop.
+pub(crate) fn in_a_runtime() -> bool {
+    #[cfg(feature = "tokio")]
+    return tokio::runtime::Handle::try_current().is_ok();
+    #[cfg(not(feature = "tokio"))]
+    return false;
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,12 +11,14 @@ use std::time::Duration;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::event::{Ending, RefreshStatus};
+use crate::flight::Wait;
+use crate::leading::leads_any_from_here;
 use crate::moment::Moment;
 use crate::pool::Background;
-use crate::refresh::{Watched, first_of, wait_until};
+use crate::refresh::{first_of, wait_until};
 
-/// How long it is waited for a place whose refresh has ended, at most: a second level that hangs keeps it.
-const LONGEST_LEAVE: Duration = Duration::from_secs(30);
+/// How long it is waited for a place in the pool, at most.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of a refresh that was asked for, and a way to wait for its end: `.wait()` on a thread, `.await` in a task.
 ///
@@ -25,11 +27,11 @@ const LONGEST_LEAVE: Duration = Duration::from_secs(30);
 pub struct Refreshing<K, V, S> {
     engine: Arc<Engine<K, V, S>>,
     status: RefreshStatus,
-    watched: Option<Watched<K, V>>,
+    watched: Option<Wait<K, V>>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
-    pub(crate) fn new(engine: &Arc<Engine<K, V, S>>, status: RefreshStatus, watched: Option<Watched<K, V>>) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine<K, V, S>>, status: RefreshStatus, watched: Option<Wait<K, V>>) -> Self {
         Refreshing { engine: Arc::clone(engine), status, watched }
     }
 
@@ -48,16 +50,18 @@ impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
         drive(self.into_future())
     }
 
-    /// Waits until the refresh has ended, and until others may have its place in the pool: its worker gives that back last.
-    pub(crate) async fn leave(mut self) {
-        let engine = Arc::clone(&self.engine);
-        let place = self.watched.as_mut().and_then(|watched| watched.place.take());
-        self.await;
-        if let Some(place) = place {
-            let enough = engine.clock.now().after(LONGEST_LEAVE);
-            let given_away = engine.clock.sleep_until(place.deadline().min(enough));
-            let _ = first_of(place, given_away).await;
-        }
+    /// Whether it was started or met, and has not ended.
+    fn is_running(&self) -> bool {
+        self.watched.as_ref().is_some_and(|wait| wait.flight().ending().is_none())
+    }
+
+    /// Waits until the pool, which was full, may have room again; `false` if it has not had any for too long.
+    async fn wait_for_room(&self, until: Moment) -> bool {
+        let (pool, clock) = (&self.engine.pool, &self.engine.clock);
+        let now = clock.now();
+        let one_hangs = pool.until_one_hangs().map_or(until, |left| now.after(left).min(until));
+        let _ = first_of(pin!(pool.room()), clock.sleep_until(one_hangs)).await;
+        now < until
     }
 }
 
@@ -67,7 +71,7 @@ impl<K: Key, V: Value, S: Hasher> IntoFuture for Refreshing<K, V, S> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let wait = self.watched?.wait;
+            let wait = self.watched?;
             let flight = Arc::clone(wait.flight());
             wait_until(&self.engine, wait, Moment::NEVER).await;
             flight.ending()
@@ -81,19 +85,26 @@ impl<K, V, S> fmt::Debug for Refreshing<K, V, S> {
     }
 }
 
-/// Begins a refresh of each key, and waits for a place in the pool as long as it is full of those that were begun here. Returns when
-/// all have ended.
+/// Begins a refresh of each key, and returns when all have ended. Where the pool is full, waits for a place, whoever has them; but
+/// once none has come for [`PATIENCE`], keys that find none are left out.
 pub(crate) async fn refresh_all<'k, K: Key, V: Value, S: Hasher>(
     keys: impl Iterator<Item = &'k K>,
     refresh: impl Fn(&K) -> Refreshing<K, V, S>,
 ) {
     let mut running = VecDeque::new();
+    let mut patient = true;
     for key in keys {
         let mut refreshing = refresh(key);
-        while refreshing.status() == RefreshStatus::Saturated
-            && let Some(first) = running.pop_front()
-        {
-            Refreshing::leave(first).await;
+        let give_up_at = refreshing.engine.clock.now().after(PATIENCE);
+        while refreshing.status() == RefreshStatus::Saturated && patient && refreshing.engine.pool.max_refreshes() > 0 {
+            while running.front().is_some_and(|first: &Refreshing<K, V, S>| !first.is_running()) {
+                running.pop_front();
+            }
+            // Inside of a loader: it may be that one whose place everybody waits for.
+            if running.is_empty() && leads_any_from_here() {
+                break;
+            }
+            patient = refreshing.wait_for_room(give_up_at).await;
             refreshing = refresh(key);
         }
         if matches!(refreshing.status(), RefreshStatus::Started | RefreshStatus::AlreadyRunning) {

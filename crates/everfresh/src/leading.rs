@@ -29,6 +29,11 @@ pub(crate) fn is_led_from_here<T>(flight: &Arc<T>) -> bool {
     }
 }
 
+/// Whether this thread is inside of any loader.
+pub(crate) fn leads_any_from_here() -> bool {
+    FIRST_FROM_HERE.with(Cell::get) != 0
+}
+
 /// Runs a loader so that a call of the same key from inside it is recognised (contract L8).
 pub(crate) async fn leading<T, F: Future>(flight: &Arc<T>, loader: F) -> F::Output {
     leading_all(std::slice::from_ref(flight), loader).await

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crate::clock::Timepiece;
 use crate::moment::Moment;
@@ -45,13 +46,13 @@ struct Inner {
 struct State {
     running: Vec<Arc<Ticket>>,
     hung: usize,
+    /// Who wants to know when a place is given back.
+    waiting: Vec<Waker>,
 }
 
 struct Ticket {
     clock: Timepiece,
     deadline: Moment,
-    /// Whether it is back, and who waits for that.
-    back: Mutex<(bool, Option<Waker>)>,
 }
 
 impl RefreshPool {
@@ -70,6 +71,9 @@ impl RefreshPool {
     /// Changes how many may run at once; those that run already are not stopped.
     pub fn set_max_refreshes(&self, max: usize) {
         self.inner.max.store(max, Ordering::Relaxed);
+        // The lock: whoever found the pool full by the old number waits by now.
+        let waiting = std::mem::take(&mut self.state().waiting);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// How many may run at once.
@@ -102,13 +106,49 @@ impl RefreshPool {
             state.running.swap_remove(hung);
             state.hung += 1;
         }
-        let ticket = Arc::new(Ticket { clock: clock.clone(), deadline, back: Mutex::default() });
+        let ticket = Arc::new(Ticket { clock: clock.clone(), deadline });
         state.running.push(Arc::clone(&ticket));
         Some(Permit { pool: self.clone(), ticket })
     }
 
+    /// Completes once there is a place that nobody has, but for one that could be taken from a refresh that hangs.
+    pub(crate) fn room(&self) -> Room<'_> {
+        Room { pool: self }
+    }
+
+    /// How long it takes until one of those that run hangs; `None` if nothing more can be taken from those that do.
+    pub(crate) fn until_one_hangs(&self) -> Option<Duration> {
+        let state = self.state();
+        if state.hung >= HUNG_FACTOR.saturating_mul(self.max_refreshes()) {
+            return None;
+        }
+        state.running.iter().map(|ticket| ticket.deadline.since(ticket.clock.now())).min()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.inner.state)
+    }
+}
+
+/// Waits for a place; somebody else may be quicker to take it.
+pub(crate) struct Room<'p> {
+    pool: &'p RefreshPool,
+}
+
+impl Future for Room<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let mut state = self.pool.state();
+        if state.running.len() < self.pool.max_refreshes() {
+            drop(state);
+            return Poll::Ready(());
+        }
+        if !state.waiting.iter().any(|other| other.will_wake(&waker)) {
+            state.waiting.push(waker);
+        }
+        Poll::Pending
     }
 }
 
@@ -124,15 +164,9 @@ pub(crate) struct Permit {
     ticket: Arc<Ticket>,
 }
 
-impl Permit {
-    pub(crate) fn place(&self) -> Place {
-        Place { ticket: Arc::clone(&self.ticket) }
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
-        {
+        let waiting = {
             let mut state = self.pool.state();
             match state.running.iter().position(|ticket| Arc::ptr_eq(ticket, &self.ticket)) {
                 Some(at) => {
@@ -140,44 +174,9 @@ impl Drop for Permit {
                 }
                 None => state.hung -= 1,
             }
-        }
-        let waiting = {
-            let mut back = lock(&self.ticket.back);
-            back.0 = true;
-            back.1.take()
+            std::mem::take(&mut state.waiting)
         };
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
-    }
-}
-
-/// A place in the pool that somebody has. Completes when it was given back; one may wait for it.
-pub(crate) struct Place {
-    ticket: Arc<Ticket>,
-}
-
-impl Place {
-    /// When the pool gives it to another.
-    pub(crate) fn deadline(&self) -> Moment {
-        self.ticket.deadline
-    }
-}
-
-impl Future for Place {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = cx.waker().clone();
-        let replaced = {
-            let mut back = lock(&self.ticket.back);
-            if back.0 {
-                return Poll::Ready(());
-            }
-            back.1.replace(waker)
-        };
-        drop(replaced);
-        Poll::Pending
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -20,18 +20,11 @@ use crate::landing::Origin;
 use crate::load::Previous;
 use crate::loader::{AsyncWork, Detached, Made, Work};
 use crate::moment::Moment;
-use crate::pool::{Permit, Place, Running};
+use crate::pool::{Permit, Running};
 use crate::spawn::SpawnError;
 
 /// After no worker could be had, the next try is made so much later.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(5);
-
-/// A refresh whose starter wants to see its end.
-pub(crate) struct Watched<K, V> {
-    pub(crate) wait: Wait<K, V>,
-    /// Its place in the pool, if the starter is who got it.
-    pub(crate) place: Option<Place>,
-}
 
 /// A load that runs behind its callers.
 pub(crate) struct Behind<K, V, S>
@@ -58,7 +51,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         now: Moment,
-        watch: Option<&mut Option<Watched<K, V>>>,
+        watch: Option<&mut Option<Wait<K, V>>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let status = self.try_refresh(hash, entry, now, watch, loader);
@@ -74,7 +67,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         now: Moment,
-        watch: Option<&mut Option<Watched<K, V>>>,
+        watch: Option<&mut Option<Wait<K, V>>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
@@ -129,7 +122,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         (now, deadline): (Moment, Moment),
-        watch: Option<&mut Option<Watched<K, V>>>,
+        watch: Option<&mut Option<Wait<K, V>>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let Some(permit) = self.pool.acquire(&self.clock, deadline) else {
@@ -154,7 +147,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         key: &Q,
         now: Moment,
-        watch: &mut Option<Watched<K, V>>,
+        watch: &mut Option<Wait<K, V>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
@@ -179,10 +172,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: Detached<K, V>,
         permit: Permit,
         now: Moment,
-        watch: Option<&mut Option<Watched<K, V>>>,
+        watch: Option<&mut Option<Wait<K, V>>>,
     ) -> RefreshStatus {
         if let Some(watch) = watch {
-            *watch = Some(Watched { wait: leader.wait(), place: Some(permit.place()) });
+            *watch = Some(leader.wait());
         }
         match self.run_behind(leader, loader, Some(permit)) {
             Ok(()) => RefreshStatus::Started,

@@ -45,6 +45,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// Loads, with the cache's own loader and in the background, those of the keys that have no fresh value; as many at once
     /// as may be refreshed at once, and returns when all have ended (contract R7).
     ///
+    /// Where the pool is full it waits for a place, whoever has it; once none has come free for 30 seconds, keys that find none are
+    /// left out. Inside of a loader it does not wait for places of others: that loader's own may be among them.
+    ///
     /// Returns how many of the keys have a value that may be served afterwards. It blocks; in a task use
     /// [`warm_async`](Cache::warm_async).
     pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> usize {
@@ -61,8 +64,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// Refreshes the keys with the cache's own loader now and then again after each `interval`, used or not, until the
-    /// schedule is dropped (contract R7). All go through the pool of refreshes; a round that takes longer than the interval
-    /// delays the next. An interval below a millisecond counts as one.
+    /// schedule is dropped (contract R7). All go through the pool of refreshes, for whose places it waits as [`warm`](Cache::warm)
+    /// does; a round that takes longer than the interval delays the next. An interval below a millisecond counts as one.
     pub fn refresh_every(&self, interval: Duration, keys: impl IntoIterator<Item = K>) -> Schedule {
         let keys: Vec<K> = keys.into_iter().collect();
         let ended = Arc::new(AtomicBool::new(false));

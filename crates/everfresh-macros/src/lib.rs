@@ -4,6 +4,7 @@
 
 mod arguments;
 mod expand;
+mod grouped;
 mod layers;
 mod resilient;
 mod signature;
@@ -63,7 +64,7 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 #[proc_macro_attribute]
 pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let untouched = proc_macro2::TokenStream::from(item.clone());
-    let expanded = syn::parse::<Layers>(arguments)
+    let expanded = syn::parse2::<Layers>(grouped::kept(arguments.into()))
         .and_then(|layers| resilient::expand(layers, signature::parse(item.into(), signature::CANNOT_FAIL)?));
     expanded
         .unwrap_or_else(|error| {
@@ -77,7 +78,7 @@ pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
 fn attribute(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {
     // Without the attribute the function still stands, so that the only error told is ours.
     let untouched = proc_macro2::TokenStream::from(item.clone());
-    let expanded = syn::parse::Parser::parse(Arguments::parser(kind), arguments)
+    let expanded = syn::parse::Parser::parse2(Arguments::parser(kind), grouped::kept(arguments.into()))
         .and_then(|arguments| expand(kind, arguments, signature::parse(item.into(), signature::NOTHING_TO_KEEP)?));
     match expanded {
         Ok(tokens) => tokens.into(),

@@ -9,6 +9,8 @@ use syn::{
     Type, TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject, parse_quote,
 };
 
+use crate::grouped::keep_in;
+
 /// A function with its arguments told apart.
 pub(crate) struct Function {
     pub(crate) item: ItemFn,
@@ -32,10 +34,11 @@ pub(crate) const CANNOT_FAIL: &str = "layers refuse calls and give up, and a fun
 
 /// The function, if it is one; `nothing` is told of one that returns nothing.
 pub(crate) fn parse(item: TokenStream, nothing: &str) -> Result<Function> {
-    let item: ItemFn = syn::parse2(item).map_err(|error| {
+    let mut item: ItemFn = syn::parse2(item).map_err(|error| {
         let cure = "this stands above a function with a body: a free one, or one in an `impl` of a type";
         Error::new(error.span(), cure)
     })?;
+    keep_in(&mut item.block);
     let signature = &item.sig;
     let refuse = |span: Span, cure: &str| Err(Error::new(span, cure));
     if let Some(word) = &signature.constness {

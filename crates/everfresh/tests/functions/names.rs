@@ -84,6 +84,33 @@ fn a_macro_may_write_a_cached_function() {
     assert_eq!((of_number::stats().capacity, of_text::stats().capacity), (Some(10), Some(20)));
 }
 
+/// What is put in for a variable stays one operand, as it does in a function without an attribute.
+macro_rules! computed {
+    ($plain:ident, $cached:ident, $argument:ident, $sum:expr, $make:expr, $below:literal, $reference:ty) => {
+        computed!(@ $plain, $argument, $sum, $make, $below, $reference;);
+        computed!(@ $cached, $argument, $sum, $make, $below, $reference; #[cache_data(capacity = $sum * 10)]);
+    };
+    (@ $name:ident, $argument:ident, $sum:expr, $make:expr, $below:literal, $reference:ty; $(#[$attribute:meta])?) => {
+        $(#[$attribute])?
+        fn $name($argument: i64) -> i64 {
+            let one: i64 = 1;
+            let borrowed: $reference = "abc";
+            let span = match $argument {
+                $below..=0 => 7,
+                _ => vec![$sum * 2; 2].into_iter().sum::<i64>(),
+            };
+            $sum * 2 + $make() - $below.pow(2) + if one == $sum * 2 { 0 } else { one } + span + borrowed.len() as i64
+        }
+    };
+}
+computed!(by_itself, by_cache, x, 1 + 1, || 5, -3_i64, &'static str);
+
+#[test]
+fn what_a_macro_puts_in_stays_one_operand() {
+    assert_eq!((by_cache(-1), by_cache(1)), (by_itself(-1), by_itself(1)));
+    assert_eq!(by_cache::stats().capacity, Some(20));
+}
+
 #[test]
 fn what_is_static_stays_static() {
     #[cache_data(ttl = "1h", refresh = "background", skip(greeting))]

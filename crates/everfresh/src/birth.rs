@@ -13,9 +13,9 @@ const APART: u32 = 1 << NUMBER_BITS;
 /// A moment and a number; where there is more to know, that and the moment lie apart. Fixed once it is made.
 #[repr(C, packed(4))]
 pub(crate) struct Birth<T> {
+    word: Word<T>,
     /// The number, and above it [`APART`] if the word is a pointer.
     stamp: u32,
-    word: Word<T>,
 }
 
 #[derive(Clone, Copy)]
@@ -36,8 +36,8 @@ impl<T> Birth<T> {
     pub(crate) fn new(number: u32, at: Moment, more: Option<T>) -> Birth<T> {
         let number = number & !APART;
         match more {
-            None => Birth { stamp: number, word: Word { at } },
-            Some(more) => Birth { stamp: number | APART, word: Word { apart: Box::into_raw(Box::new((at, more))) } },
+            None => Birth { word: Word { at }, stamp: number },
+            Some(more) => Birth { word: Word { apart: Box::into_raw(Box::new((at, more))) }, stamp: number | APART },
         }
     }
 

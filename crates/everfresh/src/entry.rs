@@ -12,14 +12,14 @@ use crate::moment::Moment;
 
 /// One cached value. All but the two atomics is fixed at birth; a new value is a new entry.
 ///
-/// What nearly every hit looks at comes first, so that it is mostly in one cache line.
+/// What nearly every hit looks at stands together, from the end of `birth` on, so that it is mostly in one cache line.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Entry<K, V> {
-    fresh_until: AtomicU64,
-    attempt: AtomicU32,
     /// When the load that made the value ended, the cache-wide epoch in which it began, and what is extra.
     birth: Birth<Extra>,
+    attempt: AtomicU32,
+    fresh_until: AtomicU64,
     pub(crate) key: K,
     pub(crate) value: V,
 }
@@ -64,9 +64,9 @@ impl<K, V> Entry<K, V> {
         extra: Option<Extra>,
     ) -> Entry<K, V> {
         Entry {
-            fresh_until: AtomicU64::new(fresh_until.nanos()),
-            attempt: AtomicU32::new(0),
             birth: Birth::new(short(began.epoch), loaded_at, extra),
+            attempt: AtomicU32::new(0),
+            fresh_until: AtomicU64::new(fresh_until.nanos()),
             key,
             value,
         }

@@ -61,6 +61,14 @@ impl<T> Birth<T> {
         }
     }
 
+    /// As [`at`](Birth::at), of one of which is known that it has nothing more; of another some number.
+    #[inline]
+    pub(crate) fn at_of_plain(&self) -> Moment {
+        debug_assert!(self.stamp & APART == 0, "it has more");
+        // SAFETY: whichever of the two the word is, its bits are a number.
+        unsafe { self.word.at }
+    }
+
     #[inline]
     pub(crate) fn more(&self) -> Option<&T> {
         self.apart().map(|(_, more)| more)
@@ -112,7 +120,7 @@ mod tests {
         let (number, at) = (u32::MAX >> 1, Moment::NEVER);
         let plain = Birth::<Arc<str>>::new(number, at, None);
         assert!(plain.is_plain_of(number) && !plain.is_plain_of(1));
-        assert_eq!((plain.number(), plain.at(), plain.more()), (number, at, None));
+        assert_eq!((plain.number(), plain.at(), plain.at_of_plain(), plain.more()), (number, at, at, None));
 
         let more: Arc<str> = "more".into();
         let rich = Birth::new(u32::MAX, at, Some(Arc::clone(&more)));

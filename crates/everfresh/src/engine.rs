@@ -172,7 +172,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.is_stale_and_left_alone(entry, entry.fresh_until(), estimate.with_guard())
     }
 
-    /// Why nobody has to start a refresh of an entry that is stale; the time is this one, or later by so many nanoseconds at
+    /// Why nobody has to start a refresh of a plain entry that is stale; the time is this one, or later by so many nanoseconds at
     /// most, but never earlier.
     #[inline(always)]
     fn is_stale_and_left_alone(
@@ -181,11 +181,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         fresh_until: Moment,
         (earliest, by): (Moment, u64),
     ) -> Option<RefreshStatus> {
-        let latest = earliest.after_nanos(by);
+        // No estimate is near the end of time.
+        let latest = Moment::from_nanos(earliest.nanos().wrapping_add(by));
         if earliest < fresh_until || latest >= self.policy.windows.stale_until(fresh_until) {
             return None;
         }
-        let attempt = entry.attempt();
+        let attempt = entry.attempt_of_plain();
         match (attempt.until > latest, attempt.running) {
             (true, true) => Some(RefreshStatus::AlreadyRunning),
             (true, false) => Some(RefreshStatus::BackingOff),

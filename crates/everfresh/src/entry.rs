@@ -130,6 +130,12 @@ impl<K, V> Entry<K, V> {
         Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at())
     }
 
+    /// As [`attempt`](Entry::attempt), of an entry that has nothing extra.
+    #[inline]
+    pub(crate) fn attempt_of_plain(&self) -> Attempt {
+        Attempt::unpack(self.attempt.load(Ordering::Acquire), self.birth.at_of_plain())
+    }
+
     /// Puts `next` in the place of `current`; `false` if another thread was first.
     pub(crate) fn change_attempt(&self, current: Attempt, next: Attempt) -> bool {
         let word = self.attempt.load(Ordering::Acquire);
@@ -219,7 +225,7 @@ const NUMBER: u32 = (1 << NUMBER_BITS) - 1;
 const PAUSE_BITS: u32 = 20;
 const RUNNING_BITS: u32 = PAUSE_BITS - NUMBER_BITS;
 
-/// `mantissa << exponent`, with so many bits and six.
+/// `mantissa << exponent`, with so many bits and six. The largest there is stands for all above, too.
 fn float(number: u64, bits: u32, round_up: bool) -> u32 {
     let exponent = (64 - number.leading_zeros()).saturating_sub(bits);
     let mantissa = number >> exponent;
@@ -230,14 +236,15 @@ fn float(number: u64, bits: u32, round_up: bool) -> u32 {
     match (lost && round_up, mantissa + 1 == 1 << bits) {
         (false, _) => packed,
         (true, false) => packed + 1,
+        (true, true) if exponent == 64 - bits => packed,
         (true, true) => (exponent + 1) << bits | 1 << (bits - 1),
     }
 }
 
+#[inline]
 fn unfloat(packed: u32, bits: u32) -> u64 {
-    let exponent = packed >> bits;
     let mantissa = u64::from(packed & ((1 << bits) - 1));
-    if exponent > 64 - bits { u64::MAX } else { mantissa << exponent }
+    mantissa << (packed >> bits)
 }
 
 #[cfg(test)]
@@ -261,7 +268,9 @@ mod tests {
                 assert!(paused.until <= until && until.nanos() - paused.until.nanos() <= age >> 19, "{number}");
                 let running = Attempt::unpack(Attempt::running(31, until, 21).pack(loaded_at), loaded_at);
                 assert!(running.running && running.failures == 31 && running.number == 5);
-                assert!(running.until >= until && running.until.nanos() - until.nanos() <= age >> 14, "{number}");
+                assert!(running.until.nanos().saturating_sub(until.nanos()) <= age >> 14, "{number}");
+                // What is later than all that can be told is told as the latest.
+                assert!(running.until >= until.min(Moment::from_nanos(u64::MAX << (64 - RUNNING_BITS))), "{number}");
             }
         }
     }

@@ -98,7 +98,8 @@ impl RefreshPool {
             return None;
         }
         let mut state = self.state();
-        if state.running.len() >= max {
+        // More than one may have to give way: the bound may have been lowered while they ran.
+        while state.running.len() >= max {
             let hung = state.running.iter().position(|ticket| ticket.clock.now() >= ticket.deadline)?;
             if state.hung >= HUNG_FACTOR.saturating_mul(max) {
                 return None;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use everfresh::{Cache, Ending, Eviction, Lifetime, Load, Loaded, ManualClock, Outcome, RefreshStatus, Traits};
+use everfresh::{
+    Cache, Ending, Eviction, Lifetime, Load, Loaded, ManualClock, Outcome, RefreshPool, RefreshStatus, Traits,
+};
 
 use crate::kit::{Hand, MINUTE, SECOND, poll_once};
 use crate::support::{Bench, Fragile, Log, Told, bench, ends};
@@ -351,4 +353,23 @@ fn r3_a_drop_that_panics_after_a_refresh_has_ended_is_no_second_end() {
     hand.run();
     let refreshes = cache.stats().refreshes;
     assert_eq!((refreshes.discarded, ends(refreshes)), (1, 1));
+}
+
+#[test]
+fn r2_a_bound_that_was_lowered_holds_also_while_what_ran_before_hangs() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let pool = RefreshPool::with_spawner(4, hand);
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .loader(|key: &u32| u64::from(*key))
+        .refresh_pool(pool.clone())
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let begin = |key: u32| cache.refresh(&key).status();
+    (0..4).for_each(|key| assert_eq!(begin(key), RefreshStatus::Started));
+    pool.set_max_refreshes(1);
+    clock.advance(MINUTE);
+    assert_eq!(begin(10), RefreshStatus::Started, "those four hang");
+    assert_eq!(begin(11), RefreshStatus::Saturated, "and one runs");
 }

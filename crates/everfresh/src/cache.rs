@@ -588,6 +588,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// As [`close`](Cache::close) in a task.
     pub async fn close_async(&self, deadline: Duration) -> usize {
         self.engine.closed.store(true, Ordering::Release);
+        self.engine.pool.wake_who_waits();
         let until = self.engine.clock.now().after(deadline);
         let drained = Drained(Arc::clone(&self.engine.background));
         let _ = crate::refresh::first_of(drained, self.engine.clock.sleep_until(until)).await;

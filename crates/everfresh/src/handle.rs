@@ -60,7 +60,7 @@ impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
         let (pool, clock) = (&self.engine.pool, &self.engine.clock);
         let now = clock.now();
         let one_hangs = pool.until_one_hangs().map_or(until, |left| now.after(left).min(until));
-        let _ = first_of(pin!(pool.room()), clock.sleep_until(one_hangs)).await;
+        let _ = first_of(pin!(pool.room(&self.engine.closed)), clock.sleep_until(one_hangs)).await;
         now < until
     }
 }

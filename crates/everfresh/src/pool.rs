@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -71,7 +72,12 @@ impl RefreshPool {
     /// Changes how many may run at once; those that run already are not stopped.
     pub fn set_max_refreshes(&self, max: usize) {
         self.inner.max.store(max, Ordering::Relaxed);
-        // The lock: whoever found the pool full by the old number waits by now.
+        self.wake_who_waits();
+    }
+
+    /// Has all who wait for room look again, as something has changed that is no place given back.
+    pub(crate) fn wake_who_waits(&self) {
+        // The lock: whoever found the pool full before that change waits by now.
         let waiting = std::mem::take(&mut self.state().waiting);
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -112,9 +118,10 @@ impl RefreshPool {
         Some(Permit { pool: self.clone(), ticket })
     }
 
-    /// Completes once there is a place that nobody has, but for one that could be taken from a refresh that hangs.
-    pub(crate) fn room(&self) -> Room<'_> {
-        Room { pool: self }
+    /// Completes once there is a place that nobody has, but for one that could be taken from a refresh that hangs; or once there
+    /// is nothing to wait for, as no refresh may start any more, or the cache was `closed`.
+    pub(crate) fn room<'p>(&'p self, closed: &'p AtomicBool) -> Room<'p> {
+        Room { pool: self, closed }
     }
 
     /// How long it takes until one of those that run hangs; `None` if nothing more can be taken from those that do.
@@ -134,6 +141,7 @@ impl RefreshPool {
 /// Waits for a place; somebody else may be quicker to take it.
 pub(crate) struct Room<'p> {
     pool: &'p RefreshPool,
+    closed: &'p AtomicBool,
 }
 
 impl Future for Room<'_> {
@@ -142,7 +150,9 @@ impl Future for Room<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let mut state = self.pool.state();
-        if state.running.len() < self.pool.max_refreshes() {
+        let max = self.pool.max_refreshes();
+        // Acquire: pairs with the Release in `close_async`.
+        if state.running.len() < max || max == 0 || self.closed.load(Ordering::Acquire) {
             drop(state);
             return Poll::Ready(());
         }

@@ -251,3 +251,30 @@ fn r7_who_waits_to_warm_is_told_when_more_may_be_refreshed_at_once() {
     hand.run();
     assert_eq!(poll_once(warming.as_mut()), Poll::Ready(1));
 }
+
+#[test]
+fn r7_warm_does_not_wait_where_nothing_may_be_refreshed_any_more() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (cache, other) = in_one_place(&clock, &hand);
+    let begun = other.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    let mut warming = Box::pin(cache.warm_async([1, 2]));
+    assert!(poll_once(warming.as_mut()).is_pending());
+    assert_eq!(cache.close(Duration::ZERO), 0, "what others run is not its own");
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(0), "it was closed");
+
+    let pool = RefreshPool::with_spawner(1, hand.clone());
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(100)
+        .loader(|key: &u32| u64::from(*key))
+        .refresh_pool(pool.clone())
+        .clock(clock)
+        .build()
+        .unwrap();
+    let begun = cache.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+    let mut warming = Box::pin(cache.warm_async([1, 2]));
+    assert!(poll_once(warming.as_mut()).is_pending());
+    pool.set_max_refreshes(0);
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(0), "refreshes were forbidden");
+}

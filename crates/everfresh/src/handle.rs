@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -85,15 +86,39 @@ impl<K, V, S> fmt::Debug for Refreshing<K, V, S> {
     }
 }
 
+/// Who wants many keys refreshed.
+#[derive(Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// Somebody who waits for it.
+    ByCaller,
+    /// A schedule, which ends when this is set. Whichever thread its chore is on, it is in nobody's loader.
+    BySchedule(&'a AtomicBool),
+}
+
+impl Asked<'_> {
+    fn is_over(self) -> bool {
+        // Acquire: pairs with the Release in the drop of a `Schedule`.
+        matches!(self, Asked::BySchedule(ended) if ended.load(Ordering::Acquire))
+    }
+
+    fn is_inside_a_loader(self) -> bool {
+        matches!(self, Asked::ByCaller) && leads_any_from_here()
+    }
+}
+
 /// Begins a refresh of each key, and returns when all have ended. Where the pool is full, waits for a place, whoever has them; but
 /// once none has come for [`PATIENCE`], keys that find none are left out.
 pub(crate) async fn refresh_all<'k, K: Key, V: Value, S: Hasher>(
     keys: impl Iterator<Item = &'k K>,
     refresh: impl Fn(&K) -> Refreshing<K, V, S>,
+    asked: Asked<'_>,
 ) {
     let mut running = VecDeque::new();
     let mut patient = true;
-    for key in keys {
+    'keys: for key in keys {
+        if asked.is_over() {
+            break;
+        }
         let mut refreshing = refresh(key);
         let give_up_at = refreshing.engine.clock.now().after(PATIENCE);
         while refreshing.status() == RefreshStatus::Saturated && patient && refreshing.engine.pool.max_refreshes() > 0 {
@@ -101,10 +126,13 @@ pub(crate) async fn refresh_all<'k, K: Key, V: Value, S: Hasher>(
                 running.pop_front();
             }
             // Inside of a loader: it may be that one whose place everybody waits for.
-            if running.is_empty() && leads_any_from_here() {
+            if running.is_empty() && asked.is_inside_a_loader() {
                 break;
             }
             patient = refreshing.wait_for_room(give_up_at).await;
+            if asked.is_over() {
+                break 'keys;
+            }
             refreshing = refresh(key);
         }
         if matches!(refreshing.status(), RefreshStatus::Started | RefreshStatus::AlreadyRunning) {

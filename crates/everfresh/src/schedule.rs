@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
 use crate::event::Outcome;
-use crate::handle::refresh_all;
+use crate::handle::{Asked, refresh_all};
 use crate::housekeeper;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -59,13 +59,14 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let keys: Vec<K> = keys.into_iter().collect();
         let is_fresh = |key: &&K| self.peek_answer(*key, None).is_some_and(|answer| answer.outcome == Outcome::Hit);
         let wanted = keys.iter().filter(|key| !is_fresh(key));
-        refresh_all(wanted, |key| self.refresh(key)).await;
+        refresh_all(wanted, |key| self.refresh(key), Asked::ByCaller).await;
         keys.iter().filter(|key| self.contains(*key)).count()
     }
 
     /// Refreshes the keys with the cache's own loader now and then again after each `interval`, used or not, until the
     /// schedule is dropped (contract R7). All go through the pool of refreshes, for whose places it waits as [`warm`](Cache::warm)
-    /// does; a round that takes longer than the interval delays the next. An interval below a millisecond counts as one.
+    /// does; a round that takes longer than the interval delays the next, and one that is under way when the schedule is dropped
+    /// begins nothing more. An interval below a millisecond counts as one.
     pub fn refresh_every(&self, interval: Duration, keys: impl IntoIterator<Item = K>) -> Schedule {
         let keys: Vec<K> = keys.into_iter().collect();
         let ended = Arc::new(AtomicBool::new(false));
@@ -81,7 +82,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                     }
                     let (began, clock) = (engine.clock.now(), engine.clock.clone());
                     let cache = Cache { engine };
-                    refresh_all(keys.iter(), |key| cache.refresh(key)).await;
+                    refresh_all(keys.iter(), |key| cache.refresh(key), Asked::BySchedule(&seen)).await;
                     (began, clock)
                 };
                 if !watch.sleep(clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL)))).await {

@@ -12,7 +12,7 @@ use crate::error::LoadError;
 use crate::event::{Event, Outcome, RefreshStatus, Subscription};
 use crate::functions::gate::{Gate, Gated};
 use crate::functions::registry::{Kind, registry, runtime};
-use crate::handle::{Refreshing, refresh_all};
+use crate::handle::{Asked, Refreshing, refresh_all};
 use crate::hit::AtOnce;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
@@ -226,7 +226,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
             let held = self.cache.peek_answer(key, None);
             held.is_some_and(|held| held.outcome == Outcome::Hit && self.passes(&held.value))
         };
-        refresh_all(keys.iter().filter(|key| !is_fresh(key)), refresh).await;
+        refresh_all(keys.iter().filter(|key| !is_fresh(key)), refresh, Asked::ByCaller).await;
         keys.iter().filter(|key| self.peek(*key).is_some()).count()
     }
 }

@@ -1,6 +1,6 @@
 //! Loading keys before anybody asks (contract R7).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -277,4 +277,49 @@ fn r7_warm_does_not_wait_where_nothing_may_be_refreshed_any_more() {
     assert!(poll_once(warming.as_mut()).is_pending());
     pool.set_max_refreshes(0);
     assert_eq!(poll_once(warming.as_mut()), Poll::Ready(0), "refreshes were forbidden");
+}
+
+/// One that loads in a pool of one place and notes which keys.
+fn noting_loads(clock: &ManualClock, hand: &Hand) -> (Cache<u32, u64>, Arc<Mutex<Vec<u32>>>) {
+    let loaded: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let noted = Arc::clone(&loaded);
+    let cache = Cache::builder()
+        .capacity(100)
+        .loader(move |key: &u32| {
+            noted.lock().unwrap().push(*key);
+            u64::from(*key)
+        })
+        .max_refreshes(1)
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    (cache, loaded)
+}
+
+#[test]
+fn r7_a_schedule_that_is_dropped_in_the_middle_of_a_round_begins_no_more() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (cache, loaded) = noting_loads(&clock, &hand);
+    let schedule = cache.refresh_every(MINUTE, 0..10);
+    hand.run();
+    assert_eq!(*loaded.lock().unwrap(), [0]);
+    drop(schedule);
+    while hand.waiting() > 0 {
+        hand.run();
+    }
+    assert!(loaded.lock().unwrap().len() <= 2, "only what had begun: {loaded:?}");
+}
+
+#[test]
+fn r7_a_round_that_begins_where_the_last_refresh_of_another_ends_leaves_no_key_out() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (cache, loaded) = noting_loads(&clock, &hand);
+    let _schedule = cache.refresh_every(SECOND, [1, 2]);
+    // By hand the chore is done by whoever wakes it: here by the one who lands the last value, and still has its place.
+    clock.advance(2 * SECOND);
+    while hand.waiting() > 0 {
+        hand.run();
+    }
+    assert_eq!(*loaded.lock().unwrap(), [1, 2, 1, 2]);
 }

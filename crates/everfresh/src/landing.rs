@@ -156,15 +156,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         (weight, now): (u64, Moment),
         insertion: &mut Insertion<'s, K, V>,
     ) -> Result<Moment, NotStored> {
-        let Some(entry) = offered.as_ref().filter(|entry| good && !self.stage(entry, now).gone) else {
-            return Err(NotStored::Overtaken);
-        };
-        if flight.expired_at().is_some() {
-            entry.expire(now);
-        }
-        if self.stage(entry, now).freshness == Freshness::Expired {
-            return Err(NotStored::NotServable);
-        }
+        let Some(entry) = offered.as_ref().filter(|_| good) else { return Err(NotStored::Overtaken) };
+        self.note_what_befell(flight, entry, now)?;
         let deadline = self.deadline(entry);
         let whatever_is_there = flight.purpose == Purpose::Load || flight.is_adopted();
         // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
@@ -173,6 +166,22 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 whatever_is_there || current.is_some_and(|current| !self.stage(current, now).gone)
             });
         if admitted { Ok(deadline) } else { Err(NotStored::EntryGone) }
+    }
+
+    /// Notes in an entry that is about to be stored what befell it while it was loaded; or says why it is not stored then.
+    fn note_what_befell(&self, flight: &Flight<K, V>, entry: &Entry<K, V>, now: Moment) -> Result<(), NotStored> {
+        if flight.expired_at().is_some() {
+            entry.expire(now);
+        }
+        let stage = self.stage(entry, now);
+        if stage.gone {
+            return Err(NotStored::Overtaken);
+        }
+        // Its end is noted in the store by its own time, and the sweep that looks at all for what was struck may be over.
+        if stage.fresh_until < entry.fresh_until() {
+            entry.expire(stage.fresh_until);
+        }
+        if stage.freshness == Freshness::Expired { Err(NotStored::NotServable) } else { Ok(()) }
     }
 
     fn land_unmodified(self: &Arc<Self>, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
@@ -192,11 +201,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let mut offered = Some(renewed);
         let mut insertion = Insertion::nothing(self.listeners.any());
         let installed = leader.land(|good| {
-            let good = good && !self.history.is_cleared(flight.began);
             let Some(renewed) = offered.as_ref().filter(|_| good) else { return Err(NotStored::Overtaken) };
-            if flight.expired_at().is_some() {
-                renewed.expire(now);
-            }
+            self.note_what_befell(flight, renewed, now)?;
             let terms = (weight, self.deadline(renewed));
             let admitted =
                 self.store.put_if_admitted(flight.hash, &mut offered, terms, now, &mut insertion, |current| {

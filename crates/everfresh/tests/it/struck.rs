@@ -6,7 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use everfresh::{
-    Cache, Cause, Ending, Event, Eviction, Lifetime, Load, Loaded, ManualClock, Outcome, RefreshStatus, Traits,
+    Cache, Cause, Ending, Event, Eviction, Lifetime, Load, Loaded, ManualClock, NotStored, Outcome, RefreshStatus,
+    Traits,
 };
 
 use crate::kit::{Count, MINUTE, SECOND, poll_once, within_a_minute};
@@ -297,4 +298,41 @@ fn i1_what_still_holds_is_not_stored_if_it_is_struck_or_pushed_out_while_it_is_w
             if name == "eviction" { (0, 1) } else { (1, 0) }
         );
     }
+}
+
+#[test]
+fn m4_what_was_declared_stale_while_it_was_loaded_is_reclaimed_at_its_end() {
+    type Expire = fn(&Cache<u32, u64>);
+    let expiries: [(&str, Expire); 2] = [("all", |cache| cache.expire_all()), ("tag", |cache| cache.expire_tag("tag"))];
+    for (name, expire) in expiries {
+        let Bench { clock, cache, .. } =
+            bench(|it| it.lifetime(Lifetime::forever().stale_while_revalidate(10 * SECOND)));
+        let (same, moved) = (cache.clone(), clock.clone());
+        let load = move || {
+            expire(&same);
+            // The sweep that looks at all is over before there is anything to see.
+            moved.advance(SECOND);
+            Loaded::new(1).tag("tag")
+        };
+        cache.get_or_load(&1, load).unwrap();
+        assert_eq!(cache.lookup(&1).peek().unwrap().outcome, Outcome::Stale, "{name}");
+        clock.advance(10 * SECOND);
+        assert_eq!(cache.peek(&1), None, "{name}");
+        clock.advance(MINUTE);
+        assert_eq!(cache.weight(), 0, "{name}: without a ttl it took its room for ever");
+    }
+}
+
+#[test]
+fn o2_what_still_holds_but_was_expired_meanwhile_without_a_window_is_told_as_not_servable() {
+    let Bench { hand, cache, .. } = bench(|it| it.lifetime(Lifetime::ttl(10 * SECOND)));
+    cache.insert(1, 1);
+    let same = cache.clone();
+    let renewing = cache.refresh_with(&1, move || {
+        same.expire(&1);
+        Load::<u64>::NotModified
+    });
+    hand.run();
+    assert_eq!(renewing.wait(), Some(Ending::Discarded(NotStored::NotServable)));
+    assert_eq!((cache.peek(&1), cache.stats().not_stored.not_servable), (None, 1));
 }

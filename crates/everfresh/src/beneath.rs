@@ -19,13 +19,16 @@ use crate::loader::{BoxError, Made};
 use crate::pool::Running;
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
-    /// Makes the value of a flight: a load asks the second level first, then `loader`; a refresh is there to ask the loader.
+    /// Makes the value of a flight: a load asks the second level first, then `loader`; a refresh is there to ask the loader, and so
+    /// is a load by somebody for whom nothing will do that is `held` already.
     pub(crate) async fn make_by<E>(
         self: &Arc<Self>,
         flight: &Arc<Flight<K, V>>,
+        held: bool,
         loader: impl Future<Output = Made<V, E>>,
     ) -> (Made<V, E>, Origin) {
-        if flight.purpose == Purpose::Load
+        if held
+            && flight.purpose == Purpose::Load
             && let Some(found) = self.ask_second_level(flight).await
         {
             return (Ok(Load::Loaded(found)), Origin::SecondLevel);

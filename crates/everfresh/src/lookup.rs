@@ -87,7 +87,7 @@ where
         self
     }
 
-    /// Loads whatever the cache holds, and stores what was loaded.
+    /// Loads whatever the cache or its second level holds, and stores what was loaded.
     pub fn bypass(mut self) -> Self {
         self.bounds.bypass = true;
         self

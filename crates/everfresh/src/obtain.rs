@@ -141,7 +141,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     }
                     let began = leader.flight().began;
                     let wait = leader.wait();
-                    match taken.detach().map(|detached| self.run_behind(leader, detached, None)) {
+                    match taken.detach().map(|detached| self.run_behind(leader, detached, !bounds.bypass, None)) {
                         Ok(Ok(())) => (wait, began.tag_point, true),
                         Ok(Err(error)) => {
                             self.note_unavailable(now, &error);
@@ -154,6 +154,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             let flight = own.then(|| Arc::clone(wait.flight()));
             let holds = || flight.as_ref().is_some_and(|flight| flight.ending() == Some(Ending::NotModified));
             match self.await_landing(wait, join_point, patience).await {
+                // It was held already, which would not do.
+                Awaited::Value { from_second_level: true, .. } if bounds.bypass => now = self.clock.now(),
                 Awaited::Value { value, loaded_at, from_second_level } => {
                     let outcome = match (bounds.bypass, own, from_second_level) {
                         (true, ..) => Outcome::Bypass,
@@ -295,7 +297,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             let previous = if loader.wants_previous() { self.previous(&flight) } else { None };
             loader.run(&flight.key, previous).await
         };
-        let (made, origin) = self.make_by(&flight, later).await;
+        let (made, origin) = self.make_by(&flight, !bypass, later).await;
         let (made, error) = match made {
             Ok(load) => (Ok(load), None),
             Err(error) => {

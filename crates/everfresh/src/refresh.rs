@@ -37,6 +37,8 @@ where
     /// There until the flight is landed.
     leader: Option<Leader<K, V>>,
     flight: Arc<Flight<K, V>>,
+    /// What the second level holds will do.
+    held: bool,
     /// Given back last: whoever waits for the pool to be idle finds all of this done.
     _permit: Option<Permit>,
     _running: Running,
@@ -177,7 +179,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if let Some(watch) = watch {
             *watch = Some(leader.wait());
         }
-        match self.run_behind(leader, loader, Some(permit)) {
+        match self.run_behind(leader, loader, true, Some(permit)) {
             Ok(()) => RefreshStatus::Started,
             Err(error) => {
                 self.note_unavailable(now, &error);
@@ -205,11 +207,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         )
     }
 
-    /// Hands a flight over to a worker or a runtime. On an error the flight is vacated.
+    /// Hands a flight over to a worker or a runtime; `held` as in [`make_by`](Engine::make_by). On an error the flight is vacated.
     pub(crate) fn run_behind(
         self: &Arc<Self>,
         leader: Leader<K, V>,
         loader: Detached<K, V>,
+        held: bool,
         permit: Option<Permit>,
     ) -> Result<(), SpawnError> {
         let one_of_two = Arc::new(AtomicBool::new(false));
@@ -218,6 +221,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             engine: Arc::clone(self),
             flight: Arc::clone(&flight),
             leader: Some(leader),
+            held,
             _permit: permit,
             _running: self.background.begin(),
             one_of_two: Arc::clone(&one_of_two),
@@ -311,7 +315,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     fn run_blocking(mut self, load: impl FnOnce(&Self) -> Made<V, Failure>) {
         let flight = Arc::clone(&self.flight);
         let attempt = catch_unwind(AssertUnwindSafe(|| {
-            let (made, origin) = drive(self.engine.make_by(&flight, async { load(&self) }));
+            let (made, origin) = drive(self.engine.make_by(&flight, self.held, async { load(&self) }));
             if let Some((telling, ending)) = self.finish(made, origin) {
                 drive(telling.send(ending));
             }
@@ -322,7 +326,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     }
 
     async fn run_async(mut self, wants_previous: bool, load: AsyncWork<K, V>) {
-        let (engine, flight) = (Arc::clone(&self.engine), Arc::clone(&self.flight));
+        let (engine, flight, held) = (Arc::clone(&self.engine), Arc::clone(&self.flight), self.held);
         let work = Unpanicking(Box::pin({
             let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));
             async move {
@@ -330,7 +334,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
                     let previous = if wants_previous { engine.previous(&flight) } else { None };
                     load(&flight.key, previous).await
                 };
-                engine.make_by(&flight, later).await
+                engine.make_by(&flight, held, later).await
             }
         }));
         match first_of(work, engine.clock.sleep_until(flight.deadline)).await {

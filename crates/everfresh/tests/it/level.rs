@@ -702,3 +702,27 @@ fn s1_a_panic_after_a_value_was_stored_leaves_no_older_one_in_the_second_level()
     assert_eq!((cache.peek(&1), cache.peek(&2)), (Some(8), Some(7)), "one was stored, and the other panicked");
     assert!(fake.0.held.lock().unwrap().get(&1).is_none_or(|held| *held.value() == 8), "not the one before");
 }
+
+#[test]
+fn s1_a_lookup_that_goes_past_the_cache_goes_past_the_second_level_too() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    for bound in [None, Some(MINUTE)] {
+        let fake = Fake::with(1, Loaded::new(5));
+        let cache = cache(&fake, &clock, &hand);
+        let mut lookup = cache.lookup(&1).bypass();
+        if let Some(bound) = bound {
+            lookup = lookup.wait_at_most(bound);
+        }
+        let mut answer = Box::pin(lookup.load_async(|| async { 6_u64 }));
+        let answer = match poll_once(answer.as_mut()) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => {
+                hand.run();
+                let Poll::Ready(answer) = poll_once(answer.as_mut()) else { panic!("it has run") };
+                answer
+            }
+        };
+        assert_eq!((answer.as_ref().unwrap().value, answer.unwrap().outcome), (6, Outcome::Bypass));
+        assert_eq!(fake.asked(), ["put 1"]);
+    }
+}

@@ -15,6 +15,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub(crate) type Made<V, E> = Result<Load<V>, E>;
 pub(crate) type MadeLater<V, E> = Pin<Box<dyn Future<Output = Made<V, E>> + Send>>;
 
+/// Asked outside of all locks about what is about to be served.
+pub(crate) type Gate<V> = fn(&V) -> bool;
+
 /// Something that makes the value of a key, once.
 pub(crate) trait Loader<K, V>: Sized {
     type Error: Send + Sync + 'static;
@@ -22,9 +25,9 @@ pub(crate) trait Loader<K, V>: Sized {
     /// Whether it looks at what there was.
     fn wants_previous(&self) -> bool;
 
-    /// Whether what the cache holds may be served; what may not is removed, and loaded anew. Asked outside of all locks.
-    fn accepts(&self, _value: &V) -> bool {
-        true
+    /// What the cache holds is asked before it is served; what may not be is removed, and loaded anew.
+    fn gate(&self) -> Option<Gate<V>> {
+        None
     }
 
     /// Whether this error says nothing about the key, so that it is not remembered (`negative_ttl`).

@@ -266,7 +266,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// The old value, if there still is one that may be served after a failure, else the error.
     fn fall_back_of_many<E>(&self, hash: u64, key: K, error: LoadError<E>, tally: &mut Tally<K, V, E>) {
-        let left = self.what_is_left(hash, &key, None);
+        let left = self.what_is_left(hash, &key, None, None);
         let outcome = if left.is_some() { Outcome::Fallback } else { Outcome::Failed };
         self.conclude(Some(&key), outcome, left.as_ref().map(|left| left.age), RefreshStatus::NotNeeded);
         match left {

@@ -15,7 +15,7 @@ use crate::key::AsKey;
 use crate::landing::Origin;
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Previous};
-use crate::loader::{Async, BoxError, Loader, WideLoader};
+use crate::loader::{Async, BoxError, Gate, Loader, WideLoader};
 use crate::moment::Moment;
 use crate::store::Ref;
 
@@ -107,11 +107,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let mut loader = Some(loader);
         let mut now = begun;
         loop {
+            let gate = loader.as_ref().and_then(Loader::gate);
             let mut old = Old::None;
             if !bounds.bypass {
                 match self.serve(hash, key, bounds.max_stale, &mut loader) {
                     Served::Now(answer) => return Ok(answer),
-                    Served::IfAllElseFails => old = Old::ServeIfAllElseFails { max_stale: bounds.max_stale },
+                    Served::IfAllElseFails => {
+                        old = Old::ServeIfAllElseFails { max_stale: bounds.max_stale, gate };
+                    }
                     Served::Nothing => {
                         if let Some(error) = self.remembered(hash, key) {
                             return Err(Gave::Remembered(error));
@@ -193,8 +196,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let Some(found) = self.store.find(hash, key) else { return Served::Nothing };
         let now = self.clock.now();
         let stage = self.stage(&found, now);
-        let is_refused = || loader.as_ref().is_some_and(|loader| !loader.accepts(&found.value));
-        if stage.freshness != Freshness::Expired && is_refused() {
+        let gate = loader.as_ref().and_then(Loader::gate);
+        if stage.freshness != Freshness::Expired && gate.is_some_and(|gate| !gate(&found.value)) {
             self.refuse(&found);
             return Served::Nothing;
         }
@@ -246,7 +249,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match served {
             Served::Now(answer) => Some(answer),
             // Nobody can load here: what is good enough after a failure is good enough now.
-            Served::IfAllElseFails => self.what_is_left(hash, key, max_stale),
+            Served::IfAllElseFails => self.what_is_left(hash, key, max_stale, None),
             Served::Nothing => None,
         }
     }
@@ -288,7 +291,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         leader: Leader<K, V>,
         loader: L,
         key: &Q,
-        old: Old,
+        old: Old<V>,
         bypass: bool,
     ) -> Result<Answer<V>, Gave<L::Error>> {
         let flight = Arc::clone(leader.flight());
@@ -331,11 +334,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         &self,
         hash: u64,
         key: &Q,
-        old: Old,
+        old: Old<V>,
         error: LoadError<E>,
     ) -> Result<Answer<V>, Gave<E>> {
         match old {
-            Old::ServeIfAllElseFails { max_stale } => self.what_is_left(hash, key, max_stale).ok_or(Gave::Up(error)),
+            Old::ServeIfAllElseFails { max_stale, gate } => {
+                self.what_is_left(hash, key, max_stale, gate).ok_or(Gave::Up(error))
+            }
             Old::None => Err(Gave::Up(error)),
         }
     }
@@ -346,12 +351,18 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         key: &Q,
         max_stale: Option<Duration>,
+        gate: Option<Gate<V>>,
     ) -> Option<Answer<V>> {
         let found = self.store.peek(hash, key)?;
         let now = self.clock.now();
         let stage = self.stage(&found, now);
         let too_stale = max_stale.is_some_and(|bound| now.since(stage.fresh_until) > bound);
         if stage.freshness == Freshness::Expired || too_stale {
+            return None;
+        }
+        // It may have gone bad while the load ran that failed.
+        if gate.is_some_and(|gate| !gate(&found.value)) {
+            self.refuse(&found);
             return None;
         }
         found.touch(now);
@@ -365,12 +376,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 }
 
 /// Whether an old value is to be served after a failure.
-#[derive(Clone, Copy)]
-enum Old {
+enum Old<V> {
     None,
-    /// If it is not too stale by then.
+    /// If it is not too stale by then, and passes.
     ServeIfAllElseFails {
         max_stale: Option<Duration>,
+        gate: Option<Gate<V>>,
     },
 }
 

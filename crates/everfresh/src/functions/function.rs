@@ -10,13 +10,13 @@ use crate::drive::drive;
 use crate::engine::{Key, Value};
 use crate::error::LoadError;
 use crate::event::{Event, Outcome, RefreshStatus, Subscription};
-use crate::functions::gate::{Gate, Gated};
+use crate::functions::gate::Gated;
 use crate::functions::registry::{Kind, registry, runtime};
 use crate::handle::{Asked, Refreshing, refresh_all};
 use crate::hit::AtOnce;
 use crate::key::AsKey;
 use crate::load::{IntoLoad, Loaded, Previous};
-use crate::loader::{Async, Blocking, Detached, Loader, Made};
+use crate::loader::{Async, Blocking, Detached, Gate, Loader, Made};
 use crate::stats::Stats;
 
 /// The cache behind one function that is marked `#[cache_data]` or `#[cache_resource]`: what its `handle()` returns.

@@ -2,10 +2,7 @@
 
 use crate::event::RefreshStatus;
 use crate::load::Previous;
-use crate::loader::{Detached, Loader, Made};
-
-/// Asked outside of all locks about what is about to be served.
-pub(crate) type Gate<V> = fn(&V) -> bool;
+use crate::loader::{Detached, Gate, Loader, Made};
 
 /// A loader, and the question that the old value has to pass (contract V2).
 pub(crate) struct Gated<L, V> {
@@ -20,8 +17,8 @@ impl<K, V, L: Loader<K, V>> Loader<K, V> for Gated<L, V> {
         self.loader.wants_previous()
     }
 
-    fn accepts(&self, value: &V) -> bool {
-        self.gate.is_none_or(|gate| gate(value))
+    fn gate(&self) -> Option<Gate<V>> {
+        self.gate
     }
 
     async fn run(self, key: &K, previous: Option<Previous<V>>) -> Made<V, L::Error> {

@@ -306,6 +306,26 @@ fn v2_what_is_refused_is_neither_looked_at_nor_counted_as_warm_nor_served_after_
 }
 
 #[test]
+fn v2_what_dies_while_a_load_fails_is_not_served_instead() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+    static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    #[cache_resource(ttl = "1m", stale_if_error = "1h", validate = Db::is_alive, on_release = Db::close, clock = CLOCK.clone())]
+    fn db(url: &str) -> Result<Db, String> {
+        if let Some(old) = db::peek(url) {
+            // The server goes down with all its connections.
+            old.alive.store(false, Ordering::SeqCst);
+            return Err("down".to_owned());
+        }
+        Ok(Db::open(&OPENED, &CLOSED))
+    }
+    assert_eq!(db("a").unwrap().number, 0);
+    CLOCK.advance(MINUTE);
+    assert_eq!(db("a").unwrap_err(), "down", "it was alive before, and is not now");
+    assert_eq!(*CLOSED.lock().unwrap(), [0]);
+}
+
+#[test]
 fn v2_what_was_cleared_while_it_was_opened_reaches_its_caller_and_is_released_after_him() {
     static OPENED: AtomicU32 = AtomicU32::new(0);
     static CLOSED: Mutex<Vec<u32>> = Mutex::new(Vec::new());

@@ -152,20 +152,40 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         watch: &mut Option<Wait<K, V>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
-        let deadline = self.refresh_deadline(now);
         let status = match self.may_start(now) {
             false => RefreshStatus::Unavailable,
-            true => match self.begin(hash, key, Purpose::Load, now, deadline) {
-                Joined::Lead(leader) => match (self.pool.acquire(&self.clock, deadline), loader()) {
-                    (Some(permit), Ok(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
-                    (None, _) => RefreshStatus::Saturated,
-                    (_, Err(why_not)) => why_not,
-                },
-                _ => RefreshStatus::AlreadyRunning,
-            },
+            true => self.try_load_behind(hash, key, now, watch, loader),
         };
         self.counters.refresh_status(status);
         status
+    }
+
+    fn try_load_behind<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        now: Moment,
+        watch: &mut Option<Wait<K, V>>,
+        loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
+    ) -> RefreshStatus {
+        let deadline = self.refresh_deadline(now);
+        let acquire = || self.pool.acquire(&self.clock, deadline);
+        // The place before the flight: else others would wait for a flight that is given up at once.
+        let mut permit = None;
+        if self.flights.find(hash, key).is_none() {
+            permit = acquire();
+            if permit.is_none() {
+                return RefreshStatus::Saturated;
+            }
+        }
+        match self.begin(hash, key, Purpose::Load, now, deadline) {
+            Joined::Lead(leader) => match (permit.or_else(acquire), loader()) {
+                (Some(permit), Ok(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
+                (None, _) => RefreshStatus::Saturated,
+                (_, Err(why_not)) => why_not,
+            },
+            _ => RefreshStatus::AlreadyRunning,
+        }
     }
 
     fn launch(

@@ -9,7 +9,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use everfresh::{
-    Cache, Job, LevelFuture, Lifetime, LoadError, Loaded, ManualClock, SecondLevel, Spawn, SpawnError, Task,
+    Cache, Job, LevelFuture, Lifetime, LoadError, Loaded, ManualClock, RefreshPool, RefreshStatus, SecondLevel, Spawn,
+    SpawnError, Task,
 };
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
@@ -275,4 +276,37 @@ fn i1_nothing_that_an_invalidation_overtook_stays_in_the_second_level_or_comes_f
             assert_eq!(read(&cache), 2);
         });
     }
+}
+
+#[test]
+fn r7_who_is_told_that_a_refresh_runs_already_may_wait_for_it() {
+    explore(|| {
+        let clock = ManualClock::new();
+        let pool = RefreshPool::with_spawner(1, Modelled);
+        let make = || -> Cache<u32, u64> {
+            Cache::builder()
+                .capacity(4)
+                .loader(|key: &u32| u64::from(*key))
+                .refresh_pool(pool.clone())
+                .clock(clock.clone())
+                .build()
+                .unwrap()
+        };
+        let (cache, other) = (make(), make());
+        let takes_the_place = thread::spawn(move || drop(other.refresh(&7)));
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let cache = cache.clone();
+                thread::spawn(move || {
+                    let renewing = cache.refresh(&1);
+                    if matches!(renewing.status(), RefreshStatus::Started | RefreshStatus::AlreadyRunning) {
+                        let _ = renewing.wait();
+                        assert_eq!(cache.peek(&1), Some(1), "it was given up, and nobody was told");
+                    }
+                })
+            })
+            .collect();
+        takes_the_place.join().unwrap();
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+    });
 }

@@ -44,7 +44,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let struck = self.ledger.may_ask(flight.hash)?;
         match level.get(&flight.key).await {
-            Ok(found) => found.filter(|found| !found.traits.tags.iter().any(|tag| struck.contains(tag))),
+            Ok(found) => {
+                let mut found = found.filter(|found| !found.traits.tags.iter().any(|tag| struck.contains(tag)))?;
+                found.traits.is_rest = found.traits.lifetime.is_some_and(|left| left.time_to_live().is_some());
+                Some(found)
+            }
             Err(error) => {
                 self.note_level_failure(Some(&flight.key), &error);
                 None
@@ -85,6 +89,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let old = self.store.peek(flight.hash, &flight.key)?;
         let traits = old.extra().map_or_else(Traits::new, |extra| Traits {
             lifetime: extra.lifetime,
+            is_rest: extra.is_rest,
             weight: extra.weight,
             tags: extra.tags.iter().map(|tag| Arc::clone(&tag.name)).collect(),
             token: extra.token.clone(),

@@ -234,11 +234,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
     }
 
-    /// What the loader of a flight may look at, whatever its age, unless it was invalidated.
+    /// What the loader of a flight may look at, whatever its age, unless it was invalidated, or it is not known how long it would
+    /// live if it still held: what is left of a life gets shorter from one node of a fleet to the next.
     pub(crate) fn previous(&self, flight: &Flight<K, V>) -> Option<Previous<V>> {
         let found = self.store.peek(flight.hash, &flight.key)?;
         let now = self.clock.now();
-        if self.stage(&found, now).gone {
+        if self.stage(&found, now).gone || found.extra().is_some_and(|extra| extra.is_rest) {
             return None;
         }
         flight.note_shown(found.value.clone());
@@ -294,6 +295,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             true => None,
             false => Some(Extra {
                 lifetime: traits.lifetime,
+                is_rest: traits.is_rest,
                 weight: traits.weight,
                 idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
                 tags,
@@ -311,6 +313,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let lifetime = own.unwrap_or(self.policy.lifetime);
         let extra = old.extra().map(|extra| Extra {
             lifetime: own,
+            is_rest: extra.is_rest,
             weight: extra.weight,
             idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
             tags: extra.tags.clone(),

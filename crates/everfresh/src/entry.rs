@@ -29,6 +29,8 @@ pub(crate) struct Entry<K, V> {
 pub(crate) struct Extra {
     /// A lifetime of its own, instead of the cache's.
     pub(crate) lifetime: Option<Lifetime>,
+    /// That is what was left of one whose length nobody here knows.
+    pub(crate) is_rest: bool,
     /// A weight of its own, instead of the weigher's.
     pub(crate) weight: Option<u64>,
     /// Ends a value that nobody has read for so long.

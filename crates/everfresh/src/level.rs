@@ -30,7 +30,8 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///
 /// # What it owes
 /// A value that it gives is stored with the lifetime that it carries, counted from now: an implementation keeps a stamp of its
-/// own and gives what is left of it. Whoever shares it with other processes keeps the moments at which keys, tags and all were
+/// own and gives what is left of it. As nobody knows then how long it would live if it still held, a loader is not shown such a
+/// value ([`Previous`](crate::Previous)) and makes it anew. Whoever shares it with other processes keeps the moments at which keys, tags and all were
 /// struck for as long as a load may take, and refuses a `put` whose load began before (contract S2).
 pub trait SecondLevel<K, V>: Send + Sync + 'static {
     /// The value of a key, with what is left of its lifetime.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::lifetime::Lifetime;
 
-/// What the cache still has of a value that is being loaded again (contract R9).
+/// What the cache still has of a value that is being loaded again (contract R9); nothing of one that a second level gave with what
+/// was left of its lifetime, whose length is not known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Previous<V> {
@@ -55,6 +56,8 @@ pub struct Traits {
     pub(crate) weight: Option<u64>,
     pub(crate) tags: Vec<Arc<str>>,
     pub(crate) token: Option<Arc<str>>,
+    /// The lifetime is what is left of one.
+    pub(crate) is_rest: bool,
 }
 
 impl Traits {
@@ -72,6 +75,7 @@ impl Traits {
     /// A lifetime of its own, instead of the cache's.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Traits {
         self.lifetime = Some(lifetime);
+        self.is_rest = false;
         self
     }
 

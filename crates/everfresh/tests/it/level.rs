@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use everfresh::{
-    BoxError, Cache, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, SecondLevel, Traits,
+    BoxError, Cache, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, Previous, SecondLevel, Traits,
 };
 
 use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once};
@@ -725,4 +725,34 @@ fn s1_a_lookup_that_goes_past_the_cache_goes_past_the_second_level_too() {
         assert_eq!((answer.as_ref().unwrap().value, answer.unwrap().outcome), (6, Outcome::Bypass));
         assert_eq!(fake.asked(), ["put 1"]);
     }
+}
+
+#[test]
+fn s1_r9_what_is_left_of_a_life_does_not_begin_anew() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let node = cache(&fake, &clock, &hand);
+    // Another node had loaded it seven seconds ago, to be fresh for ten.
+    let rest = Lifetime::ttl(3 * SECOND).stale_while_revalidate(MINUTE);
+    fake.0.held.lock().unwrap().insert(1, Loaded::new(7).lifetime(rest).token("v1"));
+    assert_eq!(node.lookup(&1).load(|| 0_u64).unwrap().outcome, Outcome::SecondLevel);
+    let load = |previous: Option<Previous<u64>>| match previous {
+        Some(previous) => {
+            assert_eq!(previous.token.as_deref(), Some("v1"));
+            Load::NotModified
+        }
+        None => Loaded::new(7).token("v1").into(),
+    };
+    for after in [3 * SECOND, 10 * SECOND] {
+        clock.advance(after);
+        assert_eq!(node.lookup(&1).load_with(load).unwrap().outcome, Outcome::Stale);
+        hand.run();
+        clock.advance(9 * SECOND);
+        assert_eq!(node.lookup(&1).load_with(load).unwrap().outcome, Outcome::Hit, "it lives for ten seconds again");
+        let told = fake.0.held.lock().unwrap()[&1].traits().own_lifetime().unwrap();
+        assert_eq!(told.time_to_live(), Some(10 * SECOND), "and so beneath");
+        clock.advance(SECOND);
+        assert_eq!(node.lookup(&1).load_with(load).unwrap().outcome, Outcome::Stale);
+        hand.run();
+    }
+    assert_eq!((node.stats().refreshes.stored, node.stats().refreshes.not_modified), (1, 3));
 }

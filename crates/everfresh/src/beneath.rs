@@ -14,31 +14,53 @@ use crate::history::{History, Standing};
 use crate::landing::Origin;
 use crate::leading::{Inside, leading};
 use crate::ledger::Strike;
+use crate::lifetime::{Freshness, Lifetime};
 use crate::load::{Load, Loaded, Traits};
 use crate::loader::{BoxError, Made};
+use crate::moment::Moment;
 use crate::pool::Running;
 
+/// What a load may take from the second level instead of asking its loader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Enough {
+    Nothing,
+    Fresh,
+    /// Also what is stale and may be served at once; but nothing that may be served only after a failure (contract T1).
+    Stale,
+}
+
+impl Enough {
+    /// Whether what has so much left of its life is enough.
+    fn takes(self, left: Lifetime) -> bool {
+        let windows = left.windows();
+        match windows.judge(left.fresh_until(Moment::default(), || 0.0), Moment::default()) {
+            Freshness::Fresh => self != Enough::Nothing,
+            Freshness::Stale => self == Enough::Stale,
+            Freshness::Fallback | Freshness::Expired => false,
+        }
+    }
+}
+
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
-    /// Makes the value of a flight: a load asks the second level first, then `loader`; a refresh is there to ask the loader, and so
-    /// is a load by somebody for whom nothing will do that is `held` already.
+    /// Makes the value of a flight: a load asks the second level first, if anything there is `enough`, then `loader`; a refresh is
+    /// there to ask the loader.
     pub(crate) async fn make_by<E>(
         self: &Arc<Self>,
         flight: &Arc<Flight<K, V>>,
-        held: bool,
+        enough: Enough,
         loader: impl Future<Output = Made<V, E>>,
     ) -> (Made<V, E>, Origin) {
-        if held
-            && flight.purpose == Purpose::Load
-            && let Some(found) = self.ask_second_level(flight).await
+        if flight.purpose == Purpose::Load
+            && let Some(found) = self.ask_second_level(flight, enough).await
         {
             return (Ok(Load::Loaded(found)), Origin::SecondLevel);
         }
         (leading(flight, loader).await, Origin::Loader)
     }
 
-    /// What the second level has of the key of a flight.
-    pub(crate) async fn ask_second_level(self: &Arc<Self>, flight: &Flight<K, V>) -> Option<Loaded<V>> {
-        let level = self.second_level.as_ref()?;
+    /// What the second level has of the key of a flight, if it is enough.
+    pub(crate) async fn ask_second_level(self: &Arc<Self>, flight: &Flight<K, V>, enough: Enough) -> Option<Loaded<V>> {
+        let level = self.second_level.as_ref().filter(|_| enough != Enough::Nothing)?;
         if self.ledger.is_stalled() {
             self.start_paying();
         }
@@ -46,6 +68,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match level.get(&flight.key).await {
             Ok(found) => {
                 let mut found = found.filter(|found| !found.traits.tags.iter().any(|tag| struck.contains(tag)))?;
+                if !enough.takes(found.traits.lifetime.unwrap_or(self.policy.lifetime)) {
+                    return None;
+                }
                 found.traits.is_rest = found.traits.lifetime.is_some_and(|left| left.time_to_live().is_some());
                 Some(found)
             }

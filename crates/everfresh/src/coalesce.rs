@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use crate::beneath::Enough;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::{Error, Failure, LoadError};
 use crate::event::{Outcome, RefreshStatus};
@@ -65,6 +66,15 @@ pub(crate) struct Waiting {
 }
 
 impl Bounds {
+    /// What of the second level will do for such a lookup. How long a value there has been stale is not known.
+    pub(crate) fn enough(&self) -> Enough {
+        match (self.bypass, self.max_stale) {
+            (true, _) => Enough::Nothing,
+            (false, Some(_)) => Enough::Fresh,
+            (false, None) => Enough::Stale,
+        }
+    }
+
     #[inline]
     pub(crate) fn of_waiting(&self) -> Waiting {
         Waiting { may: !self.bypass && self.wait_at_most.is_none(), aged: self.aged, absent: false }

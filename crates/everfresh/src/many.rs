@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::beneath::Telling;
+use crate::beneath::{Enough, Telling};
 use crate::cache::Cache;
 use crate::coalesce::Awaited;
 use crate::drive::drive;
@@ -445,7 +445,7 @@ async fn bring<K: Key, V: Value, S: Hasher, E>(
     let mut found = HashMap::new();
     if engine.second_level.is_some() {
         let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
-        let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight).await) });
+        let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight, Enough::Stale).await) });
         let answers = join_all(asked).await;
         // As its loader would, a key whose copying asks for it waits for itself.
         let _inside = Inside::enter(flights);

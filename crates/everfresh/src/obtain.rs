@@ -140,11 +140,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     let Some(taken) = loader.take() else { return Err(Gave::Up(Error::PANICKED.into())) };
                     let in_a_hurry = patience != Moment::NEVER || deadline != Moment::NEVER;
                     if !(in_a_hurry || bounds.elsewhere) || !taken.can_detach() {
-                        return self.lead(leader, taken, key, old, bounds.bypass).await;
+                        return self.lead(leader, taken, key, old, bounds).await;
                     }
                     let began = leader.flight().began;
                     let wait = leader.wait();
-                    match taken.detach().map(|detached| self.run_behind(leader, detached, !bounds.bypass, None)) {
+                    match taken.detach().map(|detached| self.run_behind(leader, detached, bounds.enough(), None)) {
                         Ok(Ok(())) => (wait, began.tag_point, true),
                         Ok(Err(error)) => {
                             self.note_unavailable(now, &error);
@@ -292,7 +292,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: L,
         key: &Q,
         old: Old<V>,
-        bypass: bool,
+        bounds: Bounds,
     ) -> Result<Answer<V>, Gave<L::Error>> {
         let flight = Arc::clone(leader.flight());
         let mut unfinished = Unfinished { engine: self, flight: Arc::clone(&flight), leader: Some(leader) };
@@ -300,7 +300,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             let previous = if loader.wants_previous() { self.previous(&flight) } else { None };
             loader.run(&flight.key, previous).await
         };
-        let (made, origin) = self.make_by(&flight, !bypass, later).await;
+        let (made, origin) = self.make_by(&flight, bounds.enough(), later).await;
         let (made, error) = match made {
             Ok(load) => (Ok(load), None),
             Err(error) => {
@@ -319,7 +319,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return self.fall_back(flight.hash, key, old, LoadError::Load(error));
         }
         let Some(value) = landed.value else { return Err(Gave::Up(Error::ABSENT.into())) };
-        let outcome = match (bypass, origin, landed.ending) {
+        let outcome = match (bounds.bypass, origin, landed.ending) {
             (true, ..) => Outcome::Bypass,
             (_, Origin::SecondLevel, _) => Outcome::SecondLevel,
             (_, _, Ending::NotModified) => Outcome::Revalidated,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::beneath::Telling;
+use crate::beneath::{Enough, Telling};
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Stage, Value};
 use crate::entry::{Attempt, Entry};
@@ -37,8 +37,7 @@ where
     /// There until the flight is landed.
     leader: Option<Leader<K, V>>,
     flight: Arc<Flight<K, V>>,
-    /// What the second level holds will do.
-    held: bool,
+    enough: Enough,
     /// Given back last: whoever waits for the pool to be idle finds all of this done.
     _permit: Option<Permit>,
     _running: Running,
@@ -199,7 +198,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if let Some(watch) = watch {
             *watch = Some(leader.wait());
         }
-        match self.run_behind(leader, loader, true, Some(permit)) {
+        match self.run_behind(leader, loader, Enough::Stale, Some(permit)) {
             Ok(()) => RefreshStatus::Started,
             Err(error) => {
                 self.note_unavailable(now, &error);
@@ -227,12 +226,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         )
     }
 
-    /// Hands a flight over to a worker or a runtime; `held` as in [`make_by`](Engine::make_by). On an error the flight is vacated.
+    /// Hands a flight over to a worker or a runtime; `enough` as for [`make_by`](Engine::make_by). On an error the flight is vacated.
     pub(crate) fn run_behind(
         self: &Arc<Self>,
         leader: Leader<K, V>,
         loader: Detached<K, V>,
-        held: bool,
+        enough: Enough,
         permit: Option<Permit>,
     ) -> Result<(), SpawnError> {
         let one_of_two = Arc::new(AtomicBool::new(false));
@@ -241,7 +240,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             engine: Arc::clone(self),
             flight: Arc::clone(&flight),
             leader: Some(leader),
-            held,
+            enough,
             _permit: permit,
             _running: self.background.begin(),
             one_of_two: Arc::clone(&one_of_two),
@@ -335,7 +334,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     fn run_blocking(mut self, load: impl FnOnce(&Self) -> Made<V, Failure>) {
         let flight = Arc::clone(&self.flight);
         let attempt = catch_unwind(AssertUnwindSafe(|| {
-            let (made, origin) = drive(self.engine.make_by(&flight, self.held, async { load(&self) }));
+            let (made, origin) = drive(self.engine.make_by(&flight, self.enough, async { load(&self) }));
             if let Some((telling, ending)) = self.finish(made, origin) {
                 drive(telling.send(ending));
             }
@@ -346,7 +345,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     }
 
     async fn run_async(mut self, wants_previous: bool, load: AsyncWork<K, V>) {
-        let (engine, flight, held) = (Arc::clone(&self.engine), Arc::clone(&self.flight), self.held);
+        let (engine, flight, enough) = (Arc::clone(&self.engine), Arc::clone(&self.flight), self.enough);
         let work = Unpanicking(Box::pin({
             let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));
             async move {
@@ -354,7 +353,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
                     let previous = if wants_previous { engine.previous(&flight) } else { None };
                     load(&flight.key, previous).await
                 };
-                engine.make_by(&flight, held, later).await
+                engine.make_by(&flight, enough, later).await
             }
         }));
         match first_of(work, engine.clock.sleep_until(flight.deadline)).await {

@@ -756,3 +756,35 @@ fn s1_r9_what_is_left_of_a_life_does_not_begin_anew() {
     }
     assert_eq!((node.stats().refreshes.stored, node.stats().refreshes.not_modified), (1, 3));
 }
+
+#[test]
+fn s1_t1_what_may_be_served_only_after_a_failure_comes_after_the_loader_also_from_beneath() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let over = Lifetime::ttl(Duration::ZERO);
+    let load = |cache: &Cache<u32, u64>| {
+        let answer = cache.lookup(&1).load(|| 8_u64).unwrap();
+        (answer.value, answer.outcome)
+    };
+    let fake = Fake::with(1, Loaded::new(7).lifetime(over.stale_if_error(MINUTE)));
+    assert_eq!(
+        load(&cache(&fake, &clock, &hand)),
+        (8, Outcome::Loaded),
+        "it was served for as long as that window went"
+    );
+    let many = cache(&Fake::with(1, Loaded::new(7).lifetime(over.stale_if_error(MINUTE))), &clock, &hand);
+    assert_eq!(many.get_many_or_load([1], |_| Ok::<_, &str>([(1, 8)])).unwrap()[&1], 8);
+    let fake = Fake::with(1, Loaded::new(7).lifetime(over.stale_while_revalidate(MINUTE)));
+    assert_eq!(load(&cache(&fake, &clock, &hand)), (7, Outcome::SecondLevel), "stale, and served at once");
+}
+
+#[test]
+fn s1_a_bound_on_staleness_holds_also_for_what_is_beneath() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let cache = cache(&fake, &clock, &hand);
+    cache.get_or_load(&1, || 7_u64).unwrap();
+    clock.advance(30 * SECOND);
+    let rest = Lifetime::ttl(Duration::ZERO).stale_while_revalidate(40 * SECOND);
+    fake.0.held.lock().unwrap().insert(1, Loaded::new(7).lifetime(rest));
+    let answer = cache.lookup(&1).max_stale(5 * SECOND).load(|| 8_u64).unwrap();
+    assert_eq!((answer.value, answer.outcome), (8, Outcome::Loaded), "it has been stale for 20 seconds there, too");
+}

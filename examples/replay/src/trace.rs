@@ -53,14 +53,32 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
 /// The keys in the bytes of a trace, which are numbers if they are known to be `binary`. What is wrong reads on after the
 /// name of the file.
 pub(crate) fn parse(bytes: &[u8], binary: bool) -> Result<Vec<u64>, String> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return Err("is compressed; unpack it first: gunzip -k FILE".into());
+    // A first key may look like the beginning of a packed file, as 559903 does: 1f 8b 08.
+    if let Some(cure) = if binary { None } else { packed(bytes) } {
+        return Err(cure.into());
     }
     let keys = if !binary && is_text(bytes) { text_keys(bytes) } else { binary_keys(bytes)? };
     if keys.is_empty() {
         return Err("holds no requests; give 64-bit little-endian keys, or text with one key a line".into());
     }
     Ok(keys)
+}
+
+/// What a file is that has to be unpacked first, and how, by its first bytes.
+fn packed(bytes: &[u8]) -> Option<&'static str> {
+    Some(match bytes {
+        [0x1f, 0x8b, 8, ..] => "is compressed; unpack it first: gunzip -k FILE",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "is compressed; unpack it first: unxz -k FILE",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "is compressed; unpack it first: unzstd FILE",
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', b'S', b'Y', ..] => {
+            "is compressed; unpack it first: bunzip2 -k FILE"
+        }
+        [b'P', b'K', 3, 4, ..] => "is compressed; unpack it first: unzip FILE",
+        [0xff, 0xfe, 1..=255, 0, 1..=255, 0, ..] | [0xfe, 0xff, 0, 1..=255, 0, 1..=255, ..] => {
+            "is text in UTF-16; make it UTF-8 first: iconv -f UTF-16 -t UTF-8 FILE"
+        }
+        _ => return None,
+    })
 }
 
 fn binary_keys(bytes: &[u8]) -> Result<Vec<u64>, String> {
@@ -235,7 +253,35 @@ mod tests {
         for empty in [&b""[..], b"\n\n", b"# nothing\n"] {
             assert!(parse(empty, false).unwrap_err().contains("no requests"));
         }
-        assert!(parse(&[0x1f, 0x8b, 8, 0], false).unwrap_err().contains("gunzip"));
+    }
+
+    #[test]
+    fn what_is_packed_is_refused_with_the_cure() {
+        for (beginning, cure) in [
+            (&b"\x1f\x8b\x08\0"[..], "gunzip"),
+            (b"\xfd7zXZ\0", "unxz"),
+            (b"\x28\xb5\x2f\xfd", "unzstd"),
+            (b"BZh91AY&SY", "bunzip2"),
+            (b"PK\x03\x04", "unzip"),
+            (b"\xff\xfe7\0\n\0", "UTF-16"),
+            (b"\xfe\xff\x007\0\n", "UTF-16"),
+        ] {
+            let packed: Vec<u8> = beginning.iter().copied().chain([7; 32]).take(24).collect();
+            let refused = parse(&packed, false).expect_err(cure);
+            assert!(refused.contains(cure), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_first_key_may_look_like_a_packed_file() {
+        for first in [35_615_u64, 559_903, 65_279, 67_324_752] {
+            let bytes = [first.to_le_bytes(), 7_u64.to_le_bytes()].concat();
+            assert_eq!(parse(&bytes, true), Ok(vec![first, 7]));
+        }
+        assert_eq!(
+            parse(&[35_615_u64.to_le_bytes(), 65_279_u64.to_le_bytes()].concat(), false),
+            Ok(vec![35_615, 65_279])
+        );
     }
 
     #[test]

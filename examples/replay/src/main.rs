@@ -15,6 +15,7 @@ mod units;
 mod waits;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
@@ -101,22 +102,29 @@ fn progress_bar(plan: &Plan, requests: usize) -> ProgressBar {
     bar
 }
 
+/// The result is told also where the picture cannot be written: it may have taken long.
 fn tell(plan: &Plan, scores: &[Score], took: Duration) -> Result<(), String> {
-    if let Some(path) = &plan.plot {
-        let chart = chart::draw(plan, scores);
-        let bytes = match path.extension() {
-            Some(ending) if ending.eq_ignore_ascii_case("png") => painted::png(&chart)?,
-            _ => painted::svg(&chart).into_bytes(),
-        };
-        std::fs::write(path, bytes)
-            .map_err(|error| format!("--plot {} cannot be written ({error}); choose another place", path.display()))?;
-    }
-    let text = if plan.json { report::json(plan, scores)? } else { table::text(plan, scores, took) };
+    let drawn = plan.plot.as_deref().map_or(Ok(None), |path| plot(plan, scores, path).map(|()| Some(path)));
+    let text = match (plan.json, &drawn) {
+        (true, _) => report::json(plan, scores)?,
+        (false, Ok(picture)) => table::text(plan, scores, took, *picture),
+        (false, Err(_)) => table::text(plan, scores, took, None),
+    };
     match anstream::stdout().lock().write_all(text.as_bytes()) {
         // Whoever reads us has read enough: `replay | head`.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("the result cannot be written: {error}"))
         }
-        _ => Ok(()),
+        _ => drawn.map(|_| ()),
     }
+}
+
+fn plot(plan: &Plan, scores: &[Score], path: &Path) -> Result<(), String> {
+    let chart = chart::draw(plan, scores);
+    let bytes = match path.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("png") => painted::png(&chart)?,
+        _ => painted::svg(&chart).into_bytes(),
+    };
+    std::fs::write(path, bytes)
+        .map_err(|error| format!("--plot {} cannot be written ({error}); choose another place", path.display()))
 }

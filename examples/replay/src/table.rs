@@ -1,6 +1,7 @@
 //! The result for people: what was replayed, the three side by side, and one sentence about it.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -21,8 +22,8 @@ const FAINT: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default();
 
-/// With colours; whoever prints it takes them out where they are not wanted.
-pub(crate) fn text(plan: &Plan, scores: &[Score], took: Duration) -> String {
+/// With colours; whoever prints it takes them out where they are not wanted. It tells where the picture is, if there is one.
+pub(crate) fn text(plan: &Plan, scores: &[Score], took: Duration, drawn: Option<&Path>) -> String {
     let mut text = format!("{}\n", heading(plan, took));
     let mut names = String::new();
     for score in scores {
@@ -33,7 +34,7 @@ pub(crate) fn text(plan: &Plan, scores: &[Score], took: Duration) -> String {
     if let Some(sentence) = closing(scores) {
         let _ = write!(text, "\n{}\n", wrapped(&sentence));
     }
-    if let Some(path) = &plan.plot {
+    if let Some(path) = drawn {
         let _ = writeln!(text, "{FAINT}Drawn in {}.{FAINT:#}", path.display());
     }
     text

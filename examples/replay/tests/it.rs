@@ -107,6 +107,20 @@ fn a_trace_is_read_in_both_forms_and_drawn_in_both() {
 }
 
 #[test]
+fn the_result_is_told_also_where_the_picture_cannot_be_written() {
+    let folder = std::env::temp_dir().join(format!("replay-{}-folder.svg", std::process::id()));
+    fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    for (form, wanted) in [("", "With everfresh"), ("--json", "\"over_time\"")] {
+        let output = replay(&format!("--rate 0.01 {form} --plot {}", folder.display()));
+        let (said, refused) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{refused}");
+        assert!(said.contains(wanted) && !said.contains("Drawn in"), "{said}");
+        assert!(refused.lines().count() == 1 && refused.contains("choose another place"), "{refused}");
+    }
+    let _ = fs::remove_dir(&folder);
+}
+
+#[test]
 fn real_threads_in_real_time_agree_that_nobody_waits_for_a_refresh() {
     let output =
         replay("--json --live --for 600ms --rate 300 --keys 20 --threads 16 --backend 5ms --ttl 50ms --outage none");

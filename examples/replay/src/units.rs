@@ -207,12 +207,14 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// A share of a whole: `61.2 %`. What is not zero never reads as zero, what is not all never as all.
+/// A share of a whole: `61.2 %`. What is not zero never reads as zero, what is not all never as all; of what was asked of a
+/// backend there may be more than of what it is compared with.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let share = if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
     match share {
         _ if part == 0 => "0 %".into(),
         _ if part == whole => "100 %".into(),
+        share if part > whole => format!("{share:.1} %"),
         share if share < 0.01 => "<0.01 %".into(),
         share if share < 0.1 => format!("{share:.2} %"),
         share if share >= 99.95 => ">99.9 %".into(),
@@ -303,6 +305,6 @@ mod tests {
             (percent(0, 5), percent(1, 1_000_000), percent(5, 5)),
             ("0 %".into(), "<0.01 %".into(), "100 %".into())
         );
-        assert_eq!(percent(999_999, 1_000_000), ">99.9 %");
+        assert_eq!((percent(999_999, 1_000_000), percent(191, 149)), (">99.9 %".into(), "128.2 %".into()));
     }
 }

@@ -238,47 +238,26 @@ impl Canvas<'_> {
 
     /// The names of the moments, below everything.
     fn moments(&mut self, y: f32) {
-        const STEPS: [u64; 27] = [
-            1,
-            2,
-            5,
-            10,
-            20,
-            50,
-            100,
-            200,
-            500,
-            1_000,
-            2_000,
-            5_000,
-            10_000,
-            30_000,
-            60_000,
-            120_000,
-            300_000,
-            600_000,
-            1_800_000,
-            3_600_000,
-            7_200_000,
-            10_800_000,
-            21_600_000,
-            43_200_000,
-            86_400_000,
-            604_800_000,
-            2_592_000_000,
-        ];
-        let span = self.plan.span;
-        let step =
-            STEPS.into_iter().map(Duration::from_millis).find(|step| span.as_secs_f64() / step.as_secs_f64() <= 12.5);
-        let step = step.unwrap_or(span / 10).max(Duration::from_nanos(1));
+        let step = stride(self.plan.span);
         let mut moment = Duration::ZERO;
-        while moment <= span {
+        while moment <= self.plan.span {
             let x = self.across(moment);
             self.line(vec![(x, y - 22.0), (x, y - 17.0)], SOFT, 1.0, false);
             self.text(x, y - 4.0, 11.0, Anchor::Middle, SOFT, false, &written(moment));
             moment += step;
         }
     }
+}
+
+/// From one named moment to the next, so that a dozen of them have room.
+fn stride(span: Duration) -> Duration {
+    const MILLIS: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+    const SECONDS: [u64; 15] = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200];
+    const DAYS: [u64; 9] = [1, 7, 30, 100, 200, 500, 1_000, 2_000, 5_000];
+    let days = DAYS.map(|days| Duration::from_secs(days * 86_400));
+    let mut steps = MILLIS.map(Duration::from_millis).into_iter().chain(SECONDS.map(Duration::from_secs)).chain(days);
+    // No span is longer than a century.
+    steps.find(|step| span.as_secs_f64() / step.as_secs_f64() <= 12.5).unwrap_or(span / 10)
 }
 
 #[cfg(test)]
@@ -295,6 +274,27 @@ mod tests {
         let names: Vec<&str> = scale.ticks.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["100 µs", "1 ms", "10 ms", "100 ms"]);
         assert_eq!(scale.place(0.0), 0.0);
+    }
+
+    #[test]
+    fn the_names_of_moments_have_room_however_long_the_day_is() {
+        let day = Duration::from_secs(86_400);
+        let spans = [
+            Duration::from_nanos(1),
+            Duration::from_millis(13),
+            90 * day / 86_400,
+            day,
+            40 * day,
+            60 * day,
+            400 * day,
+            1_096 * day,
+            crate::units::CENTURY,
+        ];
+        for span in spans {
+            let step = stride(span);
+            let names: Vec<String> = (0..).map(|mark| step * mark).take_while(|at| *at <= span).map(written).collect();
+            assert!(names.len() <= 13 && names.iter().all(|name| name.len() <= 8), "{span:?}: {names:?}");
+        }
     }
 
     #[test]

@@ -159,12 +159,23 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A duration as people write it, exactly: `1h 30m`.
+/// A duration as people write it, exactly: `1h 30m`, `60d`.
 pub(crate) fn written(span: Duration) -> String {
-    match humantime::format_duration(span).to_string().replace("days", "d").replace("day", "d") {
-        text if span.subsec_nanos().is_multiple_of(1_000_000) => text,
-        _ => measured(span),
+    if !span.subsec_nanos().is_multiple_of(1_000_000) {
+        return measured(span);
     }
+    let text = humantime::format_duration(span).to_string();
+    // Months and years are of odd lengths there: 60 days are `1month 29days 13h 26m 24s`. Alone they are what was written.
+    let text = if text.contains(' ') && (text.contains("month") || text.contains("year")) {
+        let days = span.as_secs() / 86_400;
+        match span - Duration::from_secs(days * 86_400) {
+            Duration::ZERO => format!("{days}d"),
+            rest => format!("{days}d {}", humantime::format_duration(rest)),
+        }
+    } else {
+        text
+    };
+    text.replace("days", "d").replace("day", "d")
 }
 
 /// A measured duration, three digits of it: `52.3 ms`, `1.02 s`, `1 h 5 m`.
@@ -207,8 +218,8 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// A share of a whole: `61.2 %`. What is not zero never reads as zero, what is not all never as all; of what was asked of a
-/// backend there may be more than of what it is compared with.
+/// A share of a whole, or of what it is compared with: `61.2 %`. What is not zero never reads as zero, what is not all never
+/// as all.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let share = if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
     match share {
@@ -291,6 +302,13 @@ mod tests {
         assert!(share("2").is_err() && share("x").is_err());
         assert!(rate("0").is_err() && rate("NaN").is_err());
         assert_eq!(rate("12.5"), Ok(12.5));
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_was() {
+        for text in ["0s", "50ms", "1h 30m", "1d", "40d", "60d", "365d", "400d 12h", "3years"] {
+            assert_eq!(duration(text).map(written), Ok(text.to_owned()));
+        }
     }
 
     #[test]

@@ -295,7 +295,8 @@ fn requests(cli: &Cli) -> Result<(Trace, Duration), String> {
     let mut keys = trace::read(path)?;
     let span = match (live_span, cli.rate) {
         (Some(span), _) => {
-            keys.truncate(bounded(live_rate * span.as_secs_f64())?);
+            // A trace is never longer than it is, however many requests there were time for.
+            keys.truncate(bounded((live_rate * span.as_secs_f64()).min(keys.len() as f64))?);
             span.min(Duration::from_secs_f64(keys.len() as f64 / live_rate))
         }
         (None, Some(_)) if cli.span.is_some() => {
@@ -390,6 +391,17 @@ mod tests {
         assert_eq!((plan.trace.len(), plan.span), (1_200, Duration::from_secs(600)));
         let plan = planned("--live --for 2s --rate 50 --threads 3").unwrap();
         assert_eq!((plan.trace.len(), plan.live, plan.policy.ttl), (100, Some(3), Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_short_trace_is_replayed_in_real_time_at_any_rate() {
+        let path = std::env::temp_dir().join(format!("replay-{}-short.txt", std::process::id()));
+        std::fs::write(&path, "7\n8\n7\n").unwrap();
+        let length =
+            |line: &str| planned(&format!("--live --trace {} {line}", path.display())).map(|plan| plan.trace.len());
+        assert_eq!((length("--rate 1e9"), length("--rate 2 --for 1s")), (Ok(3), Ok(2)));
+        assert!(length("--rate 0.01 --for 1s").unwrap_err().contains("not even one request"));
+        let _ = std::fs::remove_file(&path);
     }
 
     #[test]

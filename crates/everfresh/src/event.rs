@@ -221,7 +221,8 @@ pub enum Event<'a, K, V> {
         /// What became of the refresh that a stale value wants.
         refresh: RefreshStatus,
     },
-    /// A load in the foreground ended.
+    /// A load ended, in the foreground or where [`refresh`](crate::Cache::refresh), [`warm`](crate::Cache::warm) or a schedule found
+    /// no value.
     #[non_exhaustive]
     Load {
         /// The key.
@@ -233,7 +234,7 @@ pub enum Event<'a, K, V> {
         /// How many callers waited for it beside the one that ran it.
         waiters: usize,
     },
-    /// A refresh was started.
+    /// A refresh of a value that is there was started.
     #[non_exhaustive]
     RefreshStarted {
         /// The key.

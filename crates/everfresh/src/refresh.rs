@@ -155,7 +155,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             false => RefreshStatus::Unavailable,
             true => self.try_load_behind(hash, key, now, watch, loader),
         };
-        self.counters.refresh_status(status);
+        // What was started is a load, and is counted as one when it ends.
+        if status != RefreshStatus::Started {
+            self.counters.refresh_status(status);
+        }
         status
     }
 

@@ -249,11 +249,12 @@ pub struct Stats {
     pub misses: u64,
     /// Lookups that were [`Outcome::Failed`].
     pub failed: u64,
-    /// How loads in the foreground ended.
+    /// How loads ended, in the foreground and where [`refresh`](crate::Cache::refresh), [`warm`](crate::Cache::warm) or a schedule
+    /// found no value.
     pub loads: Ended,
-    /// How refreshes ended.
+    /// How refreshes of values that are there ended.
     pub refreshes: Ended,
-    /// Refreshes that were started.
+    /// Refreshes of values that are there that were started; each of them ends once.
     pub refreshes_started: u64,
     /// Refreshes that were wished for and not started, by reason.
     pub refreshes_skipped: Skipped,

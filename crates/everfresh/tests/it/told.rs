@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use everfresh::{Cache, Cause, Event, Lifetime, Load, ManualClock, Outcome, RefreshStatus, Traits};
+use everfresh::{Cache, Cause, Ending, Event, Lifetime, Load, ManualClock, Outcome, RefreshStatus, Traits};
 
 use crate::kit::{Hand, MINUTE, SECOND};
 
@@ -61,6 +61,19 @@ fn o1_the_outcomes_of_all_lookups_add_up() {
     let ended = stats.refreshes;
     let all = ended.stored + ended.discarded + ended.absent + ended.failed + ended.timed_out + ended.abandoned;
     assert_eq!(all, stats.refreshes_started, "every refresh that was started ended once");
+}
+
+#[test]
+fn o1_what_is_begun_of_a_key_without_a_value_is_counted_as_the_load_that_it_is() {
+    let cache: Cache<u32, u64> = Cache::builder().capacity(10).loader(|_: &u32| 1_u64).build().unwrap();
+    assert_eq!((cache.warm([1, 2, 3]), cache.refresh(&4).wait()), (3, Some(Ending::Stored)));
+    cache.settle();
+    let stats = cache.stats();
+    assert_eq!((stats.loads.stored, stats.refreshes_started, stats.refreshes.stored), (4, 0, 0));
+    assert_eq!(cache.refresh(&4).wait(), Some(Ending::Stored));
+    cache.settle();
+    let stats = cache.stats();
+    assert_eq!((stats.loads.stored, stats.refreshes_started, stats.refreshes.stored), (4, 1, 1));
 }
 
 #[test]

@@ -47,6 +47,8 @@ impl<K: Key, V: Value, S: Hasher> Refreshing<K, V, S> {
     }
 
     /// Blocks until the refresh that was started, or that was running already, has ended. `None` if there is none.
+    ///
+    /// The end may be counted and told a moment later; [`Cache::settle`](crate::Cache::settle) waits for that, too.
     pub fn wait(self) -> Option<Ending> {
         drive(self.into_future())
     }

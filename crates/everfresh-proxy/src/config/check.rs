@@ -242,10 +242,17 @@ fn cure_of_host(host: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether all hosts that `host` means are meant by one of these, too.
+fn takes_host(hosts: &[String], host: &str) -> bool {
+    let Some(parent) = host.strip_prefix("*.") else { return host_fits(hosts, host) };
+    // Of what lies below a host, its name alone takes nothing.
+    let mut wide = hosts.iter().filter(|wide| wide.starts_with("*."));
+    wide.any(|wide| wide.eq_ignore_ascii_case(host) || host_fits(std::slice::from_ref(wide), parent))
+}
+
 /// Whether all that fits `one` fits `before`, too.
 fn takes_all_of(before: (&[String], Option<&RootedPath>), one: (&[String], Option<&RootedPath>)) -> bool {
-    let covers = |host: &String| before.0.contains(host) || host_fits(before.0, host.trim_start_matches("*."));
-    let hosts = before.0.is_empty() || (!one.0.is_empty() && one.0.iter().all(covers));
+    let hosts = before.0.is_empty() || (!one.0.is_empty() && one.0.iter().all(|host| takes_host(before.0, host)));
     let paths = match (before.1, one.1) {
         (None, _) => true,
         (Some(_), None) => false,

@@ -88,6 +88,8 @@ fn what_is_narrower_may_come_first_and_what_stands_aside_anywhere() {
         "[[rule]]\npath = \"/a\"\n[[rule]]\npath = \"/ab\"\n[[rule]]\npath = \"/a*\"",
         "[[rule]]\npath = \"/a/*\"\n[[rule]]\npath = \"/a\"",
         "[[rule]]\nhosts = [\"a.example\"]\n[[rule]]\nhosts = [\"*.a.example\", \"b.example\"]\n[[rule]]\npath = \"/\"",
+        "[[rule]]\nhosts = [\"a.example\"]\n[[rule]]\nhosts = [\"*.a.example\"]",
+        "[[rule]]\nhosts = [\"*.b.a.example\"]\n[[rule]]\nhosts = [\"*.a.example\"]",
         "[[rule]]\nbypass = true\nignore_query = [\"x\"]",
         "[[rule]]\nttl = \"0s\"\nstale_while_revalidate = \"1m\"",
         "[admin]\nlisten = \"off\"",
@@ -146,6 +148,12 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
             4,
             "never reached: all of its requests are taken by number 1",
             "before it",
+        ),
+        (
+            format!("{ORIGIN}hosts = [\"*.A.example\"]\n{ORIGIN}hosts = [\"*.b.a.example\", \"*.a.example\"]"),
+            4,
+            "never reached: it fits the same requests as number 1",
+            "leave one",
         ),
         (format!("{ORIGIN}{ORIGIN}"), 3, "the same requests as number 1", "leave one of the two out"),
         (

@@ -128,7 +128,8 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
         Some(path) if path.as_str() == "*" => {
             return refused(StatusCode::METHOD_NOT_ALLOWED, "OPTIONS * is not forwarded");
         }
-        Some(path) if path.as_str().starts_with('?') => format!("/{path}").parse().ok(),
+        // Its `Display` puts a slash before a query, where `as_str` has none.
+        Some(path) if path.as_str().starts_with('?') => path.to_string().parse().ok(),
         Some(path) => Some(path.clone()),
         None => Some(PathAndQuery::from_static("/")),
     };

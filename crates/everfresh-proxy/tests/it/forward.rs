@@ -49,6 +49,18 @@ async fn fields_of_one_hop_stay_there_and_the_way_is_told() {
 }
 
 #[tokio::test]
+async fn a_target_in_absolute_form_without_a_path_has_the_root() {
+    let origin = Origin::counting().await;
+    let running = before(&origin).await;
+    let whole = "GET http://a.example?q=1 HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+    let first = raw(running.address, whole).await;
+    assert!(origin.saw()[0].starts_with("GET /?q=1 HTTP/1.1\r\n"), "{:?}", origin.saw());
+    assert_eq!(body(&get(running.address, "/?q=1", "").await), body(&first), "one resource");
+    let purged = purge(running.admin, TOKEN, "{\"url\":\"http://a.example?q=1\"}").await;
+    assert!(purged.ends_with("{\"purged\":1}"), "{purged}");
+}
+
+#[tokio::test]
 async fn a_body_passes_after_100_continue() {
     let origin = Origin::new(|request| ok("", request.rsplit("\r\n\r\n").next().unwrap_or_default())).await;
     let running = before(&origin).await;

@@ -84,17 +84,25 @@ pub enum Trouble {
     TooLarge,
     /// The client did not send the rest of its content.
     Stalled,
+    /// The client's content broke off, or what came is none.
+    Garbled(String),
 }
 
 impl Trouble {
-    /// What the client is told: 502, 504, 413 or 408 (RFC 9110 §15.6.3, §15.6.5, §15.5.14, §15.5.9).
+    /// What the client is told: 502, 504, 413, 408 or 400 (RFC 9110 §15.6.3, §15.6.5, §15.5.14, §15.5.9, §15.5.1).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Garbled(_) => StatusCode::BAD_REQUEST,
         }
+    }
+
+    /// Whether it is the client's, and says nothing of the origin.
+    pub fn is_of_the_client(&self) -> bool {
+        matches!(self, Self::TooLarge | Self::Stalled | Self::Garbled(_))
     }
 }
 
@@ -106,6 +114,7 @@ impl fmt::Display for Trouble {
             Self::Late => out.write_str("the origin did not answer in time"),
             Self::TooLarge => out.write_str("the request has more content than this proxy lets through"),
             Self::Stalled => out.write_str("the rest of the request did not come in time"),
+            Self::Garbled(why) => write!(out, "the content of the request cannot be read to its end: {why}"),
         }
     }
 }
@@ -190,8 +199,9 @@ impl Origins {
         };
         let answer = tokio::select! {
             biased;
-            answer = asking => answer.map_err(|error| trouble(&error))?,
-            () = turn.is_late(patience, until) => return Err(Trouble::Late),
+            // What the client's content died of is told by itself; over HTTP/2 the connection does not tell it.
+            answer = asking => answer.map_err(|error| turn.broke().unwrap_or_else(|| trouble(&error)))?,
+            late = turn.is_late(patience, until) => return Err(late),
         };
         Ok(answer.map(|body| Watched::new(body, bounds.idle.get(), Some(until), ()).boxed_unsync()))
     }
@@ -204,22 +214,32 @@ impl Origins {
 
 /// Whose turn it is while a request goes out: the client's, who has to send more of its content and is watched for that,
 /// or the origin's.
-struct Turn(Arc<Mutex<Option<Instant>>>);
+struct Turn(Arc<Mutex<Sending>>);
+
+struct Sending {
+    /// Since when it is the origin's turn.
+    since: Option<Instant>,
+    /// What the client's content died of.
+    broke: Option<Trouble>,
+}
 
 impl Turn {
-    /// Since when it is the origin's.
     fn since(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).since
     }
 
-    /// Ends when it has been the origin's for so long, or when all is over.
-    async fn is_late(&self, patience: Duration, until: Instant) {
+    fn broke(&self) -> Option<Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).broke.take()
+    }
+
+    /// Ends when it has been the origin's for so long, or when all is over: then it is late whose turn it is.
+    async fn is_late(&self, patience: Duration, until: Instant) -> Trouble {
         loop {
-            let now = Instant::now();
+            let (now, since) = (Instant::now(), self.since());
             // Should it become the origin's meanwhile, then no sooner than now.
-            let due = self.since().unwrap_or(now) + patience;
+            let due = since.unwrap_or(now) + patience;
             if due.min(until) <= now {
-                return;
+                return if since.is_some() { Trouble::Late } else { Trouble::Stalled };
             }
             sleep_until(due.min(until)).await;
         }
@@ -227,18 +247,18 @@ impl Turn {
 }
 
 fn in_turns(request: Request<Body>) -> (Request<Body>, Turn) {
-    let since = Arc::new(Mutex::new(Some(Instant::now())));
-    let turn = Turn(Arc::clone(&since));
+    let sending = Arc::new(Mutex::new(Sending { since: Some(Instant::now()), broke: None }));
+    let turn = Turn(Arc::clone(&sending));
     if request.body().is_end_stream() {
         return (request, turn);
     }
-    (request.map(|inner| InTurns { inner, since }.boxed_unsync()), turn)
+    (request.map(|inner| InTurns { inner, sending }.boxed_unsync()), turn)
 }
 
-/// A request's content, which notes whether its client or its origin is waited for.
+/// A request's content, which notes whether its client or its origin is waited for, and what it died of.
 struct InTurns {
     inner: Body,
-    since: Arc<Mutex<Option<Instant>>>,
+    sending: Arc<Mutex<Sending>>,
 }
 
 impl http_body::Body for InTurns {
@@ -247,7 +267,12 @@ impl http_body::Body for InTurns {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = polled.is_ready().then(Instant::now);
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.since = polled.is_ready().then(Instant::now);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            sending.broke = Some(of_the_client(&**error));
+        }
+        drop(sending);
         polled
     }
 
@@ -284,9 +309,8 @@ fn was_not_looked_at(error: &hyper_util::client::legacy::Error) -> bool {
     false
 }
 
-fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
-    let mut cause = error.source();
-    let mut last = error.to_string();
+fn of_the_client(error: &(dyn std::error::Error + 'static)) -> Trouble {
+    let (mut cause, mut last) = (Some(error), String::new());
     while let Some(inner) = cause {
         if inner.is::<LengthLimitError>() {
             return Trouble::TooLarge;
@@ -294,6 +318,16 @@ fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
         if inner.is::<Stalled>() {
             return Trouble::Stalled;
         }
+        last = inner.to_string();
+        cause = inner.source();
+    }
+    Trouble::Garbled(last)
+}
+
+fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
+    let mut cause = error.source();
+    let mut last = error.to_string();
+    while let Some(inner) = cause {
         let io = inner.downcast_ref::<std::io::Error>();
         if io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
             return Trouble::Late;

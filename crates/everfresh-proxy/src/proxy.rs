@@ -394,9 +394,16 @@ impl Way {
             parts.uri = forward::at_host(parts.uri, &self.public);
         }
         let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, speak).await;
-        flight.landed(answer.as_ref().map_or(true, |answer| answer.status().is_server_error()));
+        flight.landed(match &answer {
+            Ok(answer) => answer.status().is_server_error(),
+            Err(trouble) => !trouble.is_of_the_client(),
+        });
         let mut answer = answer.inspect_err(|trouble| {
-            tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "{trouble}");
+            if trouble.is_of_the_client() {
+                tracing::info!(target: "everfresh::client", key = shown(&key), "{trouble}");
+            } else {
+                tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "{trouble}");
+            }
         })?;
         let version = answer.version();
         forward::clean_answer(answer.headers_mut(), version);
@@ -424,7 +431,7 @@ impl Way {
         let body = Limited::new(body, most).boxed_unsync();
         let flight = self.door.proxy.stats.takes_off(&format!("{} {}", parts.method, self.public), "load");
         let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, Speak::One).await;
-        flight.landed(answer.is_err());
+        flight.landed(answer.as_ref().is_err_and(|trouble| !trouble.is_of_the_client()));
         let mut answer = answer?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let version = answer.version();
@@ -557,6 +564,7 @@ fn say_trouble(trouble: &Trouble) -> Response<Body> {
             Trouble::Late => "the origin did not answer in time",
             Trouble::TooLarge => "the request has more content than this proxy lets through",
             Trouble::Stalled => "the rest of the request did not come in time",
+            Trouble::Garbled(_) => "the content of the request cannot be read to its end",
         },
     )
 }

@@ -161,7 +161,7 @@ pub struct Timeouts {
     pub first_byte: Span,
     /// Either side: between two pieces of a body.
     pub idle: Span,
-    /// An exchange with an origin from its first byte to its last.
+    /// An exchange with an origin from its first byte to its last; a client that still sends then is told 408.
     pub whole: Span,
     /// A client: until the head of its request has come.
     pub head: Span,

@@ -10,5 +10,6 @@ mod process;
 mod purge;
 mod smuggle;
 mod smuggle_two;
+mod uploads;
 mod versions;
 mod world;

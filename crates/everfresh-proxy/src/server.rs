@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -225,6 +225,8 @@ where
                 // Relaxed: read by the same task, when it shuts the connection down.
                 busy.0.refused.store(true, Ordering::Relaxed);
             }
+            // Relaxed: the connection is handed over later.
+            busy.0.upgraded.fetch_or(response.status() == StatusCode::SWITCHING_PROTOCOLS, Ordering::Relaxed);
             Ok::<_, Infallible>(response.map(|body| {
                 // Without a body it is answered.
                 let busy = (!body.is_end_stream()).then_some(busy);
@@ -256,6 +258,8 @@ struct Patience {
     refused: AtomicBool,
     /// A head has come that names a length and a coding.
     ambiguous: AtomicBool,
+    /// It speaks another protocol, without requests: whoever joined it to its other side is patient in his own way.
+    upgraded: AtomicBool,
     /// Requests so far.
     asked: AtomicUsize,
     idle_since: Mutex<(Instant, Duration)>,
@@ -265,8 +269,9 @@ struct Patience {
 impl Patience {
     fn new(head: Duration, keep_alive: Duration) -> Self {
         let (running, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (refused, ambiguous) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { running, refused, ambiguous, asked, idle_since: Mutex::new((Instant::now(), head)), keep_alive }
+        let [refused, ambiguous, upgraded] = [(); 3].map(|()| AtomicBool::new(false));
+        let idle_since = Mutex::new((Instant::now(), head));
+        Self { running, refused, ambiguous, upgraded, asked, idle_since, keep_alive }
     }
 
     /// When to give up, if nothing runs.
@@ -314,6 +319,9 @@ struct Timed<T> {
 
 impl<T> Timed<T> {
     fn out_of_patience(&mut self, context: &mut Context<'_>) -> bool {
+        if self.patience.upgraded.load(Ordering::Relaxed) {
+            return false;
+        }
         // The timer may be early, as a request came since it was set: then it is set anew when it ends, and not by each of
         // the requests that come one after the other.
         if let Some(until) = self.patience.until()
@@ -334,7 +342,7 @@ impl<T> Timed<T> {
     /// Looks at what was read, if it is of a head. What a client sends before it has its answer is not looked at: should it
     /// be a head, too, then its parser decides, and the connection ends with the answer.
     fn heed(&mut self, bytes: &[u8]) {
-        if self.patience.running.load(Ordering::Acquire) > 0 {
+        if self.patience.running.load(Ordering::Acquire) > 0 || self.patience.upgraded.load(Ordering::Relaxed) {
             return;
         }
         let asked = self.patience.asked.load(Ordering::Relaxed);

@@ -10,6 +10,7 @@ mod process;
 mod purge;
 mod smuggle;
 mod smuggle_two;
+mod tunnels;
 mod uploads;
 mod versions;
 mod world;

@@ -1,0 +1,47 @@
+//! Upgraded connections: they last as long as they are used, and no longer.
+
+use std::time::{Duration, Instant};
+
+use everfresh_proxy::config::Span;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{interval, timeout};
+
+use crate::world::{Origin, PATIENCE, config, run};
+
+/// A connection that speaks another protocol with an origin that echoes.
+async fn upgraded(to: std::net::SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.expect("connected");
+    let ask = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let read = timeout(PATIENCE, stream.read_buf(&mut head)).await.expect("in time").expect("read");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&head));
+    }
+    stream
+}
+
+async fn echoing() -> Origin {
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    Origin::new(move |_| agreed.to_owned()).await
+}
+
+#[tokio::test]
+async fn a_websocket_outlives_the_times_that_are_for_requests() {
+    let mut config = config(echoing().await.address);
+    for time in [&mut config.timeouts.head, &mut config.timeouts.keep_alive, &mut config.timeouts.whole] {
+        *time = Span::millis(200);
+    }
+    let running = run(config).await;
+    let mut stream = upgraded(running.address).await;
+    let (began, mut each) = (Instant::now(), interval(Duration::from_millis(50)));
+    // Until well after all of them.
+    while began.elapsed() < Duration::from_secs(1) {
+        each.tick().await;
+        stream.write_all(b"ping").await.expect("sent");
+        let mut echo = [0; 4];
+        timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("not cut off");
+        assert_eq!(&echo, b"ping");
+    }
+}

@@ -91,7 +91,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
-    &["apart", "arena", "body", "config", "forward", "framing"],
+    &["apart", "arena", "body", "config", "forward", "framing", "tunnel"],
     &["stats", "outlet"],
     &["log", "origin", "tls"],
     &["cache", "server"],

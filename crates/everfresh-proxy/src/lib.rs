@@ -20,3 +20,4 @@ pub mod proxy;
 pub mod server;
 pub mod stats;
 pub mod tls;
+mod tunnel;

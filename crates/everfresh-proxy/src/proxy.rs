@@ -14,7 +14,6 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::copy_bidirectional;
 use tokio::task::JoinSet;
 
 use crate::body::{Body, BoxError, Watched, empty, full};
@@ -24,6 +23,7 @@ use crate::forward::{self, Peer, Refused};
 use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
 use crate::stats::{Counted, Stats};
+use crate::tunnel;
 
 /// What a configuration makes of the proxy; replaced whole when it is read again.
 pub struct Site {
@@ -440,14 +440,13 @@ impl Way {
         }
         let agreed = answer.headers().get(UPGRADE).cloned();
         let origin = hyper::upgrade::on(&mut answer);
-        let idle = Running::new(Arc::clone(&self.door));
+        let (running, idle) = (Running::new(Arc::clone(&self.door)), self.door.site.config.timeouts.tunnel.get());
         tokio::spawn(async move {
-            let _running = idle;
-            if let (Ok(client), Ok(origin)) = tokio::join!(client, origin) {
-                let ends = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(origin)).await;
-                if let Err(error) = ends {
-                    tracing::debug!(target: "everfresh::origin", "a tunnel broke: {error}");
-                }
+            let _running = running;
+            if let (Ok(client), Ok(origin)) = tokio::join!(client, origin)
+                && let Err(error) = tunnel::join(TokioIo::new(client), TokioIo::new(origin), idle).await
+            {
+                tracing::debug!(target: "everfresh::origin", "a tunnel broke: {error}");
             }
         });
         forward::strip_hop(answer.headers_mut());

@@ -54,7 +54,7 @@ const PLACES: &[(&str, &[&str])] = &[
         &["capacity", "max_body", "max_refreshes", "max_variants", "stale_when_disconnected", "stale_despite_s_maxage"],
     ),
     ("in [limits]", &["head", "body", "connections", "waiters"]),
-    ("in [timeouts]", &["connect", "first_byte", "idle", "whole", "keep_alive", "pool", "drain"]),
+    ("in [timeouts]", &["connect", "first_byte", "idle", "whole", "keep_alive", "pool", "tunnel", "drain"]),
     ("in [log]", &["format", "access"]),
     ("in [[origin]]", &["url", "preserve_host", "trust_forwarded", "http2"]),
     (
@@ -154,6 +154,7 @@ impl Config {
             ("whole", timeouts.whole),
             ("head", timeouts.head),
             ("keep_alive", timeouts.keep_alive),
+            ("tunnel", timeouts.tunnel),
         ];
         let (name, _) = times.into_iter().find(|(_, time)| time.get().is_zero())?;
         let (what, cure) = (format!("timeouts.{name} of nothing would serve nobody"), "write 10s, or leave it out");

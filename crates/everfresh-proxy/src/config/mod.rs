@@ -170,6 +170,8 @@ pub struct Timeouts {
     /// An origin's connection without requests. Shorter than the 5 s after which Node closes one, for a request on a
     /// connection that closes in that moment is lost.
     pub pool: Span,
+    /// An upgraded connection (WebSocket) on which neither side sends anything.
+    pub tunnel: Span,
     /// At the end: until what still runs is cut off.
     pub drain: Span,
 }
@@ -184,6 +186,7 @@ impl Default for Timeouts {
             head: Span::secs(10),
             keep_alive: Span::secs(75),
             pool: Span::secs(4),
+            tunnel: Span::secs(60 * 60),
             drain: Span::secs(10),
         }
     }

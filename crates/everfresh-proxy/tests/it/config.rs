@@ -44,6 +44,7 @@ whole = "5m"
 head = "5s"
 keep_alive = "60s"
 pool = "4s"
+tunnel = "30m"
 drain = "20s"
 
 [log]

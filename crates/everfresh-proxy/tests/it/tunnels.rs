@@ -45,3 +45,27 @@ async fn a_websocket_outlives_the_times_that_are_for_requests() {
         assert_eq!(&echo, b"ping");
     }
 }
+
+#[tokio::test]
+async fn a_websocket_on_which_nobody_says_anything_ends() {
+    let mut config = config(echoing().await.address);
+    config.timeouts.tunnel = Span::millis(300);
+    let running = run(config).await;
+    let mut stream = upgraded(running.address).await;
+    // Not while it is used.
+    let (began, mut each) = (Instant::now(), interval(Duration::from_millis(50)));
+    while began.elapsed() < Duration::from_secs(1) {
+        each.tick().await;
+        stream.write_all(b"x").await.expect("sent");
+        timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("not cut off");
+    }
+    let mut rest = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("ended").expect("read");
+    assert!(rest.is_empty());
+    let gone = async {
+        while running.proxy.stats.running.read() > 0 {
+            each.tick().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("what it took up is given back");
+}

@@ -23,9 +23,23 @@ pub struct Body(Kind);
 
 enum Kind {
     Empty,
-    Stored { body: StoredBody, next: usize, left: u64, trailers: bool },
-    Pieces { pieces: VecDeque<Bytes>, left: u64 },
-    Joined { reader: Reader, length: Option<u64>, read: u64 },
+    /// What a GET would have and a HEAD has not.
+    Withheld,
+    Stored {
+        body: StoredBody,
+        next: usize,
+        left: u64,
+        trailers: bool,
+    },
+    Pieces {
+        pieces: VecDeque<Bytes>,
+        left: u64,
+    },
+    Joined {
+        reader: Reader,
+        length: Option<u64>,
+        read: u64,
+    },
     // The lock is never taken: it makes the body `Sync`, as some clients want it.
     Through(Mutex<UnsyncBoxBody<Bytes, BoxError>>),
 }
@@ -34,6 +48,11 @@ impl Body {
     /// No body.
     pub fn empty() -> Self {
         Self(Kind::Empty)
+    }
+
+    /// The body of an answer to HEAD: none, and that says nothing of how long it would be.
+    pub(crate) fn withheld() -> Self {
+        Self(Kind::Withheld)
     }
 
     pub(crate) fn stored(body: StoredBody) -> Self {
@@ -78,7 +97,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.get_mut().0 {
-            Kind::Empty => Poll::Ready(None),
+            Kind::Empty | Kind::Withheld => Poll::Ready(None),
             Kind::Stored { body, next, left, trailers } => {
                 if let Some(chunk) = body.chunks().get(*next) {
                     *next += 1;
@@ -106,7 +125,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Empty => true,
+            Kind::Empty | Kind::Withheld => true,
             Kind::Stored { body, next, trailers, .. } => *next >= body.chunks().len() && !trailers,
             Kind::Pieces { pieces, .. } => pieces.is_empty(),
             Kind::Joined { reader, .. } => reader.is_end(),
@@ -117,6 +136,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
+            Kind::Withheld => SizeHint::default(),
             Kind::Stored { left, .. } | Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
             Kind::Joined { length, read, .. } => {
                 length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(*read)))

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use everfresh::RefreshStatus;
 use http::header::{AGE, CONTENT_LENGTH, HeaderMap};
-use http::{Method, Response, StatusCode, request};
+use http::{HeaderValue, Method, Response, StatusCode, request};
 
 use super::answer::{CacheAnswer, Outcome, Uncacheable, Why};
 use super::body::Body;
@@ -45,6 +45,7 @@ impl Inner {
     ) -> Option<Response<Body>> {
         let (meta, body) = (&stored.meta, &stored.body);
         let (status, headers, body) = match rfc9111::evaluate(parts, meta, Some(body.length())) {
+            Served::Full if parts.method == Method::HEAD => (meta.status(), fields_for_head(stored), Body::withheld()),
             Served::Full => (meta.status(), meta.headers().clone(), Body::stored(body.clone())),
             Served::NotModified(headers) => (StatusCode::NOT_MODIFIED, headers, Body::empty()),
             Served::Partial { body: range, headers } => {
@@ -63,7 +64,6 @@ impl Inner {
             Served::NotHere => return None,
         };
         stored.hit();
-        let body = if parts.method == Method::HEAD { Body::empty() } else { body };
         self.teller.count_from_store(http_body::Body::size_hint(&body).exact().unwrap_or_default());
         let expired = stored.expired_for(|| self.time.elapsed());
         Some(self.finish(key, status, headers, body, Some((meta, expired)), told))
@@ -186,7 +186,7 @@ impl Inner {
     /// 504: the client wants only what is stored (RFC 9111 §5.2.1.7).
     pub(crate) fn gateway_timeout(&self, key: &str) -> Response<Body> {
         let mut headers = HeaderMap::new();
-        headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let mut told = Told::new(Outcome::Uncacheable(Uncacheable::OnlyIfCached));
         // Nothing was forwarded, and nothing served: RFC 9211 has no better word than that it missed.
         told.forwarded = Some(Forwarded::Miss);
@@ -194,9 +194,20 @@ impl Inner {
     }
 }
 
+/// What a HEAD is told of a stored response: with the length of the body that a GET has, where it says none itself, as
+/// servers else tell what they see, which is no body (RFC 9110 §8.6).
+fn fields_for_head(stored: &Stored) -> HeaderMap {
+    let mut headers = stored.meta.headers().clone();
+    let known = *stored.meta.method() != Method::HEAD && stored.meta.status() != StatusCode::NO_CONTENT;
+    if known && !headers.contains_key(CONTENT_LENGTH) {
+        drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(stored.body.length())));
+    }
+    headers
+}
+
 fn joined_body(parts: &request::Parts, meta: &Meta, reader: Reader) -> Body {
     if parts.method == Method::HEAD {
-        return Body::empty();
+        return Body::withheld();
     }
     let length = match meta.extent() {
         Extent::Complete(length) => *length,

@@ -87,6 +87,21 @@ async fn over_an_axum_server_a_cold_url_is_asked_once_and_a_stale_one_once_behin
     assert_eq!(text(&client, &url).await.0, "3");
 }
 
+#[tokio::test]
+async fn over_an_axum_server_a_head_never_says_that_there_is_no_body() {
+    let (cache, _) = shared();
+    let at = serve(app(&Count::default()).layer(HttpCacheLayer::new(cache))).await;
+    let (client, url) = (client(), format!("{at}/page"));
+    let head = async || {
+        let response = client.head(&url).send().await.expect("a response");
+        response.headers().get("content-length").map(|length| length.to_str().expect("text").to_owned())
+    };
+    assert_eq!(head().await, None, "nobody here knows");
+    assert_eq!(head().await, None, "nor from what is stored of a HEAD");
+    let length = text(&client, &url).await.0.len();
+    assert_eq!(head().await, Some(length.to_string()), "as the GET's");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_of_a_gibibyte_passes_with_bounded_memory() {
     let (cache, _) = shared();

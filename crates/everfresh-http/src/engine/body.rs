@@ -137,6 +137,12 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Withheld => SizeHint::default(),
+            // Who knew the length would send it instead of chunks, and HTTP/1.1 has trailers behind chunks alone.
+            Kind::Stored { left, trailers: true, .. } => {
+                let mut hint = SizeHint::default();
+                hint.set_lower(*left);
+                hint
+            }
             Kind::Stored { left, .. } | Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
             Kind::Joined { length, read, .. } => {
                 length.map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(*read)))

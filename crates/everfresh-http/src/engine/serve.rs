@@ -64,7 +64,7 @@ impl Inner {
             Served::NotHere => return None,
         };
         stored.hit();
-        self.teller.count_from_store(http_body::Body::size_hint(&body).exact().unwrap_or_default());
+        self.teller.count_from_store(http_body::Body::size_hint(&body).lower());
         let expired = stored.expired_for(|| self.time.elapsed());
         Some(self.finish(key, status, headers, body, Some((meta, expired)), told))
     }

@@ -135,10 +135,14 @@ impl Front {
 struct Raw(TcpStream);
 
 impl Raw {
+    async fn connected(at: &str) -> Self {
+        Self(TcpStream::connect(at).await.expect("a connection"))
+    }
+
     async fn ask(at: &str) -> Self {
-        let mut stream = TcpStream::connect(at).await.expect("a connection");
-        stream.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("sent");
-        Self(stream)
+        let mut own = Self::connected(at).await;
+        own.0.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("sent");
+        own
     }
 
     /// Reads until the text came.
@@ -283,6 +287,14 @@ async fn trailers_reach_those_who_join_and_those_who_come_after() {
         assert_eq!(body.trailers().and_then(|it| it.get("x-sum")).expect("a trailer"), "42");
         assert_eq!(body.to_bytes(), "abc");
     }
+    let mut client = Raw::connected(&front.serve().await).await;
+    client
+        .0
+        .write_all(b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close, te\r\nte: trailers\r\n\r\n")
+        .await
+        .expect("sent");
+    let answer = String::from_utf8(client.rest().await).expect("text");
+    assert!(answer.contains("; hit;") && answer.ends_with("3\r\nabc\r\n0\r\nx-sum: 42\r\n\r\n"), "{answer}");
     assert_eq!(front.origin.asked(), 1);
 }
 

@@ -296,14 +296,18 @@ pub fn take_over(headers: &mut HeaderMap, name: &HeaderName, from: &HeaderMap) {
 /// Not a standard field; some servers take it for `Content-Length`.
 const CONTENT_LENGTH_ALIAS: &str = "content_length";
 
+/// By which version a message came here (RFC 9110 §7.6.3).
+const fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2 everfresh",
+        Version::HTTP_10 => "1.0 everfresh",
+        _ => "1.1 everfresh",
+    }
+}
+
 /// Sets what every request to an origin carries, those of a refresh too.
 pub fn address(parts: &mut request::Parts, origin: &Uri, public: &Uri, preserve_host: bool) {
-    let version = match parts.version {
-        Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
-        _ => "1.1",
-    };
-    append(&mut parts.headers, VIA, &format!("{version} everfresh"));
+    append(&mut parts.headers, VIA, via(parts.version));
     let public_host = public.authority().map_or("", Authority::as_str);
     for (name, value) in [(X_HOST, public_host), (X_PROTO, public.scheme_str().unwrap_or("http"))] {
         if !parts.headers.contains_key(&name) {
@@ -366,7 +370,7 @@ pub fn clean_answer(headers: &mut HeaderMap, version: Version) {
     }
     strip_hop(headers);
     headers.remove(PROXY_AUTHENTICATE);
-    append(headers, VIA, if version == Version::HTTP_2 { "2 everfresh" } else { "1.1 everfresh" });
+    append(headers, VIA, via(version));
     own_values(headers);
 }
 

@@ -49,6 +49,15 @@ async fn fields_of_one_hop_stay_there_and_the_way_is_told() {
 }
 
 #[tokio::test]
+async fn the_way_is_told_with_the_version_that_came() {
+    let origin = Origin::new(|_| ok("", "old").replace("HTTP/1.1", "HTTP/1.0")).await;
+    let running = before(&origin).await;
+    let answer = raw(running.address, "GET / HTTP/1.0\r\nhost: a.example\r\n\r\n").await;
+    assert!(answer.contains("via: 1.0 everfresh\r\n"), "{answer}");
+    assert!(origin.saw()[0].contains("via: 1.0 everfresh\r\n"), "{:?}", origin.saw());
+}
+
+#[tokio::test]
 async fn a_target_in_absolute_form_without_a_path_has_the_root() {
     let origin = Origin::counting().await;
     let running = before(&origin).await;

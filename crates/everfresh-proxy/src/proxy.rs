@@ -394,6 +394,12 @@ impl Way {
             parts.uri = forward::at_host(parts.uri, &self.public);
         }
         let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, speak).await;
+        let answer = match answer {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(Trouble::Broken("it switched to another protocol, which nobody asked for".into()))
+            }
+            answer => answer,
+        };
         flight.landed(match &answer {
             Ok(answer) => answer.status().is_server_error(),
             Err(trouble) => !trouble.is_of_the_client(),

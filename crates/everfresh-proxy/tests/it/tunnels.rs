@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
-use crate::world::{Origin, PATIENCE, config, run};
+use crate::world::{Origin, PATIENCE, before, config, get, raw, run, status};
 
 /// A connection that speaks another protocol with an origin that echoes.
 async fn upgraded(to: std::net::SocketAddr) -> TcpStream {
@@ -44,6 +44,17 @@ async fn a_websocket_outlives_the_times_that_are_for_requests() {
         timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("not cut off");
         assert_eq!(&echo, b"ping");
     }
+}
+
+#[tokio::test]
+async fn another_protocol_that_nobody_asked_for_is_no_answer() {
+    let origin = echoing().await;
+    let running = before(&origin).await;
+    assert_eq!(status(&get(running.address, "/", "").await), 502);
+    // A write is a plain one for the origin.
+    let write = "connection: close, upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n";
+    let write = raw(running.address, format!("POST / HTTP/1.1\r\nhost: a\r\n{write}\r\n")).await;
+    assert_eq!(status(&write), 502, "{write}");
 }
 
 #[tokio::test]

@@ -222,6 +222,14 @@ impl RuleSettings {
             let cure = "write bypass = true, or give it a stale_while_revalidate to be served in";
             return wrong("ttl", "a ttl of nothing: what is stored so is never served", cure);
         }
+        let spans = [
+            ("ttl", self.ttl),
+            ("stale_while_revalidate", self.stale_while_revalidate),
+            ("stale_if_error", self.stale_if_error),
+        ];
+        if let Some((key, _)) = spans.into_iter().find(|(_, span)| span.is_some_and(|it| it.get().subsec_nanos() > 0)) {
+            return wrong(key, "HTTP knows no part of a second", "write whole seconds, as 1s");
+        }
         let odd = self.ignore_query.iter().find(|name| name.is_empty() || name.contains(['=', '&', '?', '#', ' ']));
         let what = odd.map(|name| format!("\"{name}\" is no name of a parameter"))?;
         wrong("ignore_query", &what, "write names alone, as [\"utm_*\", \"gclid\"]")

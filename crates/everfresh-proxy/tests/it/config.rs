@@ -172,6 +172,8 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
         (format!("{ORIGIN}[timeouts]\nidle = 1.5"), 4, "\"1.5\" is no time", "30s"),
         (format!("{ORIGIN}[admin]\nlisten = false"), 4, "\"false\" is no address", "\"off\" for none"),
         (format!("{ORIGIN}[cache]\nmax_refreshes = 1.5"), 4, "expected a whole number", "without quotes"),
+        (format!("{ORIGIN}[[rule]]\nttl = \"500ms\""), 4, "no part of a second", "whole seconds"),
+        (format!("{ORIGIN}[[rule]]\nttl = \"1s\"\nstale_if_error = \"1500ms\""), 5, "no part of a second", "whole"),
         (format!("{ORIGIN}[[rule]]\nttl = \"0s\""), 4, "a ttl of nothing", "bypass = true"),
         (format!("{ORIGIN}[[rule]]\nignore_query = [\"a=b\"]"), 4, "\"a=b\" is no name", "names alone"),
         (format!("{ORIGIN}[[rule]]\nignore_query = [\"\"]"), 4, "\"\" is no name", "names alone"),

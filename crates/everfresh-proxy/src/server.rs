@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -119,19 +119,18 @@ where
         let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), services(), stop.clone());
         let connections = Arc::clone(&connections);
         running.spawn(async move {
-            let _permit = permit;
-            connections(1);
-            let _one = OnDrop(Some(move || connections(-1)));
+            let place = Place::take(permit, connections);
             let _ = stream.set_nodelay(true);
             match tls {
                 None => {
                     let (stream, peer) =
                         (Outlet::new(stream, bounds.arena.clone()), Peer { address: address.ip(), secure: false });
-                    connection(stream, peer, &bounds, service, stop).await;
+                    connection(stream, peer, place, &bounds, service, stop).await;
                 }
                 Some(tls) => match timeout(bounds.timeouts.head.get(), tls::agree(&tls, stream)).await {
                     Ok(Ok(stream)) => {
-                        connection(stream, Peer { address: address.ip(), secure: true }, &bounds, service, stop).await;
+                        let peer = Peer { address: address.ip(), secure: true };
+                        connection(stream, peer, place, &bounds, service, stop).await;
                     }
                     Ok(Err(error)) => tracing::debug!(client = %address.ip(), "no TLS came about: {error}"),
                     Err(_) => tracing::debug!(client = %address.ip(), "TLS took too long"),
@@ -152,7 +151,7 @@ where
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, address) = listener.accept().await?;
     Ok((stream, address, permit))
@@ -163,18 +162,33 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-struct OnDrop<F: FnOnce()>(Option<F>);
+/// One of the connections that there may be, and is counted; goes where its stream goes, also into another protocol.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    count: Arc<dyn Fn(isize) + Send + Sync>,
+}
 
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if let Some(last) = self.0.take() {
-            last();
-        }
+impl Place {
+    fn take(permit: OwnedSemaphorePermit, count: Arc<dyn Fn(isize) + Send + Sync>) -> Self {
+        count(1);
+        Self { _permit: permit, count }
     }
 }
 
-async fn connection<T, S, F, B>(stream: T, peer: Peer, bounds: &Bounds, service: S, mut stop: watch::Receiver<bool>)
-where
+impl Drop for Place {
+    fn drop(&mut self) {
+        (self.count)(-1);
+    }
+}
+
+async fn connection<T, S, F, B>(
+    stream: T,
+    peer: Peer,
+    place: Place,
+    bounds: &Bounds,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -210,6 +224,7 @@ where
         lingers: None,
         framing: Framing::default(),
         asked: 0,
+        _place: place,
     };
     let answering = service_fn(move |mut request: Request<Incoming>| {
         // Relaxed: written by the same task, when it read the head.
@@ -315,6 +330,7 @@ struct Timed<T> {
     framing: Framing,
     /// Requests when the head began that `framing` reads.
     asked: usize,
+    _place: Place,
 }
 
 impl<T> Timed<T> {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
-use crate::world::{Origin, PATIENCE, before, config, get, raw, run, status};
+use crate::world::{Origin, PATIENCE, ask_admin, before, body, config, get, ok, raw, run, status};
 
 /// A connection that speaks another protocol with an origin that echoes.
 async fn upgraded(to: std::net::SocketAddr) -> TcpStream {
@@ -22,9 +22,10 @@ async fn upgraded(to: std::net::SocketAddr) -> TcpStream {
     stream
 }
 
+const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+
 async fn echoing() -> Origin {
-    let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    Origin::new(move |_| agreed.to_owned()).await
+    Origin::new(move |_| AGREED.to_owned()).await
 }
 
 #[tokio::test]
@@ -44,6 +45,28 @@ async fn a_websocket_outlives_the_times_that_are_for_requests() {
         timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("not cut off");
         assert_eq!(&echo, b"ping");
     }
+}
+
+#[tokio::test]
+async fn a_websocket_has_its_place_among_the_connections_until_it_ends() {
+    let origin = Origin::new(|request| match request.starts_with("GET /ws") {
+        true => AGREED.to_owned(),
+        false => ok("", "answered"),
+    })
+    .await;
+    let mut config = config(origin.address);
+    config.limits.connections = 1;
+    let running = run(config).await;
+    let stream = upgraded(running.address).await;
+    let told = ask_admin(running.admin, "/metrics").await;
+    assert!(told.contains("everfresh_connections 1\n"), "{told}");
+    let mut second = tokio::spawn(get(running.address, "/", ""));
+    assert!(timeout(Duration::from_millis(200), &mut second).await.is_err(), "it waits");
+    drop(stream);
+    let answer = timeout(PATIENCE, second).await.expect("in time").expect("an answer");
+    assert_eq!(body(&answer), "answered");
+    let told = async { while !ask_admin(running.admin, "/metrics").await.contains("everfresh_connections 0\n") {} };
+    timeout(PATIENCE, told).await.expect("counted no more");
 }
 
 #[tokio::test]

@@ -24,6 +24,10 @@ pub(crate) fn write_key(text: &mut String, parts: &request::Parts) {
         // Without a host the path begins the key, and would be read as one.
         text.push_str("//");
     }
+    if path.starts_with('?') {
+        // RFC 9110 §4.2.3: an empty path is the root.
+        text.push('/');
+    }
     text.push_str(path);
     // No target has a space in it.
     write_other_host(text, ' ', &parts.uri, &parts.headers);

@@ -63,6 +63,17 @@ async fn no_host_that_a_client_makes_up_has_its_answer_stored_under_anothers_url
 }
 
 #[tokio::test]
+async fn a_url_without_a_path_is_that_of_the_root() {
+    let world = mirror();
+    assert_eq!(ask(&world, "GET", "http://a?q=1", &[]).await.outcome(), Outcome::Miss);
+    assert_eq!(ask(&world, "GET", "http://a/?q=1", &[]).await.outcome(), Outcome::Hit);
+    assert!(world.cache.purge(&"http://a?q=1".parse::<Uri>().expect("a URL")));
+    assert_eq!(ask(&world, "GET", "/?q=1", &[("host", "a")]).await.outcome(), Outcome::Miss);
+    assert!(world.cache.purge(&"http://a?q=1".parse::<Uri>().expect("a URL")));
+    assert_eq!(ask(&world, "GET", "/?q=1", &[("host", "a")]).await.outcome(), Outcome::Miss);
+}
+
+#[tokio::test]
 async fn a_host_field_of_its_own_is_another_resource_than_its_address() {
     let world = mirror();
     for host in ["one.example", "two.example"] {

@@ -29,6 +29,9 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// afterwards.
 ///
 /// # What it owes
+/// It bounds its own time, and fails when that is over: whoever leads a flight waits for `get` before the loader is run, and for
+/// `put` before it has the value. Nothing but [`load_timeout`](crate::Builder::load_timeout) ends that wait, as it ends a load.
+///
 /// A value that it gives is stored with the lifetime that it carries, counted from now: an implementation keeps a stamp of its
 /// own and gives what is left of it. As nobody knows then how long it would live if it still held, a loader is not shown such a
 /// value ([`Previous`](crate::Previous)) and makes it anew. Whoever shares it with other processes keeps the moments at which keys, tags and all were

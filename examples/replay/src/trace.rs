@@ -1,6 +1,6 @@
 //! The requests: which key is asked for when. Read from a file, or a day made up.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -30,13 +30,14 @@ impl Trace {
     }
 }
 
+/// The longest trace that is read: 200 million binary keys.
+const MOST_BYTES: u64 = 8 * 200_000_000;
+
 /// Reads the keys of a trace: little-endian 64-bit numbers, or text with one key a line. `-` is the standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
-    let (bytes, shown) = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        (io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes), "standard input".into())
-    } else {
-        (fs::read(path), path.display().to_string())
+    let (bytes, shown) = match path == Path::new("-") {
+        true => (bytes_of(io::stdin().lock()), "standard input".into()),
+        false => (File::open(path).and_then(bytes_of), path.display().to_string()),
     };
     let bytes = bytes.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -45,9 +46,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u64>, String> {
         io::ErrorKind::IsADirectory => format!("{shown} is a folder; give --trace one file of it"),
         _ => format!("{shown} cannot be read ({error}); make it readable, or give another --trace"),
     })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(format!("{shown} is longer than 1.6 GB; cut it: head -c {MOST_BYTES} FILE"));
+    }
     // A name that ends like this leaves no doubt: what is left of a cut file may look like text.
     let binary = path.extension().is_some_and(|ending| ending == "u64le");
     parse(&bytes, binary).map_err(|wrong| format!("{shown} {wrong}"))
+}
+
+/// All of it, or a little more than is wanted: a device may have no end.
+fn bytes_of(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The keys in the bytes of a trace, which are numbers if they are known to be `binary`. What is wrong reads on after the

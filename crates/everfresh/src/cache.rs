@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::beneath::Enough;
 use crate::clock::Estimate;
 use crate::coalesce::{Answer, Bounds, Later, Waiting};
 use crate::drive::{drive, in_a_runtime};
@@ -19,7 +20,7 @@ use crate::key::AsKey;
 use crate::ledger::Strike;
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Traits};
-use crate::loader::{Async, Blocking, BoxError, Loader};
+use crate::loader::{Async, Blocking, BoxError};
 use crate::moment::Moment;
 use crate::stats::Stats;
 use crate::store::{Bound, Glance, Insertion, Judgement};
@@ -460,7 +461,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// The handle says what became of it, and waits for its end if it runs.
     pub fn refresh<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Refreshing<K, V, S> {
         match self.engine.loader.clone() {
-            Some(loader) => self.refresh_by(key, loader),
+            Some(loader) => self.engine.refresh_on_demand(key, loader, Enough::Nothing),
             None => Refreshing::not_started(&self.engine, RefreshStatus::NoLoader),
         }
     }
@@ -472,7 +473,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         F: FnOnce() -> R + Send + 'static,
         R: IntoLoad<V>,
     {
-        self.refresh_by(key, Blocking::<_, false>(move |_| loader()))
+        self.engine.refresh_on_demand(key, Blocking::<_, false>(move |_| loader()), Enough::Nothing)
     }
 
     /// As [`refresh_with`](Cache::refresh_with) with an asynchronous loader.
@@ -482,23 +483,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        self.refresh_by(key, Async::<_, false>(move |_| loader()))
-    }
-
-    fn refresh_by<Q: AsKey<K> + ?Sized>(&self, key: &Q, loader: impl Loader<K, V>) -> Refreshing<K, V, S> {
-        let engine = &self.engine;
-        let hash = self.hash(key);
-        let now = engine.clock.now();
-        let mut watched = None;
-        let found = engine.store.peek(hash, key).filter(|found| !engine.stage(found, now).gone);
-        let status = match found {
-            Some(found) => engine.refresh(hash, &found, now, Some(&mut watched), || loader.detach()),
-            None => engine.load_behind(hash, key, now, &mut watched, || loader.detach()),
-        };
-        if status == RefreshStatus::AlreadyRunning {
-            watched = engine.flights.watch(hash, key);
-        }
-        Refreshing::new(engine, status, watched)
+        self.engine.refresh_on_demand(key, Async::<_, false>(move |_| loader()), Enough::Nothing)
     }
 
     /// Gets every event from now on, after the fact and outside of all locks, on the thread on which it happened.

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::beneath::Enough;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::event::{Ending, RefreshStatus};
 use crate::flight::Wait;
+use crate::key::AsKey;
 use crate::leading::leads_any_from_here;
+use crate::loader::Loader;
 use crate::moment::Moment;
 use crate::pool::Background;
 use crate::refresh::{first_of, wait_until};
@@ -85,6 +88,28 @@ impl<K: Key, V: Value, S: Hasher> IntoFuture for Refreshing<K, V, S> {
 impl<K, V, S> fmt::Debug for Refreshing<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refreshing").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
+    /// Starts a refresh of a key, stale or not, stored or not; if it is not, what the second level has may be `enough`.
+    pub(crate) fn refresh_on_demand<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        key: &Q,
+        loader: impl Loader<K, V>,
+        enough: Enough,
+    ) -> Refreshing<K, V, S> {
+        let (hash, now) = (self.store.hash(key), self.clock.now());
+        let mut watched = None;
+        let found = self.store.peek(hash, key).filter(|found| !self.stage(found, now).gone);
+        let status = match found {
+            Some(found) => self.refresh(hash, &found, now, Some(&mut watched), || loader.detach()),
+            None => self.load_behind(hash, key, now, enough, &mut watched, || loader.detach()),
+        };
+        if status == RefreshStatus::AlreadyRunning {
+            watched = self.flights.watch(hash, key);
+        }
+        Refreshing::new(self, status, watched)
     }
 }
 

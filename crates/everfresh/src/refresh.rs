@@ -136,7 +136,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
             Joined::Lead(leader) => {
                 leader.flight().note_claim(entry, entry.attempt());
-                self.launch(leader, loader, permit, now, watch)
+                self.launch(leader, loader, Enough::Nothing, permit, now, watch)
             }
             _ => RefreshStatus::AlreadyRunning,
         }
@@ -148,12 +148,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         key: &Q,
         now: Moment,
+        enough: Enough,
         watch: &mut Option<Wait<K, V>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let status = match self.may_start(now) {
             false => RefreshStatus::Unavailable,
-            true => self.try_load_behind(hash, key, now, watch, loader),
+            true => self.try_load_behind(hash, key, now, enough, watch, loader),
         };
         // What was started is a load, and is counted as one when it ends.
         if status != RefreshStatus::Started {
@@ -167,6 +168,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         key: &Q,
         now: Moment,
+        enough: Enough,
         watch: &mut Option<Wait<K, V>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
@@ -182,7 +184,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         match self.begin(hash, key, Purpose::Load, now, deadline) {
             Joined::Lead(leader) => match (permit.or_else(acquire), loader()) {
-                (Some(permit), Ok(loader)) => self.launch(leader, loader, permit, now, Some(watch)),
+                (Some(permit), Ok(loader)) => self.launch(leader, loader, enough, permit, now, Some(watch)),
                 (None, _) => RefreshStatus::Saturated,
                 (_, Err(why_not)) => why_not,
             },
@@ -194,6 +196,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self: &Arc<Self>,
         leader: Leader<K, V>,
         loader: Detached<K, V>,
+        enough: Enough,
         permit: Permit,
         now: Moment,
         watch: Option<&mut Option<Wait<K, V>>>,
@@ -201,7 +204,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if let Some(watch) = watch {
             *watch = Some(leader.wait());
         }
-        match self.run_behind(leader, loader, Enough::Stale, Some(permit)) {
+        match self.run_behind(leader, loader, enough, Some(permit)) {
             Ok(()) => RefreshStatus::Started,
             Err(error) => {
                 self.note_unavailable(now, &error);

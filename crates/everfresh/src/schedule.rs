@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::beneath::Enough;
 use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
-use crate::event::Outcome;
-use crate::handle::{Asked, refresh_all};
+use crate::event::{Outcome, RefreshStatus};
+use crate::handle::{Asked, Refreshing, refresh_all};
 use crate::housekeeper;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -43,7 +44,8 @@ impl fmt::Debug for Schedule {
 
 impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// Loads, with the cache's own loader and in the background, those of the keys that have no fresh value; as many at once
-    /// as may be refreshed at once, and returns when all have ended (contract R7).
+    /// as may be refreshed at once, and returns when all have ended (contract R7). For a key that has no value at all here, a fresh
+    /// one of the second level will do.
     ///
     /// Where the pool is full it waits for a place, whoever has it; once none has come free for 30 seconds, keys that find none are
     /// left out. Inside of a loader it does not wait for places of others: that loader's own may be among them.
@@ -59,7 +61,11 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let keys: Vec<K> = keys.into_iter().collect();
         let is_fresh = |key: &&K| self.peek_answer(*key, None).is_some_and(|answer| answer.outcome == Outcome::Hit);
         let wanted = keys.iter().filter(|key| !is_fresh(key));
-        refresh_all(wanted, |key| self.refresh(key), Asked::ByCaller).await;
+        let refresh = |key: &K| match self.engine.loader.clone() {
+            Some(loader) => self.engine.refresh_on_demand(key, loader, Enough::Fresh),
+            None => Refreshing::not_started(&self.engine, RefreshStatus::NoLoader),
+        };
+        refresh_all(wanted, refresh, Asked::ByCaller).await;
         keys.iter().filter(|key| self.contains(*key)).count()
     }
 

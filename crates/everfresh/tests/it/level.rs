@@ -788,3 +788,28 @@ fn s1_a_bound_on_staleness_holds_also_for_what_is_beneath() {
     let answer = cache.lookup(&1).max_stale(5 * SECOND).load(|| 8_u64).unwrap();
     assert_eq!((answer.value, answer.outcome), (8, Outcome::Loaded), "it has been stale for 20 seconds there, too");
 }
+
+#[test]
+fn s1_r7_a_refresh_on_demand_asks_the_loader_also_where_only_the_second_level_has_the_key() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let rest = Lifetime::ttl(Duration::ZERO).stale_while_revalidate(MINUTE);
+    let fake = Fake::with(1, Loaded::new(5).lifetime(Lifetime::ttl(3 * SECOND)));
+    fake.0.held.lock().unwrap().extend([(2, Loaded::new(5)), (3, Loaded::new(5).lifetime(rest))]);
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .loader(|_| 8_u64)
+        .second_level(fake.clone())
+        .clock(clock)
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let renewing = cache.refresh(&1);
+    hand.run();
+    assert_eq!((renewing.wait(), cache.peek(&1)), (Some(Ending::Stored), Some(8)));
+    assert_eq!(fake.asked(), ["put 1"]);
+    let mut warming = Box::pin(cache.warm_async([2, 3]));
+    assert!(poll_once(warming.as_mut()).is_pending());
+    hand.run();
+    assert_eq!(poll_once(warming.as_mut()), Poll::Ready(2));
+    assert_eq!((cache.peek(&2), cache.peek(&3)), (Some(5), Some(8)), "to warm, what is fresh there will do");
+}

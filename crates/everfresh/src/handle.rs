@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::event::{Ending, RefreshStatus};
 use crate::flight::Wait;
+use crate::housekeeper::Watch;
 use crate::key::AsKey;
 use crate::leading::leads_any_from_here;
 use crate::loader::Loader;
@@ -118,14 +118,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 pub(crate) enum Asked<'a> {
     /// Somebody who waits for it.
     ByCaller,
-    /// A schedule, which ends when this is set. Whichever thread its chore is on, it is in nobody's loader.
-    BySchedule(&'a AtomicBool),
+    /// A schedule, for as long as it lasts. Whichever thread its chore is on, it is in nobody's loader.
+    BySchedule(&'a Watch),
 }
 
 impl Asked<'_> {
     fn is_over(self) -> bool {
-        // Acquire: pairs with the Release in the drop of a `Schedule`.
-        matches!(self, Asked::BySchedule(ended) if ended.load(Ordering::Acquire))
+        matches!(self, Asked::BySchedule(schedule) if schedule.is_over())
     }
 
     fn is_inside_a_loader(self) -> bool {

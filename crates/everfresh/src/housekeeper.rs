@@ -3,7 +3,7 @@
 //! It starts with the first chore and ends with the last; in between it sleeps until a clock wakes it. Where a clock is moved by
 //! hand there is no such thread: whoever wakes a chore does it.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,7 @@ pub(crate) struct Purpose {
 #[derive(Default)]
 struct Served {
     over: bool,
+    for_ever: bool,
     sleeping: Slab<Waker>,
 }
 
@@ -35,12 +36,20 @@ impl Purpose {
     pub(crate) fn watch(&self) -> Watch {
         Watch { shared: Arc::clone(&self.shared) }
     }
+
+    /// Is never over, though nobody has it any more.
+    pub(crate) fn for_ever(self) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).for_ever = true;
+    }
 }
 
 impl Drop for Purpose {
     fn drop(&mut self) {
         let sleeping = {
             let mut served = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if served.for_ever {
+                return;
+            }
             served.over = true;
             std::mem::take(&mut served.sleeping)
         };
@@ -62,6 +71,16 @@ impl Watch {
             false => Poll::Ready(false),
         })
         .await
+    }
+
+    /// Completes when the purpose is over.
+    pub(crate) async fn end(&self) {
+        let _over = self.sleep(Box::pin(pending())).await;
+    }
+
+    /// Whether the purpose is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.served().over
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::beneath::Enough;
@@ -11,28 +11,21 @@ use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
 use crate::event::{Outcome, RefreshStatus};
 use crate::handle::{Asked, Refreshing, refresh_all};
-use crate::housekeeper;
+use crate::housekeeper::{self, Purpose};
+use crate::refresh::first_of;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Refreshes keys on a schedule until it is dropped.
 #[must_use = "dropping a schedule ends it; keep it, or call `forever`"]
 pub struct Schedule {
-    ended: Option<Arc<AtomicBool>>,
+    purpose: Purpose,
 }
 
 impl Schedule {
     /// Goes on for as long as the cache lives.
-    pub fn forever(mut self) {
-        self.ended = None;
-    }
-}
-
-impl Drop for Schedule {
-    fn drop(&mut self) {
-        if let Some(ended) = &self.ended {
-            ended.store(true, Ordering::Release);
-        }
+    pub fn forever(self) {
+        self.purpose.for_ever();
     }
 }
 
@@ -75,28 +68,29 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// begins nothing more. An interval below a millisecond counts as one.
     pub fn refresh_every(&self, interval: Duration, keys: impl IntoIterator<Item = K>) -> Schedule {
         let keys: Vec<K> = keys.into_iter().collect();
-        let ended = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ended);
+        let purpose = Purpose::default();
+        let schedule = purpose.watch();
         let engine = Arc::downgrade(&self.engine);
         let watch = self.engine.purpose.watch();
         let chore = async move {
             loop {
                 let (began, clock) = {
                     let Some(engine) = engine.upgrade() else { return };
-                    if seen.load(Ordering::Acquire) || engine.closed.load(Ordering::Acquire) {
+                    if schedule.is_over() || engine.closed.load(Ordering::Acquire) {
                         return;
                     }
                     let (began, clock) = (engine.clock.now(), engine.clock.clone());
                     let cache = Cache { engine };
-                    refresh_all(keys.iter(), |key| cache.refresh(key), Asked::BySchedule(&seen)).await;
+                    refresh_all(keys.iter(), |key| cache.refresh(key), Asked::BySchedule(&schedule)).await;
                     (began, clock)
                 };
-                if !watch.sleep(clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL)))).await {
+                let sleep = watch.sleep(clock.sleep_until(began.after(interval.max(SHORTEST_INTERVAL))));
+                if first_of(sleep, schedule.end()).await != Some(true) {
                     return;
                 }
             }
         };
         housekeeper::take_on(Box::pin(chore), &self.engine.clock);
-        Schedule { ended: Some(ended) }
+        Schedule { purpose }
     }
 }

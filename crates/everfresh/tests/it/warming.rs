@@ -323,3 +323,18 @@ fn r7_a_round_that_begins_where_the_last_refresh_of_another_ends_leaves_no_key_o
     }
     assert_eq!(*loaded.lock().unwrap(), [1, 2, 1, 2]);
 }
+
+#[test]
+fn m3_a_schedule_that_is_dropped_leaves_nothing_behind_until_its_next_round() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<Arc<str>, u64> =
+        Cache::builder().capacity(10).loader(|_| 1_u64).clock(clock.clone()).spawner(hand.clone()).build().unwrap();
+    let key: Arc<str> = "key".into();
+    let schedule = cache.refresh_every(60 * MINUTE, [Arc::clone(&key)]);
+    hand.run();
+    cache.invalidate(&key);
+    cache.reclaim();
+    assert_eq!(clock.next_wake(), Some(60 * MINUTE));
+    drop(schedule);
+    assert_eq!((Arc::strong_count(&key), clock.next_wake()), (1, None), "its keys, and one who sleeps");
+}

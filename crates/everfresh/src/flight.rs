@@ -50,7 +50,7 @@ pub(crate) struct Flight<K, V> {
     /// How many wait; grows only while the flight is in the table, under the table's lock.
     waiters: AtomicUsize,
     /// The entry that this is to renew, by the end of its load, and how it was stamped for that.
-    claim: OnceLock<(Moment, Attempt)>,
+    pub(crate) claim: OnceLock<(Moment, Attempt)>,
     /// How it ended; known before anybody who waits is woken.
     ending: OnceLock<Ending>,
     /// The old value that its loader was shown, and may say of that it still holds.

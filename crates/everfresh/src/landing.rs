@@ -160,10 +160,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.note_what_befell(flight, entry, now)?;
         let deadline = self.deadline(entry);
         let whatever_is_there = flight.purpose == Purpose::Load || flight.is_adopted();
-        // One flight per key, and every write fences it: what is there now is what the refresh was started for (contract R4).
         let admitted =
             self.store.put_if_admitted(flight.hash, offered, (weight, deadline), now, insertion, |current| {
-                whatever_is_there || current.is_some_and(|current| !self.stage(current, now).gone)
+                whatever_is_there
+                    || current.is_some_and(|current| is_meant(flight, current) && !self.stage(current, now).gone)
             });
         if admitted { Ok(deadline) } else { Err(NotStored::EntryGone) }
     }
@@ -187,7 +187,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn land_unmodified(self: &Arc<Self>, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
         let old = self.store.peek(flight.hash, &flight.key).filter(|old| !self.stage(old, now).gone);
         // If it was overtaken, what is there now is newer than what its loader was shown.
-        let Some(old) = old.filter(|_| !flight.is_fenced() || flight.shown().is_none()) else {
+        let is_newer = |old: &Entry<K, V>| flight.shown().is_some() && (flight.is_fenced() || !is_meant(flight, old));
+        let Some(old) = old.filter(|old| !is_newer(old)) else {
             return match flight.shown() {
                 Some(shown) => self.land_unmodified_but_gone(leader, flight, shown, now),
                 None => self.land_absent(leader, flight, now),
@@ -264,7 +265,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn land_absent(self: &Arc<Self>, leader: &mut Leader<K, V>, flight: &Flight<K, V>, now: Moment) -> Landed<V> {
         let mut negative = self.negative(flight, Negative::Absent, now);
         let (mut removed, mut insertion) = (None, Insertion::nothing(true));
+        let mut looked_at = None;
         let good = leader.land(|good| {
+            looked_at = self.store.peek_locked(flight.hash, &flight.key);
+            let good = good && looked_at.as_ref().is_none_or(|found| is_meant(flight, found));
             if good {
                 removed = self.store.remove(flight.hash, &flight.key);
                 self.remember(flight, &mut negative, now, &mut insertion);
@@ -277,7 +281,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if let Some(removed) = removed {
             self.depart(removed, Cause::Removed);
         }
-        drop(insertion);
+        drop((looked_at, insertion));
         let ending = if good { Ending::Absent } else { Ending::Discarded(NotStored::Overtaken) };
         flight.note_ending(ending);
         flight.settle(Landing::Absent);
@@ -401,6 +405,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
         }
     }
+}
+
+/// Whether a flight may change what is there now. A refresh may only change the entry that started it (contract R4): an insertion
+/// fences the flights that it finds, and one may begin after that, while the old entry is still there.
+fn is_meant<K, V>(flight: &Flight<K, V>, current: &Entry<K, V>) -> bool {
+    let is_claimed = |&(loaded_at, attempt): &_| current.loaded_at() == loaded_at && current.attempt() == attempt;
+    flight.purpose == Purpose::Load || flight.is_adopted() || flight.claim.get().is_some_and(is_claimed)
 }
 
 /// A flight that is about to land. Dropped with its leader, that is: by a panic, it ends as that.

@@ -310,3 +310,22 @@ fn r7_who_is_told_that_a_refresh_runs_already_may_wait_for_it() {
         callers.into_iter().for_each(|caller| caller.join().unwrap());
     });
 }
+
+#[test]
+fn r4_a_refresh_replaces_the_entry_that_started_it_and_no_insert_of_meanwhile() {
+    explore(|| {
+        let clock = ManualClock::new();
+        let cache = cache(&clock);
+        cache.insert(1, 0);
+        clock.advance(Duration::from_secs(1));
+        let reader = {
+            let cache = cache.clone();
+            thread::spawn(move || cache.get_or_load(&1, || 5_u64).unwrap())
+        };
+        cache.insert(1, 10);
+        let read = reader.join().unwrap();
+        cache.settle();
+        assert!(read == 0 || read == 10);
+        assert_eq!(cache.peek(&1), Some(10));
+    });
+}

@@ -86,10 +86,13 @@ pub enum Trouble {
     Stalled,
     /// The client's content broke off, or what came is none.
     Garbled(String),
+    /// It was not asked: too many wait for it already.
+    Busy,
 }
 
 impl Trouble {
-    /// What the client is told: 502, 504, 413, 408 or 400 (RFC 9110 §15.6.3, §15.6.5, §15.5.14, §15.5.9, §15.5.1).
+    /// What the client is told: 502, 504, 413, 408, 400 or 503 (RFC 9110 §15.6.3, §15.6.5, §15.5.14, §15.5.9, §15.5.1,
+    /// §15.6.4).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
@@ -97,6 +100,7 @@ impl Trouble {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::Garbled(_) => StatusCode::BAD_REQUEST,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -115,6 +119,7 @@ impl fmt::Display for Trouble {
             Self::TooLarge => out.write_str("the request has more content than this proxy lets through"),
             Self::Stalled => out.write_str("the rest of the request did not come in time"),
             Self::Garbled(why) => write!(out, "the content of the request cannot be read to its end: {why}"),
+            Self::Busy => out.write_str("too many requests wait for an answer already"),
         }
     }
 }

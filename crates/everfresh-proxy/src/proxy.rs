@@ -252,11 +252,8 @@ impl Door {
         let error = Told { outcome: "error", age: None };
         let site = &self.site;
         let limits = &site.config.limits;
-        if self.proxy.stats.waiters.load(Ordering::Relaxed) >= limits.waiters {
-            let mut busy = say(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait here already");
-            busy.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            return (busy, error, None);
-        }
+        // Then nobody is let to wait; what is stored is answered all the same.
+        let busy = self.proxy.stats.waiters.load(Ordering::Relaxed) >= limits.waiters;
         let public = match forward::target(&request, peer) {
             Ok(public) => public,
             Err(Refused { status, why }) => return (say(status, why), error, None),
@@ -267,6 +264,7 @@ impl Door {
         let Some(mut way) = Way::to(self, public) else {
             return (say(StatusCode::MISDIRECTED_REQUEST, "no origin is set up for this URL"), error, None);
         };
+        way.busy = busy;
         let public = way.public.clone();
         let authority = public.authority().map_or("", |authority| authority.as_str());
         if is_upgrade(&request) {
@@ -305,6 +303,9 @@ impl Door {
             forward::without_reload(&mut parts.headers);
         }
         let key = key_of(if parts.method == Method::HEAD { "HEAD " } else { "GET " }, &public);
+        if busy {
+            parts.headers.append(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
+        }
         let body = if body.is_end_stream() {
             empty()
         } else {
@@ -321,6 +322,8 @@ impl Door {
             self.proxy.cache.answer(request, move |request| Box::pin(way.fetch(request))).await
         };
         match answered {
+            // 504 for want of something stored: the only answer of this kind that asked nobody.
+            Ok((_, told)) if busy && told.outcome == "uncacheable" => (say_trouble(&Trouble::Busy), error, Some(key)),
             Ok((response, told)) => (response, told, Some(key)),
             Err(trouble) => (say_trouble(&trouble), error, Some(key)),
         }
@@ -338,6 +341,8 @@ struct Way {
     public: Uri,
     /// The fields of the request that are in its key: a refresh asks with them, too.
     keyed: Option<Arc<HeaderMap>>,
+    /// So many wait that this one may not: only a refresh behind it goes.
+    busy: bool,
 }
 
 /// What holds where no rule does.
@@ -355,7 +360,7 @@ impl Way {
         let origin = site.config.origins.iter().position(fits)?;
         let fits = |rule: &RuleSettings| host_fits(&rule.hosts) && rule.path.as_ref().is_none_or(|own| own.holds(path));
         let rule = site.config.rules.iter().position(fits);
-        let mut way = Self { door: Arc::clone(door), origin, rule, public, keyed: None };
+        let mut way = Self { door: Arc::clone(door), origin, rule, public, keyed: None, busy: false };
         if let Some(shorter) = forward::without_parameters(&way.public, &way.rule().ignore_query) {
             way.public = shorter;
         }
@@ -380,6 +385,9 @@ impl Way {
     async fn fetch(self, request: Request<Body>) -> Result<Response<Body>, Trouble> {
         let (mut parts, body) = request.into_parts();
         let kind = if parts.extensions.remove::<Foreground>().is_some() { "load" } else { "refresh" };
+        if self.busy && kind == "load" {
+            return Err(Trouble::Busy);
+        }
         let key = format!("{} {}", parts.method, self.public);
         let origin = self.origin();
         if let Some(keyed) = self.keyed.as_ref().filter(|_| kind == "refresh") {
@@ -421,6 +429,9 @@ impl Way {
 
     /// Another protocol: both sides are joined byte for byte once the origin agrees (RFC 9110 §7.8).
     async fn tunnel(self, mut request: Request<Incoming>, peer: Peer, host: &str) -> Result<Response<Body>, Trouble> {
+        if self.busy {
+            return Err(Trouble::Busy);
+        }
         let protocol = request.headers().get(UPGRADE).cloned();
         let client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
@@ -561,7 +572,7 @@ pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {
 
 fn say_trouble(trouble: &Trouble) -> Response<Body> {
     // What exactly broke is for the operator's log, not for the world.
-    say(
+    let mut response = say(
         trouble.status(),
         match trouble {
             Trouble::Unreachable(_) => "the origin cannot be reached",
@@ -570,6 +581,11 @@ fn say_trouble(trouble: &Trouble) -> Response<Body> {
             Trouble::TooLarge => "the request has more content than this proxy lets through",
             Trouble::Stalled => "the rest of the request did not come in time",
             Trouble::Garbled(_) => "the content of the request cannot be read to its end",
+            Trouble::Busy => "too many requests wait here already",
         },
-    )
+    );
+    if matches!(trouble, Trouble::Busy) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }

@@ -140,7 +140,7 @@ pub struct Limits {
     pub body: Size,
     /// Connections at a time; more wait to be accepted.
     pub connections: usize,
-    /// Requests at a time that wait for another's answer.
+    /// Requests at a time that wait for an answer; beyond them what is stored is answered, and all else is 503.
     pub waiters: usize,
 }
 

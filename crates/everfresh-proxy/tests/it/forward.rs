@@ -419,17 +419,47 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
     assert_eq!(body(&timeout(PATIENCE, second).await.expect("in time").expect("served")), "answer 2");
 }
 
+const RELOAD: &str = "cache-control: no-cache\r\n";
+
 #[tokio::test]
 async fn more_waiters_than_allowed_are_told_to_come_again_and_hits_are_served() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let mut config = config(listener.local_addr().expect("an address"));
     config.limits.waiters = 1;
     let running = run(config).await;
+    let answer = async |text: &str| {
+        let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            assert!(timeout(PATIENCE, stream.read_buf(&mut asked)).await.expect("in time").expect("read") > 0);
+        }
+        stream.write_all(text.as_bytes()).await.expect("sent");
+    };
+    for (path, field) in [("/stored", "max-age=60"), ("/stale", "max-age=60, stale-while-revalidate=60")] {
+        let first = tokio::spawn(get(running.address, path, ""));
+        answer(&ok(&format!("connection: close\r\ncache-control: {field}\r\n"), path)).await;
+        assert_eq!(body(&first.await.expect("answered")), path);
+    }
+    purge(running.admin, TOKEN, "{\"url\":\"http://a.example/stale\",\"mode\":\"soft\"}").await;
     let waiting = tokio::spawn(get(running.address, "/slow", ""));
     let (mut slow, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
-    let busy = get(running.address, "/other", "").await;
-    assert_eq!(status(&busy), 503);
-    assert!(busy.to_ascii_lowercase().contains("retry-after: 1"), "{busy}");
+    // Whatever would wait: for an answer of its own, for that of another, past the cache.
+    for (path, lines) in
+        [("/other", ""), ("/slow", ""), ("/stored", "cache-control: no-store\r\n"), ("/stored", RELOAD)]
+    {
+        let busy = get(running.address, path, lines).await;
+        assert_eq!(status(&busy), 503, "{path} {lines}");
+        assert!(busy.to_ascii_lowercase().contains("retry-after: 1"), "{busy}");
+    }
+    let write =
+        raw(running.address, "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx").await;
+    assert_eq!(status(&write), 503);
+    // Whoever waits for nobody is answered, and what is stale renewed behind him.
+    assert_eq!(body(&get(running.address, "/stored", "").await), "/stored");
+    assert_eq!(body(&get(running.address, "/stale", "").await), "/stale");
+    let renewed = async { while body(&get(running.address, "/stale", "").await) != "renewed" {} };
+    let fresh = ok("connection: close\r\ncache-control: max-age=60\r\n", "renewed");
+    timeout(PATIENCE, async { tokio::join!(renewed, answer(&fresh)) }).await.expect("renewed");
     slow.write_all(ok("cache-control: max-age=60\r\n", "slow").as_bytes()).await.expect("sent");
     assert_eq!(body(&waiting.await.expect("answered")), "slow");
     assert_eq!(body(&get(running.address, "/slow", "").await), "slow");

@@ -26,9 +26,13 @@ impl Write for Forgiving {
     }
 }
 
-/// Sets the log up; `RUST_LOG` says what is told, `info` if it is not set. Only the first call counts.
+/// Sets the log up; `RUST_LOG` says what is told, `info` if it is not set, empty, or says nothing that can be meant. Only
+/// the first call counts.
 pub fn begin(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let wished = std::env::var_os("RUST_LOG").filter(|wished| !wished.is_empty());
+    let wished = wished.map(|_| EnvFilter::try_from_default_env().map_err(|error| error.to_string())).transpose();
+    let (wished, wrong) = wished.map_or_else(|wrong| (None, Some(wrong)), |wished| (wished, None));
+    let filter = wished.unwrap_or_else(|| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Forgiving);
     let lines = lines.with_ansi(io::stderr().is_terminal()).log_internal_errors(false);
     let begun = match format {
@@ -37,6 +41,11 @@ pub fn begin(format: LogFormat) {
     };
     if let Err(error) = begun {
         tracing::debug!("a log is set up already: {error}");
+    }
+    if let Some(wrong) = wrong {
+        tracing::warn!(
+            "RUST_LOG says nothing that can be meant, so info holds: {wrong}; write info, or everfresh=debug"
+        );
     }
 }
 

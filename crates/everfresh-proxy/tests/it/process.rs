@@ -72,6 +72,23 @@ fn file(name: &str, text: &str) -> PathBuf {
     path
 }
 
+#[tokio::test]
+async fn a_rust_log_that_is_empty_is_none_and_a_wrong_one_is_told() {
+    for (wished, told) in [("", false), ("everfresh=nonsense", true), ("everfresh=debug", false)] {
+        let mut child = everfresh()
+            .args(["serve", "--origin", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--no-admin"])
+            .env("RUST_LOG", wished)
+            .spawn()
+            .expect("begun");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut said = String::new();
+        while !said.contains("serving on http://") {
+            assert!(timeout(PATIENCE, log.read_line(&mut said)).await.expect("in time").expect("read") > 0);
+        }
+        assert_eq!(said.contains("RUST_LOG says nothing that can be meant"), told, "{said}");
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn at_sigterm_what_runs_ends_and_no_more_begins() {

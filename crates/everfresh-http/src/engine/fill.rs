@@ -18,6 +18,18 @@ impl BodyError {
     pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
+
+    /// With all that is beneath the error in its text, as several have it and nothing else of it: clients say at the top
+    /// no more than that a body broke.
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut beneath = error.source();
+        while let Some(error) = beneath {
+            text.extend([": ", &error.to_string()]);
+            beneath = error.source();
+        }
+        Self::new(text)
+    }
 }
 
 impl fmt::Display for BodyError {

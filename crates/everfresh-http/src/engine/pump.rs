@@ -112,7 +112,7 @@ impl Pump {
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
                 Step::Frame(Some(Err(error))) => {
-                    self.stop(BodyError::new(error.to_string()));
+                    self.stop(BodyError::of(&*error));
                     return RefreshEnding::Failed;
                 }
                 Step::Frame(None) => return self.end(trailers),

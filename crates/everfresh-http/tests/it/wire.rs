@@ -262,7 +262,8 @@ async fn a_body_that_breaks_off_is_told_as_broken_and_never_stored() {
             _ => vec![send(&format!("{OK}{control}content-length: 5\r\n\r\nwhole"))],
         })
         .await;
-        assert!(front.get().await.into_body().collect().await.is_err());
+        let error = front.get().await.into_body().collect().await.expect_err("broken").to_string();
+        assert!(error.starts_with("error reading a body from connection: "), "and what happened: {error}");
         until(|| front.cache.stats().in_flight == 0).await;
         assert_eq!(front.cache.stats().pages, 0);
         let again = front.get().await.into_body().collect().await.expect("whole");

@@ -39,6 +39,17 @@ impl fmt::Display for Stalled {
 
 impl std::error::Error for Stalled {}
 
+/// An error with all that is beneath it, as a line of the log has it.
+pub(crate) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut beneath = error.source();
+    while let Some(error) = beneath {
+        text.extend([": ", &error.to_string()]);
+        beneath = error.source();
+    }
+    text
+}
+
 /// Ends with an error when no frame came for so long; keeps `held` until the body is dropped.
 pub struct Watched<B, H> {
     inner: B,

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::body::{Body, BoxError, Watched, empty, full};
+use crate::body::{Body, BoxError, Watched, empty, full, whole};
 use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of};
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer, Refused};
@@ -424,7 +424,15 @@ impl Way {
         adopt(self.rule(), self.ttl(), &mut answer);
         // Connections to the client and to the origin have each their own version.
         *answer.version_mut() = Version::HTTP_11;
-        Ok(if head { answer.map(|_| empty()) } else { answer })
+        if head {
+            return Ok(answer.map(|_| empty()));
+        }
+        // Nobody else tells it: the client's connection breaks off, too, and the log of requests has its status already.
+        let told = move |error: BoxError| {
+            tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "the answer broke off: {}", whole(&*error));
+            error
+        };
+        Ok(answer.map(|body| if body.is_end_stream() { body } else { body.map_err(told).boxed_unsync() }))
     }
 
     /// Another protocol: both sides are joined byte for byte once the origin agrees (RFC 9110 §7.8).

@@ -73,6 +73,23 @@ fn file(name: &str, text: &str) -> PathBuf {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    let mut process =
+        Process::begin(&["--origin", &origin, "--listen", "127.0.0.1:0", "--no-admin", "--no-access-log"]).await;
+    for field in ["cache-control: max-age=60\r\n", "cache-control: no-store\r\n"] {
+        let asking = tokio::spawn(get(process.address, "/half", ""));
+        let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        answer(&mut stream, ok(field, "half and the rest").replace(" and the rest", "")).await;
+        drop(stream);
+        let line = process.until("the answer broke off: ").await;
+        assert!(line.contains("WARN") && line.contains("/half") && line.contains("end of file"), "{line}");
+        asking.await.expect("ended");
+    }
+}
+
+#[tokio::test]
 async fn a_rust_log_that_is_empty_is_none_and_a_wrong_one_is_told() {
     for (wished, told) in [("", false), ("everfresh=nonsense", true), ("everfresh=debug", false)] {
         let mut child = everfresh()

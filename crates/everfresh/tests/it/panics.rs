@@ -11,7 +11,7 @@ use std::time::Duration;
 use everfresh::{Cache, Ending, Lifetime, Loaded, ManualClock, RefreshStatus};
 
 use crate::kit::{Hand, MINUTE, SECOND};
-use crate::support::ends;
+use crate::support::{Bench, bench, ends};
 
 /// Asks for the end of a refresh as soon as it is woken, on the thread that wakes it.
 struct AsksAtOnce {
@@ -32,15 +32,7 @@ impl Wake for AsksAtOnce {
 
 #[test]
 fn r7_who_watches_a_refresh_is_told_that_store_if_panicked() {
-    let (clock, hand) = (ManualClock::new(), Hand::default());
-    let cache: Cache<u32, u64> = Cache::builder()
-        .capacity(10)
-        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
-        .store_if(|_| panic!("told to"))
-        .clock(clock.clone())
-        .spawner(hand.clone())
-        .build()
-        .unwrap();
+    let Bench { clock, hand, cache } = bench(|it| it.store_if(|_| panic!("told to")));
     cache.insert(1, 1);
     clock.advance(10 * SECOND);
     let asks = Arc::new(AsksAtOnce { refreshing: Mutex::default(), told: Mutex::default() });

@@ -8,23 +8,11 @@ use everfresh::{
 };
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, within_a_minute};
-
-struct Bench {
-    clock: ManualClock,
-    hand: Hand,
-    cache: Cache<u32, u64>,
-}
+use crate::support::{self, Bench};
 
 /// Fresh for a minute, stale for ten more; work runs when the hand is told.
 fn bench(change: impl FnOnce(everfresh::Builder<u32, u64>) -> everfresh::Builder<u32, u64>) -> Bench {
-    let (clock, hand) = (ManualClock::new(), Hand::default());
-    let builder = Cache::builder()
-        .capacity(100)
-        .lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(10 * MINUTE))
-        .clock(clock.clone())
-        .spawner(hand.clone());
-    let cache = change(builder).build().unwrap();
-    Bench { clock, hand, cache }
+    support::bench(|it| change(it.lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(10 * MINUTE))))
 }
 
 fn fails() -> Result<u64, &'static str> {

@@ -159,12 +159,17 @@ fn in_one_place(clock: &ManualClock, hand: &Hand) -> (Cache<u32, u64>, Cache<u32
     (make().build().unwrap(), make().refresh_timeout(None).build().unwrap())
 }
 
+/// Begins a refresh that runs when the hand is told.
+fn take_the_place(cache: &Cache<u32, u64>) {
+    let begun = cache.refresh(&7);
+    assert_eq!(begun.status(), RefreshStatus::Started);
+}
+
 #[test]
 fn r7_warm_waits_for_a_place_that_somebody_else_has() {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let (cache, other) = in_one_place(&clock, &hand);
-    let begun = other.refresh(&7);
-    assert_eq!(begun.status(), RefreshStatus::Started);
+    take_the_place(&other);
     let mut warming = Box::pin(cache.warm_async([1, 2]));
     assert!(poll_once(warming.as_mut()).is_pending());
     hand.run();
@@ -179,8 +184,7 @@ fn r7_warm_waits_for_a_place_that_somebody_else_has() {
 fn r7_warm_gives_up_on_places_that_nobody_gives_back_once_for_all_keys() {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let (cache, other) = in_one_place(&clock, &hand);
-    let begun = other.refresh(&7);
-    assert_eq!(begun.status(), RefreshStatus::Started);
+    take_the_place(&other);
     let mut warming = Box::pin(cache.warm_async(1..=5));
     assert!(poll_once(warming.as_mut()).is_pending());
     clock.advance(29 * SECOND);
@@ -193,8 +197,7 @@ fn r7_warm_gives_up_on_places_that_nobody_gives_back_once_for_all_keys() {
 fn r7_warm_takes_the_place_of_a_refresh_that_hangs() {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let (other, cache) = in_one_place(&clock, &hand);
-    let begun = other.refresh(&7);
-    assert_eq!(begun.status(), RefreshStatus::Started);
+    take_the_place(&other);
     let mut warming = Box::pin(cache.warm_async([1]));
     assert!(poll_once(warming.as_mut()).is_pending());
     clock.advance(MINUTE);
@@ -239,8 +242,7 @@ fn r7_who_waits_to_warm_is_told_when_more_may_be_refreshed_at_once() {
             self.0.add();
         }
     }
-    let begun = cache.refresh(&7);
-    assert_eq!(begun.status(), RefreshStatus::Started);
+    take_the_place(&cache);
     let mut warming = Box::pin(cache.warm_async([1]));
     let waker = Arc::new(Told(Arc::clone(&woken))).into();
     assert!(warming.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
@@ -256,8 +258,7 @@ fn r7_who_waits_to_warm_is_told_when_more_may_be_refreshed_at_once() {
 fn r7_warm_does_not_wait_where_nothing_may_be_refreshed_any_more() {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let (cache, other) = in_one_place(&clock, &hand);
-    let begun = other.refresh(&7);
-    assert_eq!(begun.status(), RefreshStatus::Started);
+    take_the_place(&other);
     let mut warming = Box::pin(cache.warm_async([1, 2]));
     assert!(poll_once(warming.as_mut()).is_pending());
     assert_eq!(cache.close(Duration::ZERO), 0, "what others run is not its own");
@@ -271,8 +272,7 @@ fn r7_warm_does_not_wait_where_nothing_may_be_refreshed_any_more() {
         .clock(clock)
         .build()
         .unwrap();
-    let begun = cache.refresh(&7);
-    assert_eq!(begun.status(), RefreshStatus::Started);
+    take_the_place(&cache);
     let mut warming = Box::pin(cache.warm_async([1, 2]));
     assert!(poll_once(warming.as_mut()).is_pending());
     pool.set_max_refreshes(0);

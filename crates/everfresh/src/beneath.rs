@@ -9,7 +9,7 @@ use std::thread::panicking;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::Failure;
 use crate::event::{Ending, Event, NotStored};
-use crate::flight::{Flight, Purpose};
+use crate::flight::Flight;
 use crate::history::{History, Standing};
 use crate::landing::Origin;
 use crate::leading::{Inside, leading};
@@ -42,17 +42,15 @@ impl Enough {
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
-    /// Makes the value of a flight: a load asks the second level first, if anything there is `enough`, then `loader`; a refresh is
-    /// there to ask the loader.
+    /// Makes the value of a flight: asks the second level first, if anything there is `enough`, then `loader`. For a refresh, which is
+    /// there to ask the loader, nothing is.
     pub(crate) async fn make_by<E>(
         self: &Arc<Self>,
         flight: &Arc<Flight<K, V>>,
         enough: Enough,
         loader: impl Future<Output = Made<V, E>>,
     ) -> (Made<V, E>, Origin) {
-        if flight.purpose == Purpose::Load
-            && let Some(found) = self.ask_second_level(flight, enough).await
-        {
+        if let Some(found) = self.ask_second_level(flight, enough).await {
             return (Ok(Load::Loaded(found)), Origin::SecondLevel);
         }
         (leading(flight, loader).await, Origin::Loader)

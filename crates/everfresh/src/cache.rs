@@ -460,10 +460,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// The handle says what became of it, and waits for its end if it runs.
     pub fn refresh<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Refreshing<K, V, S> {
-        match self.engine.loader.clone() {
-            Some(loader) => self.engine.refresh_on_demand(key, loader, Enough::Nothing),
-            None => Refreshing::not_started(&self.engine, RefreshStatus::NoLoader),
-        }
+        self.engine.refresh_widely(key, Enough::Nothing)
     }
 
     /// Starts a refresh of a key with a loader of this call's own, stale or not, stored or not.

@@ -104,12 +104,31 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let found = self.store.peek(hash, key).filter(|found| !self.stage(found, now).gone);
         let status = match found {
             Some(found) => self.refresh(hash, &found, now, Some(&mut watched), || loader.detach()),
-            None => self.load_behind(hash, key, now, enough, &mut watched, || loader.detach()),
+            None => {
+                let status = self.load_behind(hash, key, now, enough, &mut watched, || loader.detach());
+                // What was started is a load, and is counted as one when it ends.
+                if status != RefreshStatus::Started {
+                    self.counters.refresh_status(status);
+                }
+                status
+            }
         };
         if status == RefreshStatus::AlreadyRunning {
             watched = self.flights.watch(hash, key);
         }
         Refreshing::new(self, status, watched)
+    }
+
+    /// As [`refresh_on_demand`](Engine::refresh_on_demand), by the cache's own loader.
+    pub(crate) fn refresh_widely<Q: AsKey<K> + ?Sized>(
+        self: &Arc<Self>,
+        key: &Q,
+        enough: Enough,
+    ) -> Refreshing<K, V, S> {
+        match self.loader.clone() {
+            Some(loader) => self.refresh_on_demand(key, loader, enough),
+            None => Refreshing::not_started(self, RefreshStatus::NoLoader),
+        }
     }
 }
 

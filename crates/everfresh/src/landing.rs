@@ -159,10 +159,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let Some(entry) = offered.as_ref().filter(|_| good) else { return Err(NotStored::Overtaken) };
         self.note_what_befell(flight, entry, now)?;
         let deadline = self.deadline(entry);
-        let whatever_is_there = flight.purpose == Purpose::Load || flight.is_adopted();
         let admitted =
             self.store.put_if_admitted(flight.hash, offered, (weight, deadline), now, insertion, |current| {
-                whatever_is_there
+                takes_any_place(flight)
                     || current.is_some_and(|current| is_meant(flight, current) && !self.stage(current, now).gone)
             });
         if admitted { Ok(deadline) } else { Err(NotStored::EntryGone) }
@@ -407,11 +406,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
+/// Whether somebody waits for what a flight brings, so that it takes the place of whatever is there.
+fn takes_any_place<K, V>(flight: &Flight<K, V>) -> bool {
+    flight.purpose == Purpose::Load || flight.is_adopted()
+}
+
 /// Whether a flight may change what is there now. A refresh may only change the entry that started it (contract R4): an insertion
 /// fences the flights that it finds, and one may begin after that, while the old entry is still there.
 fn is_meant<K, V>(flight: &Flight<K, V>, current: &Entry<K, V>) -> bool {
     let is_claimed = |&(loaded_at, attempt): &_| current.loaded_at() == loaded_at && current.attempt() == attempt;
-    flight.purpose == Purpose::Load || flight.is_adopted() || flight.claim.get().is_some_and(is_claimed)
+    takes_any_place(flight) || flight.claim.get().is_some_and(is_claimed)
 }
 
 /// A flight that is about to land. Dropped with its leader, that is: by a panic, it ends as that.

@@ -142,7 +142,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    /// Starts the load of a key that has no entry, behind the caller.
+    /// Starts the load of a key that has no entry, behind the caller, who counts what came of it.
     pub(crate) fn load_behind<Q: AsKey<K> + ?Sized>(
         self: &Arc<Self>,
         hash: u64,
@@ -152,26 +152,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         watch: &mut Option<Wait<K, V>>,
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
-        let status = match self.may_start(now) {
-            false => RefreshStatus::Unavailable,
-            true => self.try_load_behind(hash, key, now, enough, watch, loader),
-        };
-        // What was started is a load, and is counted as one when it ends.
-        if status != RefreshStatus::Started {
-            self.counters.refresh_status(status);
+        if !self.may_start(now) {
+            return RefreshStatus::Unavailable;
         }
-        status
-    }
-
-    fn try_load_behind<Q: AsKey<K> + ?Sized>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-        now: Moment,
-        enough: Enough,
-        watch: &mut Option<Wait<K, V>>,
-        loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
-    ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
         let acquire = || self.pool.acquire(&self.clock, deadline);
         // The place before the flight: else others would wait for a flight that is given up at once.

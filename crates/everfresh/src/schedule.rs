@@ -9,8 +9,8 @@ use crate::beneath::Enough;
 use crate::cache::Cache;
 use crate::drive::drive;
 use crate::engine::{Hasher, Key, Value};
-use crate::event::{Outcome, RefreshStatus};
-use crate::handle::{Asked, Refreshing, refresh_all};
+use crate::event::Outcome;
+use crate::handle::{Asked, refresh_all};
 use crate::housekeeper::{self, Purpose};
 use crate::refresh::first_of;
 
@@ -54,11 +54,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let keys: Vec<K> = keys.into_iter().collect();
         let is_fresh = |key: &&K| self.peek_answer(*key, None).is_some_and(|answer| answer.outcome == Outcome::Hit);
         let wanted = keys.iter().filter(|key| !is_fresh(key));
-        let refresh = |key: &K| match self.engine.loader.clone() {
-            Some(loader) => self.engine.refresh_on_demand(key, loader, Enough::Fresh),
-            None => Refreshing::not_started(&self.engine, RefreshStatus::NoLoader),
-        };
-        refresh_all(wanted, refresh, Asked::ByCaller).await;
+        refresh_all(wanted, |key| self.engine.refresh_widely(key, Enough::Fresh), Asked::ByCaller).await;
         keys.iter().filter(|key| self.contains(*key)).count()
     }
 

@@ -8,6 +8,7 @@ use crate::run::{self, Step};
 /// The only files in which `unsafe` may stand; each says at its top why, DESIGN.md says what it pays.
 const MAY_BE_UNSAFE: &[&str] = &[
     "crates/everfresh/src/birth.rs",
+    "crates/everfresh/src/second.rs",
     "crates/everfresh/src/store/",
     "crates/everfresh/tests/",
     "crates/everfresh-http/tests/allocations.rs",
@@ -65,9 +66,9 @@ fn unsafe_stands_where_it_may() -> bool {
 
 /// The floors of the core crate, lowest first; a file may import only from lines before its own.
 const FLOORS: &[&[&str]] = &[
-    &["sync", "moment", "key"],
+    &["sync", "moment", "key", "ticks"],
     &["thread", "leading", "birth"],
-    &["ticks", "error", "drive", "dice"],
+    &["second", "error", "drive", "dice"],
     &["clock", "lifetime", "event", "spawn"],
     &["housekeeper"],
     &["history", "stats", "load"],

@@ -364,6 +364,9 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
             let settings = Settings { bound: Bound::Entries(most), eviction: Eviction::default(), prompt_drop: false };
             Store::new(settings, self.hasher.clone())
         });
+        if self.lifetime.time_to_live().is_some() {
+            self.clock.get_ready();
+        }
         let settings = Settings { bound, eviction: self.eviction, prompt_drop: self.prompt_drop };
         let max_refreshes = self.max_refreshes.unwrap_or(DEFAULT_MAX_REFRESHES);
         let pool = match (self.pool, self.spawner) {
@@ -388,12 +391,16 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
             max_waiters: self.max_waiters,
             backoff: self.backoff,
         };
+        let history = History::default();
+        if !self.clock.is_system() {
+            history.look_closer();
+        }
         Ok(Cache {
             engine: Arc::new(Engine {
                 store: Store::new(settings, self.hasher),
                 negatives,
                 flights: Flights::new(),
-                history: History::default(),
+                history,
                 counters: Counters::new(),
                 listeners: Arc::new(Listeners::new()),
                 clock: self.clock,

@@ -87,7 +87,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         &self,
         key: &Q,
         found: Glance<'_, K, V>,
-        estimate: Option<Estimate>,
+        estimate: Estimate,
     ) -> Option<V> {
         match self.engine.look_closely(found, estimate) {
             None => self.get_slowly(key),
@@ -487,7 +487,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     ///
     /// A listener may call the cache. It should be quick: whoever caused the event waits for it. Its panics are contained.
     pub fn subscribe(&self, listener: impl Fn(&Event<'_, K, V>) + Send + Sync + 'static) -> Subscription {
-        self.engine.listeners.subscribe(Arc::new(listener))
+        let subscription = self.engine.listeners.subscribe(Arc::new(listener));
+        self.engine.history.look_closer();
+        subscription
     }
 
     /// A snapshot of the counters.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::moment::{Moment, saturating_nanos};
+use crate::second;
 use crate::ticks;
 
 /// A future that completes when a clock has reached a moment.
@@ -35,6 +36,11 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// The monotonic clock of the operating system, counted from some moment before its first use in this process.
+///
+/// A cache asks for the exact time only near a deadline: within 25 ms on Linux. Further away cheaper means will do, of which the
+/// cheapest, with glibc on x86-64, is that the wall clock's second is still the one in which the time was last noted; that is good
+/// for deadlines more than 2.5 s away. It takes one thread for the process, `everfresh-clock`, which sleeps until somebody sets
+/// the wall clock (contract T4).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -232,27 +238,82 @@ impl Clock for TokioClock {
     }
 }
 
-/// The time as it may have been a moment ago.
-#[derive(Clone, Copy)]
-pub(crate) struct Estimate(u64);
+/// The time as it may have been a moment ago; never early.
+// Apart from its grade it is always there, too: of an `Option` the compiler carries what is not there from hit to hit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimate {
+    nanos: u64,
+    grade: Grade,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Grade {
+    /// Nobody has asked for the time, or nothing but the time itself is to be had.
+    Unknown,
+    /// Late by [`second::LATE`] at most.
+    OfSecond,
+    /// Late by [`ticks::GUARD`] at most.
+    OfTick,
+    Exact,
+}
 
 impl Estimate {
-    #[cfg(test)]
-    pub(crate) fn of(moment: Moment) -> Estimate {
-        Estimate(moment.nanos())
+    pub(crate) const UNKNOWN: Estimate = Estimate { nanos: 0, grade: Grade::Unknown };
+
+    #[inline(always)]
+    pub(crate) fn new(nanos: u64, grade: Grade) -> Estimate {
+        Estimate { nanos, grade }
+    }
+
+    /// The cheapest that can be had of the system's clock.
+    #[inline(always)]
+    pub(crate) fn of_system() -> Estimate {
+        match (second::IS_THERE, second::about()) {
+            (true, None) => Estimate::UNKNOWN,
+            (true, Some(nanos)) => Estimate::new(nanos, Grade::OfSecond),
+            (false, _) => Estimate::by_tick(ticks::about()),
+        }
+    }
+
+    #[inline(always)]
+    fn by_tick(nanos: Option<u64>) -> Estimate {
+        nanos.map_or(Estimate::UNKNOWN, |nanos| Estimate::new(nanos, Grade::OfTick))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_known(self) -> bool {
+        self.grade != Grade::Unknown
+    }
+
+    #[inline(always)]
+    fn parts(self) -> (u64, u64) {
+        let late = match self.grade {
+            Grade::Unknown | Grade::Exact => 0,
+            Grade::OfSecond => second::LATE.as_nanos() as u64,
+            Grade::OfTick => ticks::GUARD.as_nanos() as u64,
+        };
+        (self.nanos, late)
     }
 
     /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
     /// quarter of all time. `false` says nothing.
     #[inline(always)]
     pub(crate) fn is_before(self, deadline: Moment, by: u64) -> bool {
-        ticks::is_before(self.0, deadline.nanos(), by)
+        let (nanos, late) = self.parts();
+        // No estimate is near the end of time.
+        self.is_known() && deadline.nanos() > nanos.wrapping_add(late).wrapping_add(by)
     }
 
-    /// As a moment, with the number of nanoseconds by which it may be late; it is never early.
-    #[inline]
+    /// Whether there is a better one at most for the price of the time itself.
+    pub(crate) fn is_good(self) -> bool {
+        matches!(self.grade, Grade::OfTick | Grade::Exact)
+    }
+
+    /// As a moment, with the number of nanoseconds by which it may be late.
+    #[inline(always)]
     pub(crate) fn with_guard(self) -> (Moment, u64) {
-        (Moment::from_nanos(self.0), ticks::GUARD.as_nanos() as u64)
+        let (nanos, late) = self.parts();
+        (Moment::from_nanos(nanos), late)
     }
 }
 
@@ -273,12 +334,36 @@ impl Timepiece {
         }
     }
 
-    /// A cheap estimate of the time, if there is one.
-    #[inline(always)]
-    pub(crate) fn estimate(&self) -> Option<Estimate> {
+    /// A better estimate than that one; at last the time itself.
+    pub(crate) fn estimate_better(&self, than: Estimate) -> Estimate {
+        let better = match (self, than.grade) {
+            (Timepiece::System, Grade::Unknown) => match Estimate::of_system() {
+                known if known.is_known() => known,
+                _ => Estimate::by_tick(second::note(ticks::about)),
+            },
+            (Timepiece::System, Grade::OfSecond) => Estimate::by_tick(ticks::about()),
+            _ => Estimate::UNKNOWN,
+        };
+        if better.is_known() { better } else { Estimate::new(self.now().nanos(), Grade::Exact) }
+    }
+
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self, Timepiece::System)
+    }
+
+    /// The time for what may be dated early by a tick, but never late.
+    #[inline]
+    pub(crate) fn about(&self) -> Moment {
         match self {
-            Timepiece::System => ticks::about().map(Estimate),
-            Timepiece::Other(_) => None,
+            Timepiece::System => ticks::about().map_or_else(|| self.now(), Moment::from_nanos),
+            Timepiece::Other(_) => self.now(),
+        }
+    }
+
+    /// For a cache whose entries end, before it is asked for estimates.
+    pub(crate) fn get_ready(&self) {
+        if let Timepiece::System = self {
+            second::watch();
         }
     }
 

@@ -118,19 +118,28 @@ pub(crate) struct Stage {
 }
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
-    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end. `false` says
-    /// nothing; `estimate` is then the time, if it was asked for.
+    /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end, in a cache on the
+    /// system's clock to which nobody listens: then it is fresh. Else nothing is said, but what the time is, if it was asked for.
     #[inline(always)]
-    pub(crate) fn is_plainly_fresh(&self, entry: &Entry<K, V>, estimate: &mut Option<Estimate>) -> bool {
-        if !self.is_plain(entry) {
-            return false;
+    pub(crate) fn check_plainly(&self, entry: &Entry<K, V>) -> Result<(), Estimate> {
+        if !entry.is_plain_of(self.history.epoch_of_plain_hits()) {
+            return Err(Estimate::UNKNOWN);
         }
         let fresh_until = entry.fresh_until();
         if fresh_until == Moment::NEVER {
-            return true;
+            return Ok(());
         }
-        *estimate = self.clock.estimate();
-        estimate.is_some_and(|estimate| estimate.is_before(fresh_until, self.policy.look_ahead))
+        let estimate = Estimate::of_system();
+        if estimate.is_before(fresh_until, self.policy.look_ahead) { Ok(()) } else { Err(estimate) }
+    }
+
+    /// Has hits looked at plainly again, once nobody listens any longer.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn look_plainly_if_may(&self) {
+        if self.clock.is_system() {
+            self.listeners.if_none(|| self.history.look_plainly());
+        }
     }
 
     /// Nothing but its own time decides.
@@ -145,7 +154,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn judge_closely(
         &self,
         entry: &Entry<K, V>,
-        estimate: Option<Estimate>,
+        mut estimate: Estimate,
     ) -> Option<(Outcome, RefreshStatus)> {
         if !self.is_plain(entry) {
             return None;
@@ -154,18 +163,26 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if fresh_until == Moment::NEVER {
             return Some((Outcome::Hit, RefreshStatus::NotNeeded));
         }
-        let (mut now, mut guard) = estimate.map_or_else(|| (self.clock.now(), 0), Estimate::with_guard);
         let asked_until = fresh_until.nanos().saturating_sub(self.policy.look_ahead);
-        if guard > 0 && now.nanos().abs_diff(asked_until) <= guard {
-            (now, guard) = (self.clock.now(), 0);
+        if !estimate.is_known() {
+            estimate = self.clock.estimate_better(estimate);
         }
-        if now.nanos() < asked_until {
-            return Some((Outcome::Hit, RefreshStatus::NotNeeded));
+        loop {
+            let (now, late) = estimate.with_guard();
+            if now.nanos().saturating_add(late) < asked_until {
+                return Some((Outcome::Hit, RefreshStatus::NotNeeded));
+            }
+            if now.nanos() >= asked_until {
+                let status = self.is_stale_and_left_alone(entry, fresh_until, (now, late));
+                if status.is_some() || estimate.is_good() {
+                    return Some((Outcome::Stale, status?));
+                }
+            }
+            estimate = self.clock.estimate_better(estimate);
         }
-        Some((Outcome::Stale, self.is_stale_and_left_alone(entry, fresh_until, (now, guard))?))
     }
 
-    /// The check that nearly every stale hit needs, of an entry for which [`is_plainly_fresh`](Engine::is_plainly_fresh) has
+    /// The check that nearly every stale hit needs, of an entry for which [`check_plainly`](Engine::check_plainly) has
     /// asked the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
     pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, estimate: Estimate) -> Option<RefreshStatus> {
@@ -259,8 +276,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// do: it is never later than the time, so nothing is fresh for longer than it may be (contract T2).
     #[inline]
     pub(crate) fn time_of_writing(&self) -> Moment {
-        let estimate = if self.policy.lives_long { self.clock.estimate() } else { None };
-        estimate.map_or_else(|| self.clock.now(), |estimate| estimate.with_guard().0)
+        if self.policy.lives_long { self.clock.about() } else { self.clock.now() }
     }
 
     /// The entry for a value without traits, where [`Policy::is_plain`] holds.

@@ -350,6 +350,16 @@ impl<K: 'static, V: 'static> Listeners<K, V> {
         }
     }
 
+    /// Does that while nobody can begin to listen, if nobody listens.
+    pub(crate) fn if_none(&self, act: impl FnOnce()) {
+        if !self.any() {
+            let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+            if list.is_empty() {
+                act();
+            }
+        }
+    }
+
     /// Tells everybody. A listener that panics is cut off from this event only; the cache goes on.
     pub(crate) fn tell(&self, event: &Event<'_, K, V>) {
         if !self.any() {

@@ -44,12 +44,24 @@ impl Standing {
 }
 
 /// How much of an epoch entries note.
-pub(crate) const EPOCH_BITS: u32 = birth::NUMBER_BITS;
+pub(crate) const EPOCH_BITS: u32 = birth::NUMBER_BITS - 1;
+
+/// In the word of the current epoch: no entry notes that.
+const CLOSER: u64 = 1 << EPOCH_BITS;
 
 /// An epoch as entries note it.
 #[inline(always)]
 pub(crate) fn short(epoch: u64) -> u32 {
     epoch as u32 & ((1 << EPOCH_BITS) - 1)
+}
+
+/// The word of an epoch, and the epoch of a word.
+fn word_of(epoch: u64) -> u64 {
+    epoch >> EPOCH_BITS << 32 | epoch & (CLOSER - 1)
+}
+
+fn whole(word: u64) -> u64 {
+    word >> 32 << EPOCH_BITS | word & (CLOSER - 1)
 }
 
 /// More calls of `expire` than this are remembered as one, from the earlier moment on.
@@ -120,6 +132,7 @@ pub(crate) struct Tag {
 /// The history of one cache.
 #[derive(Debug, Default)]
 pub(crate) struct History {
+    /// The current epoch: its lowest [`EPOCH_BITS`], perhaps [`CLOSER`], and the rest in the upper half.
     epoch: AtomicU64,
     all: Marks,
     tag_point: AtomicU64,
@@ -137,7 +150,7 @@ struct Tags {
 impl History {
     /// Where a load that begins now stands.
     pub(crate) fn now(&self) -> Began {
-        Began { epoch: self.epoch.load(Ordering::Acquire), tag_point: self.tag_point.load(Ordering::Acquire) }
+        Began { epoch: self.whole_epoch(), tag_point: self.tag_point.load(Ordering::Acquire) }
     }
 
     /// The current epoch as entries note it.
@@ -146,17 +159,48 @@ impl History {
         short(self.epoch.load(Ordering::Acquire))
     }
 
+    /// The same, unless hits are to be [looked at more closely](History::look_closer): then what no entry notes.
+    #[inline(always)]
+    pub(crate) fn epoch_of_plain_hits(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire) as u32
+    }
+
+    /// From now on no hit is a plain one.
+    pub(crate) fn look_closer(&self) {
+        self.epoch.fetch_or(CLOSER, Ordering::AcqRel);
+    }
+
+    pub(crate) fn looks_closer(&self) -> bool {
+        self.epoch.load(Ordering::Acquire) & CLOSER != 0
+    }
+
+    /// Takes [`look_closer`](History::look_closer) back.
+    pub(crate) fn look_plainly(&self) {
+        self.epoch.fetch_and(!CLOSER, Ordering::AcqRel);
+    }
+
+    fn whole_epoch(&self) -> u64 {
+        whole(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Begins the next epoch, and returns it.
+    fn advance(&self) -> u64 {
+        let next = |word| Some(word_of(whole(word) + 1) | word & CLOSER);
+        let before = self.epoch.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        whole(before.unwrap_or_else(|unchanged| unchanged)) + 1
+    }
+
     /// Makes everything unservable whose load began before. Returns whether so many epochs have passed that entries must
     /// be swept before their short stamps become ambiguous.
     pub(crate) fn invalidate_all(&self) -> bool {
-        let point = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        let point = self.advance();
         self.all.invalidate(point);
         point.is_multiple_of(1 << (EPOCH_BITS - 1))
     }
 
     /// Makes everything stale whose load began before; as [`invalidate_all`](History::invalidate_all) otherwise.
     pub(crate) fn expire_all(&self, now: Moment) -> bool {
-        let point = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        let point = self.advance();
         self.all.expire(point, now);
         point.is_multiple_of(1 << (EPOCH_BITS - 1))
     }
@@ -164,7 +208,7 @@ impl History {
     /// The standing of what began in `epoch`, a short stamp.
     #[cold]
     pub(crate) fn standing_of_epoch(&self, epoch: u32) -> Standing {
-        let current = self.epoch.load(Ordering::Acquire);
+        let current = self.whole_epoch();
         let behind = short(current.wrapping_sub(u64::from(epoch)));
         self.all.standing(current.saturating_sub(u64::from(behind)))
     }
@@ -186,7 +230,7 @@ impl History {
     /// As if so much had befallen all entries as makes this the current epoch.
     #[cfg(test)]
     pub(crate) fn skip_to(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Release);
+        self.epoch.store(word_of(epoch) | self.epoch.load(Ordering::Acquire) & CLOSER, Ordering::Release);
     }
 
     #[cfg(test)]
@@ -325,6 +369,24 @@ mod tests {
         history.expire_all(at(1));
         assert_eq!(history.standing_of_epoch(old), Standing::StaleSince(at(1)));
         assert_eq!(history.standing_of_epoch(history.epoch()), Standing::Good);
+    }
+
+    #[test]
+    fn an_epoch_stands_in_its_word_whether_hits_are_looked_at_closely_or_not() {
+        let history = History::default();
+        for epoch in [0, 5, (1 << EPOCH_BITS) - 1, 1 << EPOCH_BITS, (1 << 40) - 1] {
+            history.skip_to(epoch);
+            assert_eq!((history.now().epoch, history.epoch()), (epoch, short(epoch)));
+            assert_eq!(history.epoch_of_plain_hits(), short(epoch));
+            history.look_closer();
+            assert_eq!((history.now().epoch, history.epoch()), (epoch, short(epoch)));
+            assert_ne!(history.epoch_of_plain_hits(), short(history.epoch_of_plain_hits().into()));
+            history.expire_all(at(1));
+            assert!(history.looks_closer());
+            history.look_plainly();
+            assert_eq!(history.now().epoch, epoch + 1);
+            assert_eq!(history.epoch_of_plain_hits(), short(epoch + 1));
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::store::{Glance, Glanced};
 /// What the first look at a key brings.
 pub(crate) enum Plainly<'c, K, V> {
     Value(V),
-    /// There is an entry, which wants a closer look; with the time, if it was asked for.
-    Found(Glance<'c, K, V>, Option<Estimate>),
+    /// There is an entry, which wants a closer look; with the time, as far as it is known.
+    Found(Glance<'c, K, V>, Estimate),
     /// There is none.
     Absent,
     Unknown,
@@ -45,16 +45,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Glanced::Absent => return Plainly::Absent,
             Glanced::Unknown => return Plainly::Unknown,
         };
-        let mut estimate = None;
-        if self.is_plainly_fresh(&found, &mut estimate)
-            && !self.listeners.any()
-            && let Some(mut counts) = self.counters.of_thread(found.thread())
-        {
-            let value = found.value.clone();
-            counts.outcome(Outcome::Hit);
-            return Plainly::Value(value);
+        if let Err(estimate) = self.check_plainly(&found) {
+            return Plainly::Found(found, estimate);
         }
-        Plainly::Found(found, estimate)
+        let Some(mut counts) = self.counters.of_thread(found.thread()) else {
+            return Plainly::Found(found, Estimate::UNKNOWN);
+        };
+        let value = found.value.clone();
+        counts.outcome(Outcome::Hit);
+        Plainly::Value(value)
     }
 
     /// A value that wants neither a load nor the start of a refresh.
@@ -72,11 +71,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
     #[inline(never)]
-    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
-        // As in `get_plainly`: nearly every stale hit calls nothing.
-        if let Some(estimate) = estimate
+    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, estimate: Estimate) -> Option<V> {
+        // As in `get_plainly`: nearly every stale hit calls nothing. With an estimate the entry is a plain one, and nobody listens.
+        if estimate.is_known()
             && let Some(status) = self.is_plainly_stale(&found, estimate)
-            && !self.listeners.any()
             && let Some(mut counts) = self.counters.of_thread(found.thread())
         {
             let value = found.value.clone();
@@ -87,8 +85,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     #[inline(never)]
-    fn look_more_closely(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
-        let judged = self.judge_closely(&found, estimate)?;
+    fn look_more_closely(&self, found: Glance<'_, K, V>, estimate: Estimate) -> Option<V> {
+        let judged = self.judge_found(&found, estimate)?;
         Some(self.give(&found, judged))
     }
 
@@ -106,9 +104,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// As [`look_closely`](Engine::look_closely), of a value that is not stale.
     #[cfg(feature = "resilience")]
     #[inline(never)]
-    fn look_if_fresh(&self, found: Glance<'_, K, V>, estimate: Option<Estimate>) -> Option<V> {
-        let judged = self.judge_closely(&found, estimate).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
+    fn look_if_fresh(&self, found: Glance<'_, K, V>, estimate: Estimate) -> Option<V> {
+        let judged = self.judge_found(&found, estimate).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
         Some(self.give(&found, judged))
+    }
+
+    #[inline]
+    fn judge_found(&self, found: &Entry<K, V>, estimate: Estimate) -> Option<(Outcome, RefreshStatus)> {
+        if self.history.looks_closer() {
+            self.look_plainly_if_may();
+        }
+        self.judge_closely(found, estimate)
     }
 
     /// The value of a lookup that is over, counted and told.

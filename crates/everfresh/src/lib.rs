@@ -48,6 +48,7 @@ mod resilient;
 #[cfg(feature = "macros")]
 pub mod resource;
 mod schedule;
+mod second;
 mod spawn;
 mod stats;
 mod store;

@@ -2,3 +2,4 @@
 
 mod epochs;
 mod estimate;
+mod plain;

@@ -1,0 +1,310 @@
+//! A cheaper estimate of the time, of which nothing but the wall clock's second is asked.
+//!
+//! The kernel keeps that second in memory which it shares with every process, and on x86-64 has a function that gives it in a
+//! few instructions. It tells no time here: where it is the same as when the monotonic clock was last read and noted beside it,
+//! hardly any time has passed since, and what was noted will do. Where it is another, the monotonic clock is read again.
+//!
+//! The second of a clock that is set back comes a second time. So a thread waits for the kernel to tell that the clock was set,
+//! and what was noted is forgotten then; where nobody can wait for that, nothing is ever noted. It wakes for nothing else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// By how much the estimate is late at most: the rest of the second, which lasts twice as long where a leap second is put in or
+/// the clock is set back within it, and what is lost in [`Noted`].
+pub(crate) const LATE: Duration = Duration::from_millis(2_500);
+
+pub(crate) use system::{IS_THERE, about, note, watch};
+
+/// What is noted of time is a multiple of `1 << UNIT` nanoseconds: so 36 years fit beside the second.
+const UNIT: u32 = 28;
+
+/// A second that never comes, in 2106 aside.
+const NO_SECOND: u32 = u32::MAX;
+
+/// A second of the wall clock, and the time in which it was.
+struct Noted(AtomicU64);
+
+impl Noted {
+    const fn nothing() -> Noted {
+        Noted(AtomicU64::new(NO_SECOND as u64))
+    }
+
+    /// Some time within that second, if it is the one that was noted last.
+    #[inline(always)]
+    fn time_of(&self, second: u32) -> Option<u64> {
+        // Relaxed: all there is to know stands in this one word.
+        let noted = self.0.load(Ordering::Relaxed);
+        (noted as u32 == second).then_some(noted >> 32 << UNIT)
+    }
+
+    /// What [`note`](Noted::note) wants to know.
+    fn before(&self) -> u64 {
+        // Acquire: pairs with the Release in `forget`.
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Notes a time that was read after the second was, and that after `before`: so that what is forgotten meanwhile stays so.
+    fn note(&self, before: u64, second: u32, nanos: u64) {
+        let units = nanos >> UNIT;
+        if second != NO_SECOND && units <= u64::from(u32::MAX) {
+            let noted = units << 32 | u64::from(second);
+            let _newer_or_forgotten = self.0.compare_exchange(before, noted, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// So that nothing is found, nor noted of what was read before; `times` is another number each time.
+    fn forget(&self, times: u32) {
+        self.0.store(u64::from(times) << 32 | u64::from(NO_SECOND), Ordering::Release);
+    }
+}
+
+#[cfg(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    target_env = "gnu",
+    not(target_feature = "crt-static"),
+    not(any(miri, everfresh_loom, everfresh_shuttle))
+))]
+mod system {
+    #![allow(unsafe_code, reason = "the kernel's function is found by its name, and called")]
+
+    use std::ffi::c_void;
+    use std::os::fd::OwnedFd;
+    use std::ptr;
+    use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+    use std::sync::{Mutex, PoisonError};
+
+    use rustix::io::{Errno, read};
+    use rustix::time::{
+        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+        timerfd_settime,
+    };
+
+    use super::Noted;
+
+    pub(crate) const IS_THERE: bool = true;
+
+    type Ask = extern "C" fn(*mut i64) -> i64;
+
+    /// Read by every hit, written once a second.
+    #[repr(align(128))]
+    struct Clock {
+        ask: AtomicPtr<c_void>,
+        noted: Noted,
+        /// The process in which a thread waits for the clock to be set; a fork has none.
+        watched_in: AtomicU32,
+    }
+
+    static CLOCK: Clock = Clock {
+        ask: AtomicPtr::new(nobody as *const () as *mut c_void),
+        noted: Noted::nothing(),
+        watched_in: AtomicU32::new(NOWHERE),
+    };
+
+    const NOWHERE: u32 = 0;
+
+    /// In the place of the kernel's function, until that is found.
+    extern "C" fn nobody(_: *mut i64) -> i64 {
+        0
+    }
+
+    #[inline(always)]
+    fn second() -> u32 {
+        let ask = CLOCK.ask.load(Ordering::Relaxed);
+        // SAFETY: `nobody`, or what `find` has found; both are such functions.
+        let ask = unsafe { std::mem::transmute::<*mut c_void, Ask>(ask) };
+        ask(ptr::null_mut()) as u32
+    }
+
+    /// Nanoseconds on the clock of [`exact_nanos`](crate::ticks::exact_nanos): never early, and late by [`LATE`](super::LATE)
+    /// at most. `None` if that is not known.
+    #[inline(always)]
+    pub(crate) fn about() -> Option<u64> {
+        CLOCK.noted.time_of(second())
+    }
+
+    /// Reads the time by `estimate`, which may be late by a tick, and notes it for [`about`].
+    pub(crate) fn note(estimate: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        let before = CLOCK.noted.before();
+        let watched_in = CLOCK.watched_in.load(Ordering::Relaxed);
+        if watched_in == NOWHERE {
+            return estimate();
+        }
+        if watched_in != std::process::id() {
+            // A fork: what its parent noted nobody else forgets.
+            CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
+            forget();
+            return estimate();
+        }
+        let second = second();
+        let nanos = estimate()?;
+        CLOCK.noted.note(before, second, nanos);
+        Some(nanos)
+    }
+
+    fn forget() {
+        static TIMES: AtomicU32 = AtomicU32::new(0);
+        CLOCK.noted.forget(TIMES.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+    }
+
+    /// Sees to it that there is something to be noted in this process, if that can be.
+    pub(crate) fn watch() {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = std::process::id();
+        if CLOCK.watched_in.load(Ordering::Relaxed) == here {
+            return;
+        }
+        let Some(ask) = find() else { return };
+        let Ok(settings) = settings() else { return };
+        CLOCK.ask.store(ask, Ordering::Relaxed);
+        CLOCK.watched_in.store(here, Ordering::Relaxed);
+        let thread = std::thread::Builder::new().name("everfresh-clock".to_owned()).stack_size(64 << 10);
+        if thread.spawn(move || forget_at_each(&settings)).is_err() {
+            CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
+            forget();
+        }
+    }
+
+    /// The kernel's function itself: libc's may be another, in front of which somebody has put a clock of his own.
+    fn find() -> Option<*mut c_void> {
+        // SAFETY: names that end in a zero; the kernel's library is in every process from its start to its end, or it is not
+        // found.
+        let ask = unsafe {
+            let library = libc::dlopen(c"linux-vdso.so.1".as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW);
+            if library.is_null() {
+                return None;
+            }
+            libc::dlsym(library, c"__vdso_time".as_ptr())
+        };
+        if ask.is_null() {
+            return None;
+        }
+        // SAFETY: a function of this name takes a pointer to where the second is to be put besides, or none, and returns it.
+        let told = unsafe { std::mem::transmute::<*mut c_void, Ask>(ask) }(ptr::null_mut());
+        let known = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
+        (told.abs_diff(known) <= 1).then_some(ask)
+    }
+
+    /// A timer that is never due, and whose readers are told that the clock was set.
+    fn settings() -> Result<OwnedFd, Errno> {
+        let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC)?;
+        let never = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: i64::MAX, tv_nsec: 0 },
+        };
+        timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)?;
+        Ok(timer)
+    }
+
+    fn forget_at_each(settings: &OwnedFd) {
+        loop {
+            match read(settings, &mut [0_u8; 8]) {
+                Err(Errno::CANCELED) => forget(),
+                Err(Errno::INTR) => {}
+                // As cannot be: then nobody waits any longer, and nothing is noted from here on.
+                Ok(_) | Err(_) => {
+                    CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
+                    return forget();
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use crate::second::LATE;
+        use crate::ticks;
+
+        #[test]
+        fn t4_what_was_noted_is_never_early_and_late_by_less_than_its_guard() {
+            watch();
+            let mut told = 0;
+            for _ in 0..100_000 {
+                let before = ticks::exact_nanos();
+                let Some(estimate) = about() else {
+                    note(ticks::about);
+                    continue;
+                };
+                told += 1;
+                assert!(estimate <= ticks::exact_nanos(), "early");
+                assert!(before.saturating_sub(estimate) < LATE.as_nanos() as u64, "late");
+            }
+            assert!(told > 90_000 || CLOCK.watched_in.load(Ordering::Relaxed) == NOWHERE, "told {told} times");
+        }
+    }
+}
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    target_env = "gnu",
+    not(target_feature = "crt-static"),
+    not(any(miri, everfresh_loom, everfresh_shuttle))
+)))]
+mod system {
+    pub(crate) const IS_THERE: bool = false;
+
+    #[inline(always)]
+    pub(crate) fn about() -> Option<u64> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) fn note(estimate: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        estimate()
+    }
+
+    #[inline(always)]
+    pub(crate) fn watch() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn t4_a_time_holds_for_its_own_second() {
+        let noted = Noted::nothing();
+        assert!([0, 7, u32::MAX - 1].iter().all(|&second| noted.time_of(second).is_none()));
+        for nanos in [0, 1, 7 * SECOND, 1_000_000_000 * SECOND] {
+            noted.note(noted.before(), 7, nanos);
+            let Some(told) = noted.time_of(7) else { panic!("it was noted") };
+            assert!(told <= nanos && nanos - told < 1 << UNIT);
+            assert_eq!((noted.time_of(6), noted.time_of(8)), (None, None));
+        }
+    }
+
+    #[test]
+    fn t4_what_is_forgotten_while_the_time_is_read_stays_forgotten() {
+        let noted = Noted::nothing();
+        for times in 1..4 {
+            let before = noted.before();
+            noted.forget(times);
+            noted.note(before, 7, SECOND);
+            assert_eq!(noted.time_of(7), None);
+        }
+        noted.note(noted.before(), 7, SECOND);
+        assert!(noted.time_of(7).is_some());
+        noted.forget(4);
+        assert_eq!(noted.time_of(7), None);
+    }
+
+    #[test]
+    fn t4_what_does_not_fit_is_not_noted() {
+        let noted = Noted::nothing();
+        noted.note(noted.before(), NO_SECOND, SECOND);
+        noted.note(noted.before(), 7, 1 << (UNIT + 32));
+        assert_eq!(noted.time_of(7), None);
+        assert_eq!(noted.before(), u64::from(NO_SECOND));
+    }
+
+    #[test]
+    fn the_guard_covers_two_seconds_what_rounding_takes_and_a_tick() {
+        assert!(LATE.as_nanos() > u128::from(2 * SECOND + (1 << UNIT) + 25_000_000));
+    }
+}

@@ -79,6 +79,26 @@ fn a_value_is_not_dropped_while_it_is_read() {
 }
 
 #[test]
+fn who_reads_in_a_table_that_is_outgrown_finds_what_was_there() {
+    model(
+        |store| {
+            let theirs = store.clone();
+            let reader = thread::spawn(move || {
+                let found = theirs.find(theirs.hash(&1_u64), &1_u64).expect("put in a new table, so always there");
+                assert!([10, 11].contains(&found.value.read()));
+            });
+            let shard = &store.shards[0];
+            let mut state = shard.lock();
+            shard.grow(&mut state, 2, &|key| store.hash(key));
+            drop(state);
+            put(&store, 1, 11);
+            reader.join().unwrap();
+        },
+        true,
+    );
+}
+
+#[test]
 fn a_removed_value_is_dropped_by_whoever_is_last() {
     model(
         |store| {

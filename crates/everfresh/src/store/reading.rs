@@ -21,8 +21,8 @@ impl<K, V> Shard<K, V> {
         for slot in seen.matching(hash as u8) {
             let Some(node) = bucket.node(slot) else { return Glanced::Unknown };
             let Some(hazard) = Quick::guard(node.address()) else { return Glanced::Unknown };
-            // SeqCst both: as in `find`.
-            if bucket.node(slot) != Some(node) || !self.is_current(table) {
+            // SeqCst: as in `find`.
+            if bucket.node(slot) != Some(node) {
                 return Glanced::Unknown;
             }
             // SAFETY: as in `find`.
@@ -52,13 +52,13 @@ impl<K, V> Shard<K, V> {
                         None => hazard = Some(Hazard::guard(node.address())),
                         Some(hazard) => hazard.move_to(node.address()),
                     }
-                    // Another entry may have come in its place, or another table: slots of an old one do not tell.
-                    // SeqCst both: (2) in the domain's reasoning.
-                    if table.node(place) != Some(node) || !self.is_current(table) {
+                    // Another entry may have come in its place, or this table been vacated. SeqCst: (2) in the domain's
+                    // reasoning.
+                    if table.node(place) != Some(node) {
                         continue 'table;
                     }
-                    // SAFETY: the hazard was in place when the entry was in the slot of the current table, so whoever
-                    // takes it out from then on finds the hazard before freeing it.
+                    // SAFETY: the hazard was in place when the entry was in the slot, so whoever takes it out from then on,
+                    // of this slot or of one of a later table, finds the hazard before freeing it.
                     let entry = unsafe { node.entry() };
                     if key.is(&entry.key)
                         && let Some(hazard) = hazard.take()
@@ -70,11 +70,14 @@ impl<K, V> Shard<K, V> {
                     }
                 }
                 if seen.passed_by() == 0 {
-                    break 'table;
+                    break;
                 }
                 bucket = table.after(bucket);
             }
-            break;
+            // Where the tags of an old table lead there is nothing.
+            if self.is_current(table) {
+                break;
+            }
         }
         if let Some(hazard) = hazard {
             self.let_go(hazard);

@@ -94,8 +94,8 @@ impl<K, V> Shard<K, V> {
         unsafe { table.as_ref() }
     }
 
-    // SeqCst: (2) in the domain's reasoning.
-    #[inline(always)]
+    // SeqCst: pairs with the store in `publish`, which comes before the old one is vacated.
+    #[inline]
     pub(super) fn is_current(&self, table: &Table<K, V>) -> bool {
         ptr::eq(self.table.load(Ordering::SeqCst), table)
     }
@@ -146,14 +146,16 @@ impl<K, V> Shard<K, V> {
         Some(unsafe { node.entry() })
     }
 
-    /// Puts a new table in the place of the current one. Readers may be in that, so it is kept: it holds pointers only,
-    /// and all of them together are smaller than the one in use.
+    /// Puts a new table in the place of the current one. Readers may be in that, so it is kept, vacated: it held pointers only, and
+    /// all of them together are smaller than the one in use.
     pub(super) fn publish(&self, locked: &mut Reach<K, V>, table: Box<Table<K, V>>) {
         let before = self.table.load(Ordering::Relaxed);
         locked.old_tables.reserve(1);
-        // SeqCst: (3) in the domain's reasoning; also publishes what the table holds.
+        // SeqCst: also publishes what the table holds.
         self.table.store(Box::into_raw(table), Ordering::SeqCst);
-        if !before.is_null() {
+        // SAFETY: made by `Box::into_raw`, and freed with the shard only.
+        if let Some(old) = unsafe { before.as_ref() } {
+            old.vacate();
             locked.old_tables.push(before);
         }
     }

@@ -16,8 +16,12 @@ const USES: u8 = 0b11;
 const MAIN: u8 = 0b100;
 const HASH_SHIFT: u32 = 3;
 
-/// Where the bits of the main part begin in the marks of a bucket.
-const MAIN_FROM: usize = 2 * WAYS;
+/// The marks of a bucket are four rows of sixteen bits, with one bit for each slot. Of so many uses: the row that every hit looks
+/// at is the one at the lowest end.
+const ROWS_OF_USES: [usize; MOST_USES as usize] = [16, 32, ALL_USES];
+const ALL_USES: usize = 0;
+/// Part of the main queue.
+const MAIN_ROW: usize = 48;
 const HASH_BITS: usize = 4;
 const HASH: u64 = (1 << HASH_BITS) - 1;
 
@@ -25,9 +29,8 @@ const HASH: u64 = (1 << HASH_BITS) - 1;
 #[repr(C, align(32))]
 pub(super) struct Head {
     pub(super) tags: Tags,
-    /// For each slot two bits of uses, from the lowest bit on; then for each one bit: part of the main queue. Readers count
-    /// uses here without a lock, so one may be lost or may strike the slot's next entry: it is advice to the policy and
-    /// nothing else.
+    /// In rows: used once, twice, more often; part of the main queue. Readers count uses here without a lock, so one may be lost or
+    /// may strike the slot's next entry: it is advice to the policy and nothing else.
     marks: AtomicU64,
     /// Four bits of the hash for each slot.
     prints: AtomicU64,
@@ -40,6 +43,9 @@ struct Places<K, V> {
     /// Which slots hold entries whose home is another bucket; written and read under the lock.
     foreign: AtomicU16,
 }
+
+const HEAD: u64 = size_of::<Head>() as u64;
+const _: () = assert!(HEAD.is_power_of_two() && size_of::<Places<u8, u8>>().is_multiple_of(size_of::<Head>()));
 
 /// One bucket as a search sees it.
 pub(super) struct Bucket<'t, K, V> {
@@ -104,9 +110,10 @@ impl Head {
     #[inline(always)]
     pub(super) fn touch(&self, slot: usize) {
         let marks = self.marks.load(Ordering::Relaxed);
-        if (marks >> (2 * slot)) as u8 & USES < MOST_USES {
+        if marks >> (ALL_USES + slot) & 1 == 0 {
+            let fewer = ROWS_OF_USES.iter().find(|&&row| marks >> (row + slot) & 1 == 0);
             // Once: if somebody else counts in the same bucket at this moment, one use is not worth another try.
-            let more = marks + (1 << (2 * slot));
+            let more = marks | 1 << (fewer.unwrap_or(&ALL_USES) + slot);
             let _ = self.marks.compare_exchange(marks, more, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
@@ -115,17 +122,17 @@ impl Head {
     pub(super) fn mark(&self, slot: usize) -> Mark {
         let marks = self.marks.load(Ordering::Relaxed);
         let hash = self.prints.load(Ordering::Relaxed) >> (slot * HASH_BITS) & HASH;
-        let main = marks >> (MAIN_FROM + slot) & 1;
-        Mark((hash << HASH_SHIFT) as u8 | (main << 2) as u8 | (marks >> (2 * slot)) as u8 & USES)
+        let main = marks >> (MAIN_ROW + slot) & 1;
+        Mark((hash << HASH_SHIFT) as u8 | (main << 2) as u8 | uses(marks, slot))
     }
 
     /// Only the holder of the shard's lock does.
     #[inline]
     pub(super) fn set_mark(&self, slot: usize, mark: Mark) {
         let marks = self.marks.load(Ordering::Relaxed);
-        let others = marks & !(u64::from(USES) << (2 * slot) | 1 << (MAIN_FROM + slot));
-        let main = u64::from(mark.is_main()) << (MAIN_FROM + slot);
-        self.marks.store(others | u64::from(mark.uses()) << (2 * slot) | main, Ordering::Relaxed);
+        let others = marks & !(EVERY_ROW << slot);
+        let main = u64::from(mark.is_main()) << MAIN_ROW;
+        self.marks.store(others | (USED[usize::from(mark.uses())] | main) << slot, Ordering::Relaxed);
         let from = slot * HASH_BITS;
         let others = self.prints.load(Ordering::Relaxed) & !(HASH << from);
         self.prints.store(others | u64::from(mark.0 >> HASH_SHIFT) << from, Ordering::Relaxed);
@@ -134,8 +141,21 @@ impl Head {
     /// The slots that are marked as of the main part; free slots may be among them.
     #[inline]
     pub(super) fn main(&self) -> u16 {
-        (self.marks.load(Ordering::Relaxed) >> MAIN_FROM) as u16 & ((1 << WAYS) - 1)
+        (self.marks.load(Ordering::Relaxed) >> MAIN_ROW) as u16 & ((1 << WAYS) - 1)
     }
+}
+
+const EVERY_ROW: u64 = USED[MOST_USES as usize] | 1 << MAIN_ROW;
+
+/// What the first slot has in its rows after so many uses.
+const USED: [u64; MOST_USES as usize + 1] = {
+    let [once, twice, more] = ROWS_OF_USES;
+    [0, 1 << once, 1 << once | 1 << twice, 1 << once | 1 << twice | 1 << more]
+};
+
+#[inline]
+fn uses(marks: u64, slot: usize) -> u8 {
+    (marks >> slot & USED[MOST_USES as usize]).count_ones() as u8
 }
 
 /// What the policy knows of one entry.
@@ -212,9 +232,18 @@ impl<K, V> Table<K, V> {
     /// All that a search for a key looks at first.
     #[inline(always)]
     pub(super) fn bucket(&self, hash: u64) -> Bucket<'_, K, V> {
-        let home = self.home(hash);
+        // As `home`, in bytes: the heads are that far from their start, the places so many times as far from theirs.
+        let position = u64::from((hash >> 16) as u32);
+        let head = (position * self.heads.len() as u64) >> (32 - HEAD.ilog2()) & !(HEAD - 1);
+        let head = head as usize;
+        debug_assert_eq!(head, self.home(hash) * HEAD as usize);
         // SAFETY: there are as many of both as `buckets` says, and a home is below that number.
-        unsafe { Bucket { head: self.heads.get_unchecked(home), places: self.places.get_unchecked(home) } }
+        unsafe {
+            Bucket {
+                head: &*self.heads.as_ptr().byte_add(head),
+                places: &*self.places.as_ptr().byte_add(head * (size_of::<Places<K, V>>() / size_of::<Head>())),
+            }
+        }
     }
 
     /// Where an entry goes for which `bucket` has no room.
@@ -325,6 +354,15 @@ impl<K, V> Table<K, V> {
             self.set_foreign(place, false);
         }
         node
+    }
+
+    /// Takes all pointers out once another table is the current one: so whoever finds one in its slot can rely on that. The tags
+    /// stay, and lead those who are still searching here to empty slots.
+    pub(super) fn vacate(&self) {
+        for slot in self.places.iter().flat_map(|places| &places.nodes) {
+            // Release: (3) in the domain's reasoning, as in `set_node`, and after the other table was published.
+            slot.store(std::ptr::null_mut(), Ordering::Release);
+        }
     }
 
     /// All places that hold an entry. Only under the lock.

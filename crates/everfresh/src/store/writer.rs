@@ -288,7 +288,7 @@ impl<K, V> Shard<K, V> {
     /// Makes the table larger. Readers go on in the old one until the new one is complete.
     #[cold]
     #[inline(never)]
-    fn grow(&self, state: &mut State<K, V>, buckets: usize, hash_of: &impl Fn(&K) -> u64) {
+    pub(super) fn grow(&self, state: &mut State<K, V>, buckets: usize, hash_of: &impl Fn(&K) -> u64) {
         let table = Box::new(Table::new(&state.ground, buckets, self.uses.is_some()));
         let mut lines = state.lines.resized(buckets);
         let (clock, shift) = state.clock.for_buckets(buckets);

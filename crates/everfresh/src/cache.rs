@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::beneath::Enough;
-use crate::clock::Estimate;
+use crate::clock::Glimpse;
 use crate::coalesce::{Answer, Bounds, Later, Waiting};
 use crate::drive::{drive, in_a_runtime};
 use crate::engine::{Engine, Hasher, Key, Value};
@@ -76,20 +76,15 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let hash = self.hash(key);
         match self.engine.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found, estimate) => self.get_less_plainly(key, found, estimate),
+            Plainly::Found(found, glimpse) => self.get_less_plainly(key, found, glimpse),
             Plainly::Absent => self.get_nothing(key),
             Plainly::Unknown => self.get_slowly(key),
         }
     }
 
     #[inline(never)]
-    fn get_less_plainly<Q: AsKey<K> + ?Sized>(
-        &self,
-        key: &Q,
-        found: Glance<'_, K, V>,
-        estimate: Estimate,
-    ) -> Option<V> {
-        match self.engine.look_closely(found, estimate) {
+    fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
+        match self.engine.look_closely(found, glimpse) {
             None => self.get_slowly(key),
             some => some,
         }

@@ -39,7 +39,7 @@ pub trait Clock: Send + Sync + 'static {
 ///
 /// A cache asks for the exact time only near a deadline: within 25 ms on Linux. Further away cheaper means will do, of which the
 /// cheapest, with glibc on x86-64, is that the wall clock's second is still the one in which the time was last noted; that is good
-/// for deadlines more than 2.5 s away. It takes one thread for the process, `everfresh-clock`, which sleeps until somebody sets
+/// for deadlines more than 2.05 s away. It takes one thread for the process, `everfresh-clock`, which sleeps until somebody sets
 /// the wall clock (contract T4).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
@@ -238,82 +238,72 @@ impl Clock for TokioClock {
     }
 }
 
-/// The time as it may have been a moment ago; never early.
-// Apart from its grade it is always there, too: of an `Option` the compiler carries what is not there from hit to hit.
+/// The cheapest estimate of the system's clock; as it is for nearly every hit, it is one word.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Estimate {
-    nanos: u64,
-    grade: Grade,
-}
+pub(crate) struct Glimpse(u64);
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Grade {
-    /// Nobody has asked for the time, or nothing but the time itself is to be had.
-    Unknown,
-    /// Late by [`second::LATE`] at most.
-    OfSecond,
-    /// Late by [`ticks::GUARD`] at most.
-    OfTick,
-    Exact,
-}
-
-impl Estimate {
-    pub(crate) const UNKNOWN: Estimate = Estimate { nanos: 0, grade: Grade::Unknown };
+impl Glimpse {
+    /// Nobody has asked, or nothing cheap is to be had.
+    pub(crate) const NONE: Glimpse = Glimpse(0);
 
     #[inline(always)]
-    pub(crate) fn new(nanos: u64, grade: Grade) -> Estimate {
-        Estimate { nanos, grade }
+    pub(crate) fn of_system() -> Glimpse {
+        let about = if second::IS_THERE { second::about() } else { ticks::about() };
+        about.map_or(Glimpse::NONE, Glimpse)
     }
 
-    /// The cheapest that can be had of the system's clock.
-    #[inline(always)]
-    pub(crate) fn of_system() -> Estimate {
-        match (second::IS_THERE, second::about()) {
-            (true, None) => Estimate::UNKNOWN,
-            (true, Some(nanos)) => Estimate::new(nanos, Grade::OfSecond),
-            (false, _) => Estimate::by_tick(ticks::about()),
-        }
+    #[cfg(test)]
+    pub(crate) fn of(nanos: u64) -> Glimpse {
+        Glimpse(nanos)
     }
 
-    #[inline(always)]
-    fn by_tick(nanos: Option<u64>) -> Estimate {
-        nanos.map_or(Estimate::UNKNOWN, |nanos| Estimate::new(nanos, Grade::OfTick))
-    }
+    /// By how much it is late at most; it is never early.
+    pub(crate) const LATE: Duration = if second::IS_THERE { second::LATE } else { ticks::GUARD };
 
     #[inline(always)]
     pub(crate) fn is_known(self) -> bool {
-        self.grade != Grade::Unknown
-    }
-
-    #[inline(always)]
-    fn parts(self) -> (u64, u64) {
-        let late = match self.grade {
-            Grade::Unknown | Grade::Exact => 0,
-            Grade::OfSecond => second::LATE.as_nanos() as u64,
-            Grade::OfTick => ticks::GUARD.as_nanos() as u64,
-        };
-        (self.nanos, late)
+        self.0 != 0
     }
 
     /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
     /// quarter of all time. `false` says nothing.
     #[inline(always)]
     pub(crate) fn is_before(self, deadline: Moment, by: u64) -> bool {
-        let (nanos, late) = self.parts();
         // No estimate is near the end of time.
-        self.is_known() && deadline.nanos() > nanos.wrapping_add(late).wrapping_add(by)
+        self.is_known() && deadline.nanos() > self.0.wrapping_add(Glimpse::LATE.as_nanos() as u64).wrapping_add(by)
     }
 
-    /// Whether there is a better one at most for the price of the time itself.
-    pub(crate) fn is_good(self) -> bool {
-        matches!(self.grade, Grade::OfTick | Grade::Exact)
-    }
-
-    /// As a moment, with the number of nanoseconds by which it may be late.
+    /// The moments between which the time is.
     #[inline(always)]
-    pub(crate) fn with_guard(self) -> (Moment, u64) {
-        let (nanos, late) = self.parts();
-        (Moment::from_nanos(nanos), late)
+    pub(crate) fn bounds(self) -> (Moment, Moment) {
+        (Moment::from_nanos(self.0), Moment::from_nanos(self.0.wrapping_add(Glimpse::LATE.as_nanos() as u64)))
+    }
+}
+
+/// The time as it may have been a moment ago; never early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Estimate {
+    Cheapest(Glimpse),
+    /// Late by [`ticks::GUARD`] at most.
+    OfTick(u64),
+    Exact(Moment),
+}
+
+impl Estimate {
+    /// Whether there is none better but the time itself.
+    pub(crate) fn is_good(self) -> bool {
+        !matches!(self, Estimate::Cheapest(_))
+    }
+
+    /// The moments between which the time is.
+    pub(crate) fn bounds(self) -> (Moment, Moment) {
+        match self {
+            Estimate::Cheapest(glimpse) => glimpse.bounds(),
+            Estimate::OfTick(nanos) => {
+                (Moment::from_nanos(nanos), Moment::from_nanos(nanos.wrapping_add(ticks::GUARD.as_nanos() as u64)))
+            }
+            Estimate::Exact(now) => (now, now),
+        }
     }
 }
 
@@ -334,17 +324,29 @@ impl Timepiece {
         }
     }
 
+    /// The estimate that somebody has made, or the next best.
+    pub(crate) fn estimate(&self, made: Glimpse) -> Estimate {
+        match (self, made.is_known()) {
+            (_, true) => Estimate::Cheapest(made),
+            (Timepiece::System, false) => {
+                let glimpse = Glimpse::of_system();
+                if glimpse.is_known() { Estimate::Cheapest(glimpse) } else { self.estimate_well() }
+            }
+            (Timepiece::Other(_), false) => Estimate::Exact(self.now()),
+        }
+    }
+
     /// A better estimate than that one; at last the time itself.
     pub(crate) fn estimate_better(&self, than: Estimate) -> Estimate {
-        let better = match (self, than.grade) {
-            (Timepiece::System, Grade::Unknown) => match Estimate::of_system() {
-                known if known.is_known() => known,
-                _ => Estimate::by_tick(second::note(ticks::about)),
-            },
-            (Timepiece::System, Grade::OfSecond) => Estimate::by_tick(ticks::about()),
-            _ => Estimate::UNKNOWN,
-        };
-        if better.is_known() { better } else { Estimate::new(self.now().nanos(), Grade::Exact) }
+        match (self, than) {
+            (Timepiece::System, Estimate::Cheapest(_)) => self.estimate_well(),
+            _ => Estimate::Exact(self.now()),
+        }
+    }
+
+    /// What the system's clock tells by the tick; noted, so that the next glimpse tells more.
+    fn estimate_well(&self) -> Estimate {
+        second::note(ticks::about).map_or_else(|| Estimate::Exact(self.now()), Estimate::OfTick)
     }
 
     pub(crate) fn is_system(&self) -> bool {

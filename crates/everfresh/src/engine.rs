@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Estimate, Timepiece};
+use crate::clock::{Estimate, Glimpse, Timepiece};
 use crate::dice::Dice;
 use crate::entry::{Attempt, Entry, Extra, Idle};
 use crate::error::Failure;
@@ -121,16 +121,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end, in a cache on the
     /// system's clock to which nobody listens: then it is fresh. Else nothing is said, but what the time is, if it was asked for.
     #[inline(always)]
-    pub(crate) fn check_plainly(&self, entry: &Entry<K, V>) -> Result<(), Estimate> {
+    pub(crate) fn check_plainly(&self, entry: &Entry<K, V>) -> Result<(), Glimpse> {
         if !entry.is_plain_of(self.history.epoch_of_plain_hits()) {
-            return Err(Estimate::UNKNOWN);
+            return Err(Glimpse::NONE);
         }
         let fresh_until = entry.fresh_until();
         if fresh_until == Moment::NEVER {
             return Ok(());
         }
-        let estimate = Estimate::of_system();
-        if estimate.is_before(fresh_until, self.policy.look_ahead) { Ok(()) } else { Err(estimate) }
+        let glimpse = Glimpse::of_system();
+        if glimpse.is_before(fresh_until, self.policy.look_ahead) { Ok(()) } else { Err(glimpse) }
     }
 
     /// Has hits looked at plainly again, once nobody listens any longer.
@@ -151,11 +151,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// What a lookup of an entry is that is certainly fresh, or certainly stale while nobody has to start a refresh, and why
     /// not, as far as the time that was asked for tells. `None` says nothing.
     #[inline]
-    pub(crate) fn judge_closely(
-        &self,
-        entry: &Entry<K, V>,
-        mut estimate: Estimate,
-    ) -> Option<(Outcome, RefreshStatus)> {
+    pub(crate) fn judge_closely(&self, entry: &Entry<K, V>, glimpse: Glimpse) -> Option<(Outcome, RefreshStatus)> {
         if !self.is_plain(entry) {
             return None;
         }
@@ -163,17 +159,25 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if fresh_until == Moment::NEVER {
             return Some((Outcome::Hit, RefreshStatus::NotNeeded));
         }
-        let asked_until = fresh_until.nanos().saturating_sub(self.policy.look_ahead);
-        if !estimate.is_known() {
-            estimate = self.clock.estimate_better(estimate);
-        }
+        self.judge_by(entry, fresh_until, self.clock.estimate(glimpse))
+    }
+
+    /// As [`judge_closely`](Engine::judge_closely), of a plain entry whose time is bounded.
+    #[inline]
+    pub(crate) fn judge_by(
+        &self,
+        entry: &Entry<K, V>,
+        fresh_until: Moment,
+        mut estimate: Estimate,
+    ) -> Option<(Outcome, RefreshStatus)> {
+        let asked_until = Moment::from_nanos(fresh_until.nanos().saturating_sub(self.policy.look_ahead));
         loop {
-            let (now, late) = estimate.with_guard();
-            if now.nanos().saturating_add(late) < asked_until {
+            let (earliest, latest) = estimate.bounds();
+            if latest < asked_until {
                 return Some((Outcome::Hit, RefreshStatus::NotNeeded));
             }
-            if now.nanos() >= asked_until {
-                let status = self.is_stale_and_left_alone(entry, fresh_until, (now, late));
+            if earliest >= asked_until {
+                let status = self.is_stale_and_left_alone(entry, fresh_until, (earliest, latest));
                 if status.is_some() || estimate.is_good() {
                     return Some((Outcome::Stale, status?));
                 }
@@ -182,33 +186,25 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    /// The check that nearly every stale hit needs, of an entry for which [`check_plainly`](Engine::check_plainly) has
-    /// asked the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
+    /// The check that nearly every stale hit needs, of an entry for which [`check_plainly`](Engine::check_plainly) has got a
+    /// glimpse of the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
-    pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, estimate: Estimate) -> Option<RefreshStatus> {
-        self.is_stale_and_left_alone(entry, entry.fresh_until(), estimate.with_guard())
+    pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, glimpse: Glimpse) -> Option<RefreshStatus> {
+        self.is_stale_and_left_alone(entry, entry.fresh_until(), glimpse.bounds())
     }
 
-    /// Why nobody has to start a refresh of a plain entry that is stale; the time is this one, or later by so many nanoseconds at
-    /// most, but never earlier.
+    /// Why nobody has to start a refresh of a plain entry that is stale, at a time between these.
     #[inline(always)]
     fn is_stale_and_left_alone(
         &self,
         entry: &Entry<K, V>,
         fresh_until: Moment,
-        (earliest, by): (Moment, u64),
+        (earliest, latest): (Moment, Moment),
     ) -> Option<RefreshStatus> {
-        // No estimate is near the end of time.
-        let latest = Moment::from_nanos(earliest.nanos().wrapping_add(by));
-        if earliest < fresh_until || latest >= self.policy.windows.stale_until(fresh_until) {
+        if earliest < fresh_until || !self.policy.windows.is_stale_at(fresh_until, latest) {
             return None;
         }
-        let attempt = entry.attempt_of_plain();
-        match (attempt.until > latest, attempt.running) {
-            (true, true) => Some(RefreshStatus::AlreadyRunning),
-            (true, false) => Some(RefreshStatus::BackingOff),
-            _ => None,
-        }
+        entry.is_left_alone_at(latest)
     }
 
     /// Which life an entry is in, with all that befell it.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::birth::Birth;
+use crate::event::RefreshStatus;
 use crate::history::{Began, Tag, short};
 use crate::lifetime::Lifetime;
 use crate::moment::Moment;
@@ -132,10 +133,15 @@ impl<K, V> Entry<K, V> {
         Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at())
     }
 
-    /// As [`attempt`](Entry::attempt), of an entry that has nothing extra.
+    /// Why nobody has to begin another attempt at this moment, of an entry that has nothing extra.
     #[inline]
-    pub(crate) fn attempt_of_plain(&self) -> Attempt {
-        Attempt::unpack(self.attempt.load(Ordering::Acquire), self.birth.at_of_plain())
+    pub(crate) fn is_left_alone_at(&self, now: Moment) -> Option<RefreshStatus> {
+        let word = self.attempt.load(Ordering::Acquire);
+        // In ages: no sum can overflow. Before its load, which is no age at all, it would be the longest, and nothing is said.
+        let age = now.nanos().wrapping_sub(self.birth.at_of_plain().nanos());
+        let running = word >> 31 == 1;
+        let status = if running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff };
+        (unfloat(word & END, PAUSE_BITS) > age).then_some(status)
     }
 
     /// Puts `next` in the place of `current`; `false` if another thread was first.
@@ -193,13 +199,17 @@ impl Attempt {
         Attempt { running: false, failures: failures.min(Attempt::MAX_FAILURES), until, number: 0 }
     }
 
-    /// One word: 1 bit running, 5 bits failures, and `until` as an age of the entry in a floating-point form: of 26 bits for a
-    /// pause, which is exact to a millionth of that age, and rounded down, for it must not outlast its bound; of 22 bits for
-    /// a running attempt, rounded up by a thirty-thousandth at most, beside four bits of its number.
+    /// One word: 1 bit running, 5 bits failures, and `until` as an age of the entry in a floating-point form of 26 bits. That of a
+    /// pause is exact to a millionth of that age, and rounded down, for it must not outlast its bound. That of a running attempt
+    /// is rounded up by a fifteen-thousandth at most, or 31 nanoseconds: its number stands in the lowest four bits, so
+    /// that whoever reads the age need not ask whose it is.
     fn pack(self, loaded_at: Moment) -> u32 {
         let age = self.until.nanos().saturating_sub(loaded_at.nanos());
         let end = match self.running {
-            true => float(age, RUNNING_BITS, true) << NUMBER_BITS | self.number,
+            true => {
+                let rounded = age.div_ceil(1 << NUMBER_BITS).min(LONGEST_RUNNING);
+                float(rounded, RUNNING_BITS, true) << NUMBER_BITS | self.number
+            }
             false => float(age, PAUSE_BITS, false),
         };
         u32::from(self.running) << 31 | self.failures.min(Attempt::MAX_FAILURES) << 26 | end
@@ -207,15 +217,11 @@ impl Attempt {
 
     fn unpack(word: u32, loaded_at: Moment) -> Attempt {
         let (running, end) = (word >> 31 == 1, word & END);
-        let (age, number) = match running {
-            true => (unfloat(end >> NUMBER_BITS, RUNNING_BITS), end & NUMBER),
-            false => (unfloat(end, PAUSE_BITS), 0),
-        };
         Attempt {
             running,
             failures: word >> 26 & Attempt::MAX_FAILURES,
-            until: Moment::from_nanos(loaded_at.nanos().saturating_add(age)),
-            number,
+            until: Moment::from_nanos(loaded_at.nanos().saturating_add(unfloat(end, PAUSE_BITS))),
+            number: if running { end & NUMBER } else { 0 },
         }
     }
 }
@@ -226,6 +232,8 @@ const NUMBER: u32 = (1 << NUMBER_BITS) - 1;
 /// Bits of the mantissas; six more are the exponent's.
 const PAUSE_BITS: u32 = 20;
 const RUNNING_BITS: u32 = PAUSE_BITS - NUMBER_BITS;
+/// In units of `1 << NUMBER_BITS` nanoseconds: the largest that is told without an overflow.
+const LONGEST_RUNNING: u64 = ((1 << RUNNING_BITS) - 1) << (64 - RUNNING_BITS - NUMBER_BITS);
 
 /// `mantissa << exponent`, with so many bits and six. The largest there is stands for all above, too.
 fn float(number: u64, bits: u32, round_up: bool) -> u32 {
@@ -270,7 +278,7 @@ mod tests {
                 assert!(paused.until <= until && until.nanos() - paused.until.nanos() <= age >> 19, "{number}");
                 let running = Attempt::unpack(Attempt::running(31, until, 21).pack(loaded_at), loaded_at);
                 assert!(running.running && running.failures == 31 && running.number == 5);
-                assert!(running.until.nanos().saturating_sub(until.nanos()) <= age >> 14, "{number}");
+                assert!(running.until.nanos().saturating_sub(until.nanos()) <= (age >> 13).max(31), "{number}");
                 // What is later than all that can be told is told as the latest.
                 assert!(running.until >= until.min(Moment::from_nanos(u64::MAX << (64 - RUNNING_BITS))), "{number}");
             }

@@ -1,6 +1,6 @@
 //! The read path of a value that is there: found, judged, cloned, counted; no load, and no start of a refresh.
 
-use crate::clock::Estimate;
+use crate::clock::Glimpse;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::event::{Event, Outcome, RefreshStatus};
@@ -11,7 +11,7 @@ use crate::store::{Glance, Glanced};
 pub(crate) enum Plainly<'c, K, V> {
     Value(V),
     /// There is an entry, which wants a closer look; with the time, as far as it is known.
-    Found(Glance<'c, K, V>, Estimate),
+    Found(Glance<'c, K, V>, Glimpse),
     /// There is none.
     Absent,
     Unknown,
@@ -45,11 +45,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Glanced::Absent => return Plainly::Absent,
             Glanced::Unknown => return Plainly::Unknown,
         };
-        if let Err(estimate) = self.check_plainly(&found) {
-            return Plainly::Found(found, estimate);
+        if let Err(glimpse) = self.check_plainly(&found) {
+            return Plainly::Found(found, glimpse);
         }
         let Some(mut counts) = self.counters.of_thread(found.thread()) else {
-            return Plainly::Found(found, Estimate::UNKNOWN);
+            return Plainly::Found(found, Glimpse::NONE);
         };
         let value = found.value.clone();
         counts.outcome(Outcome::Hit);
@@ -61,32 +61,30 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> AtOnce<V> {
         match self.get_plainly(hash, key) {
             Plainly::Value(value) => AtOnce::Value(value),
-            Plainly::Found(found, estimate) => {
-                self.look_closely(found, estimate).map_or(AtOnce::Unknown, AtOnce::Value)
-            }
+            Plainly::Found(found, glimpse) => self.look_closely(found, glimpse).map_or(AtOnce::Unknown, AtOnce::Value),
             Plainly::Absent => AtOnce::Absent,
             Plainly::Unknown => AtOnce::Unknown,
         }
     }
 
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
-    #[inline(never)]
-    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, estimate: Estimate) -> Option<V> {
-        // As in `get_plainly`: nearly every stale hit calls nothing. With an estimate the entry is a plain one, and nobody listens.
-        if estimate.is_known()
-            && let Some(status) = self.is_plainly_stale(&found, estimate)
+    #[inline]
+    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
+        // As in `get_plainly`: nearly every stale hit calls nothing. With an glimpse the entry is a plain one, and nobody listens.
+        if glimpse.is_known()
+            && let Some(status) = self.is_plainly_stale(&found, glimpse)
             && let Some(mut counts) = self.counters.of_thread(found.thread())
         {
             let value = found.value.clone();
-            counts.lookup(Outcome::Stale, status);
+            counts.stale_and_left_alone(status);
             return Some(value);
         }
-        self.look_more_closely(found, estimate)
+        self.look_more_closely(found, glimpse)
     }
 
     #[inline(never)]
-    fn look_more_closely(&self, found: Glance<'_, K, V>, estimate: Estimate) -> Option<V> {
-        let judged = self.judge_found(&found, estimate)?;
+    fn look_more_closely(&self, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
+        let judged = self.judge_found(&found, glimpse)?;
         Some(self.give(&found, judged))
     }
 
@@ -96,7 +94,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn get_fresh<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
         match self.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found, estimate) => self.look_if_fresh(found, estimate),
+            Plainly::Found(found, glimpse) => self.look_if_fresh(found, glimpse),
             Plainly::Absent | Plainly::Unknown => None,
         }
     }
@@ -104,17 +102,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// As [`look_closely`](Engine::look_closely), of a value that is not stale.
     #[cfg(feature = "resilience")]
     #[inline(never)]
-    fn look_if_fresh(&self, found: Glance<'_, K, V>, estimate: Estimate) -> Option<V> {
-        let judged = self.judge_found(&found, estimate).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
+    fn look_if_fresh(&self, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
+        let judged = self.judge_found(&found, glimpse).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
         Some(self.give(&found, judged))
     }
 
     #[inline]
-    fn judge_found(&self, found: &Entry<K, V>, estimate: Estimate) -> Option<(Outcome, RefreshStatus)> {
+    fn judge_found(&self, found: &Entry<K, V>, glimpse: Glimpse) -> Option<(Outcome, RefreshStatus)> {
         if self.history.looks_closer() {
             self.look_plainly_if_may();
         }
-        self.judge_closely(found, estimate)
+        self.judge_closely(found, glimpse)
     }
 
     /// The value of a lookup that is over, counted and told.

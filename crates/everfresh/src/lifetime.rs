@@ -175,6 +175,12 @@ impl Windows {
         }
     }
 
+    /// Whether what has stopped being fresh is still stale at `now`, which is not before.
+    #[inline]
+    pub(crate) fn is_stale_at(self, fresh_until: Moment, now: Moment) -> bool {
+        now.nanos().wrapping_sub(fresh_until.nanos()) < self.stale
+    }
+
     pub(crate) fn stale_until(self, fresh_until: Moment) -> Moment {
         fresh_until.after_nanos(self.stale)
     }

@@ -2,7 +2,8 @@
 //!
 //! The kernel keeps that second in memory which it shares with every process, and on x86-64 has a function that gives it in a
 //! few instructions. It tells no time here: where it is the same as when the monotonic clock was last read and noted beside it,
-//! hardly any time has passed since, and what was noted will do. Where it is another, the monotonic clock is read again.
+//! hardly any time has passed since, and what was noted will do. Where it is another, or that is not good enough, the monotonic
+//! clock is read again, and what it tells is noted.
 //!
 //! The second of a clock that is set back comes a second time. So a thread waits for the kernel to tell that the clock was set,
 //! and what was noted is forgotten then; where nobody can wait for that, nothing is ever noted. It wakes for nothing else.
@@ -11,51 +12,58 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// By how much the estimate is late at most: the rest of the second, which lasts twice as long where a leap second is put in or
-/// the clock is set back within it, and what is lost in [`Noted`].
-pub(crate) const LATE: Duration = Duration::from_millis(2_500);
+/// the clock is set back within it, and a tick.
+pub(crate) const LATE: Duration = Duration::from_millis(2_050);
 
 pub(crate) use system::{IS_THERE, about, note, watch};
-
-/// What is noted of time is a multiple of `1 << UNIT` nanoseconds: so 36 years fit beside the second.
-const UNIT: u32 = 28;
 
 /// A second that never comes, in 2106 aside.
 const NO_SECOND: u32 = u32::MAX;
 
-/// A second of the wall clock, and the time in which it was.
-struct Noted(AtomicU64);
+/// A second of the wall clock, and some time in it.
+struct Noted {
+    /// The second in the lower half; in the upper one how often it was forgotten.
+    second: AtomicU64,
+    /// The latest time that was noted.
+    time: AtomicU64,
+}
 
 impl Noted {
     const fn nothing() -> Noted {
-        Noted(AtomicU64::new(NO_SECOND as u64))
+        Noted { second: AtomicU64::new(NO_SECOND as u64), time: AtomicU64::new(0) }
     }
 
     /// Some time within that second, if it is the one that was noted last.
     #[inline(always)]
     fn time_of(&self, second: u32) -> Option<u64> {
-        // Relaxed: all there is to know stands in this one word.
-        let noted = self.0.load(Ordering::Relaxed);
-        (noted as u32 == second).then_some(noted >> 32 << UNIT)
+        // Acquire: pairs with the Release in `note`; the time of that second, or a later one, is seen.
+        if self.second.load(Ordering::Acquire) as u32 != second {
+            return None;
+        }
+        Some(self.time.load(Ordering::Relaxed))
     }
 
     /// What [`note`](Noted::note) wants to know.
     fn before(&self) -> u64 {
         // Acquire: pairs with the Release in `forget`.
-        self.0.load(Ordering::Acquire)
+        self.second.load(Ordering::Acquire)
     }
 
     /// Notes a time that was read after the second was, and that after `before`: so that what is forgotten meanwhile stays so.
+    /// Writes nothing that stands there: a time is the same for a whole tick.
     fn note(&self, before: u64, second: u32, nanos: u64) {
-        let units = nanos >> UNIT;
-        if second != NO_SECOND && units <= u64::from(u32::MAX) {
-            let noted = units << 32 | u64::from(second);
-            let _newer_or_forgotten = self.0.compare_exchange(before, noted, Ordering::Relaxed, Ordering::Relaxed);
+        if nanos > self.time.load(Ordering::Relaxed) {
+            self.time.fetch_max(nanos, Ordering::Relaxed);
+        }
+        if before as u32 != second && second != NO_SECOND {
+            let noted = before & !u64::from(u32::MAX) | u64::from(second);
+            let _newer_or_forgotten = self.second.compare_exchange(before, noted, Ordering::Release, Ordering::Relaxed);
         }
     }
 
-    /// So that nothing is found, nor noted of what was read before; `times` is another number each time.
-    fn forget(&self, times: u32) {
-        self.0.store(u64::from(times) << 32 | u64::from(NO_SECOND), Ordering::Release);
+    fn forget(&self) {
+        let forgotten = |before: u64| Some(((before >> 32) + 1) << 32 | u64::from(NO_SECOND));
+        let _before = self.second.fetch_update(Ordering::AcqRel, Ordering::Relaxed, forgotten);
     }
 }
 
@@ -87,7 +95,7 @@ mod system {
 
     type Ask = extern "C" fn(*mut i64) -> i64;
 
-    /// Read by every hit, written once a second.
+    /// Read by every hit; written at most once in a tick, and that only where somebody asks for more than [`about`] tells.
     #[repr(align(128))]
     struct Clock {
         ask: AtomicPtr<c_void>,
@@ -127,25 +135,23 @@ mod system {
     /// Reads the time by `estimate`, which may be late by a tick, and notes it for [`about`].
     pub(crate) fn note(estimate: impl FnOnce() -> Option<u64>) -> Option<u64> {
         let before = CLOCK.noted.before();
-        let watched_in = CLOCK.watched_in.load(Ordering::Relaxed);
-        if watched_in == NOWHERE {
-            return estimate();
-        }
-        if watched_in != std::process::id() {
-            // A fork: what its parent noted nobody else forgets.
-            CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
-            forget();
-            return estimate();
-        }
         let second = second();
         let nanos = estimate()?;
-        CLOCK.noted.note(before, second, nanos);
+        if before as u32 == second || is_watched() {
+            CLOCK.noted.note(before, second, nanos);
+        }
         Some(nanos)
     }
 
-    fn forget() {
-        static TIMES: AtomicU32 = AtomicU32::new(0);
-        CLOCK.noted.forget(TIMES.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+    fn is_watched() -> bool {
+        let watched_in = CLOCK.watched_in.load(Ordering::Relaxed);
+        if watched_in == NOWHERE || watched_in == std::process::id() {
+            return watched_in != NOWHERE;
+        }
+        // A fork: what its parent noted nobody else forgets.
+        CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
+        CLOCK.noted.forget();
+        false
     }
 
     /// Sees to it that there is something to be noted in this process, if that can be.
@@ -163,7 +169,7 @@ mod system {
         let thread = std::thread::Builder::new().name("everfresh-clock".to_owned()).stack_size(64 << 10);
         if thread.spawn(move || forget_at_each(&settings)).is_err() {
             CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
-            forget();
+            CLOCK.noted.forget();
         }
     }
 
@@ -201,12 +207,12 @@ mod system {
     fn forget_at_each(settings: &OwnedFd) {
         loop {
             match read(settings, &mut [0_u8; 8]) {
-                Err(Errno::CANCELED) => forget(),
+                Err(Errno::CANCELED) => CLOCK.noted.forget(),
                 Err(Errno::INTR) => {}
                 // As cannot be: then nobody waits any longer, and nothing is noted from here on.
                 Ok(_) | Err(_) => {
                     CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
-                    return forget();
+                    return CLOCK.noted.forget();
                 }
             }
         }
@@ -264,47 +270,42 @@ mod system {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ticks::GUARD;
 
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn t4_a_time_holds_for_its_own_second() {
+    fn t4_a_time_holds_for_its_own_second_and_is_the_latest() {
         let noted = Noted::nothing();
         assert!([0, 7, u32::MAX - 1].iter().all(|&second| noted.time_of(second).is_none()));
-        for nanos in [0, 1, 7 * SECOND, 1_000_000_000 * SECOND] {
-            noted.note(noted.before(), 7, nanos);
-            let Some(told) = noted.time_of(7) else { panic!("it was noted") };
-            assert!(told <= nanos && nanos - told < 1 << UNIT);
-            assert_eq!((noted.time_of(6), noted.time_of(8)), (None, None));
+        for (second, nanos, latest) in
+            [(7, 5, 5), (7, 9, 9), (7, 8, 9), (8, 8, 9), (9, SECOND, SECOND), (7, 11, SECOND)]
+        {
+            noted.note(noted.before(), second, nanos);
+            assert_eq!(noted.time_of(second), Some(latest));
+            assert_eq!((noted.time_of(second - 1), noted.time_of(second + 1)), (None, None));
         }
     }
 
     #[test]
     fn t4_what_is_forgotten_while_the_time_is_read_stays_forgotten() {
         let noted = Noted::nothing();
-        for times in 1..4 {
+        for second in [7, 8, 7] {
             let before = noted.before();
-            noted.forget(times);
-            noted.note(before, 7, SECOND);
-            assert_eq!(noted.time_of(7), None);
+            noted.forget();
+            noted.note(before, second, SECOND);
+            assert_eq!(noted.time_of(second), None);
+            noted.note(noted.before(), second, SECOND);
+            assert_eq!(noted.time_of(second), Some(SECOND));
         }
-        noted.note(noted.before(), 7, SECOND);
-        assert!(noted.time_of(7).is_some());
-        noted.forget(4);
+        noted.forget();
         assert_eq!(noted.time_of(7), None);
-    }
-
-    #[test]
-    fn t4_what_does_not_fit_is_not_noted() {
-        let noted = Noted::nothing();
         noted.note(noted.before(), NO_SECOND, SECOND);
-        noted.note(noted.before(), 7, 1 << (UNIT + 32));
-        assert_eq!(noted.time_of(7), None);
-        assert_eq!(noted.before(), u64::from(NO_SECOND));
+        assert!([7, 8].iter().all(|&second| noted.time_of(second).is_none()));
     }
 
     #[test]
-    fn the_guard_covers_two_seconds_what_rounding_takes_and_a_tick() {
-        assert!(LATE.as_nanos() > u128::from(2 * SECOND + (1 << UNIT) + 25_000_000));
+    fn the_guard_covers_two_seconds_and_a_tick() {
+        assert!(LATE >= Duration::from_secs(2) + GUARD);
     }
 }

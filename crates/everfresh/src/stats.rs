@@ -9,7 +9,10 @@ use crate::thread::current_thread;
 const OUTCOMES: usize = Outcome::ALL.len();
 const CAUSES: usize = Cause::ALL.len();
 const STATUSES: usize = RefreshStatus::NotNeeded as usize + 1;
-const HOT: usize = OUTCOMES + CAUSES + STATUSES;
+/// What counts as an outcome and as a status.
+const STALE_AND_RUNNING: usize = OUTCOMES + CAUSES + STATUSES;
+const STALE_AND_BACKING_OFF: usize = STALE_AND_RUNNING + 1;
+const HOT: usize = STALE_AND_BACKING_OFF + 1;
 
 /// Threads that have counts of their own, at least: also on a small machine a program has some that only wait.
 const FEWEST_STRIPES: usize = 16;
@@ -49,6 +52,16 @@ impl OwnCounts<'_> {
         self.outcome(outcome);
         if outcome == Outcome::Stale {
             self.count(OUTCOMES + CAUSES + status as usize, 1);
+        }
+    }
+
+    /// A stale lookup of a key that is being renewed, or left alone after a failure: in one step, as most are such.
+    #[inline(always)]
+    pub(crate) fn stale_and_left_alone(&mut self, status: RefreshStatus) {
+        match status {
+            RefreshStatus::AlreadyRunning => self.count(STALE_AND_RUNNING, 1),
+            RefreshStatus::BackingOff => self.count(STALE_AND_BACKING_OFF, 1),
+            _ => self.lookup(Outcome::Stale, status),
         }
     }
 
@@ -145,10 +158,11 @@ impl Counters {
         let outcome = |outcome: Outcome| self.sum(outcome as usize);
         let cause = |cause: Cause| self.sum(OUTCOMES + cause as usize);
         let status = |status: RefreshStatus| self.sum(OUTCOMES + CAUSES + status as usize);
+        let (running, backing_off) = (self.sum(STALE_AND_RUNNING), self.sum(STALE_AND_BACKING_OFF));
         let not_stored = |why: NotStored| self.not_stored[why as usize].load(Ordering::Relaxed);
         Stats {
             hits: outcome(Outcome::Hit),
-            stale: outcome(Outcome::Stale),
+            stale: outcome(Outcome::Stale) + running + backing_off,
             loaded: outcome(Outcome::Loaded),
             coalesced: outcome(Outcome::Coalesced),
             revalidated: outcome(Outcome::Revalidated),
@@ -162,8 +176,8 @@ impl Counters {
             refreshes: self.refreshes.snapshot(),
             refreshes_started: status(RefreshStatus::Started),
             refreshes_skipped: Skipped {
-                already_running: status(RefreshStatus::AlreadyRunning),
-                backing_off: status(RefreshStatus::BackingOff),
+                already_running: status(RefreshStatus::AlreadyRunning) + running,
+                backing_off: status(RefreshStatus::BackingOff) + backing_off,
                 saturated: status(RefreshStatus::Saturated),
                 unavailable: status(RefreshStatus::Unavailable),
                 no_loader: status(RefreshStatus::NoLoader),

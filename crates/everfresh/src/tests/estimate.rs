@@ -3,22 +3,25 @@
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::clock::{Clock, Estimate, Grade, ManualClock};
+use crate::clock::{Clock, Estimate, Glimpse, ManualClock};
 use crate::engine::Engine;
 use crate::entry::Attempt;
 use crate::event::{Outcome, RefreshStatus};
 use crate::lifetime::{Freshness, Lifetime};
 use crate::moment::Moment;
-use crate::second::LATE;
 use crate::ticks::GUARD;
 
 const MILLI: Duration = Duration::from_millis(1);
 
 /// What is told of the only entry of a cache, by the exact time or an estimate of it, is what holds.
-fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, estimate: Estimate) -> bool {
+fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, late: Option<Duration>) -> bool {
     let Some(found) = engine.store.peek(engine.store.hash(&1_u32), &1_u32) else { panic!("it was put") };
-    let told = engine.judge_closely(&found, estimate);
-    let told_plainly = if estimate.is_known() { engine.is_plainly_stale(&found, estimate) } else { None };
+    let late = late.map(|late| now.nanos() - late.as_nanos() as u64);
+    let glimpse = late.map_or(Glimpse::NONE, Glimpse::of);
+    let told = engine.judge_closely(&found, glimpse);
+    let told_plainly = if glimpse.is_known() { engine.is_plainly_stale(&found, glimpse) } else { None };
+    let by_tick = late.filter(|&nanos| now.nanos() - nanos <= GUARD.as_nanos() as u64).map(Estimate::OfTick);
+    let told_by_tick = by_tick.and_then(|estimate| engine.judge_by(&found, found.fresh_until(), estimate));
     let stage = engine.stage(&found, now);
     let attempt = found.attempt();
     let expected = match stage.freshness {
@@ -33,19 +36,15 @@ fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, estimate: E
         }
         _ => None,
     };
-    for told in [told, told_plainly.map(|status| (Outcome::Stale, status))].into_iter().flatten() {
-        assert_eq!(Some(told), expected, "{now:?}, {estimate:?}");
+    for told in [told, told_by_tick, told_plainly.map(|status| (Outcome::Stale, status))].into_iter().flatten() {
+        assert_eq!(Some(told), expected, "{now:?}, late by {late:?}");
     }
     told.is_some()
 }
 
-/// All that it may be said to be at that moment.
-fn estimates(now: Moment) -> impl Iterator<Item = Estimate> {
-    let steps = |grade: Grade, latest: Duration| {
-        (0..=10).map(move |late| Estimate::new(now.nanos() - late * latest.as_nanos() as u64 / 10, grade))
-    };
-    let exact = Estimate::new(now.nanos(), Grade::Exact);
-    steps(Grade::OfTick, GUARD).chain(steps(Grade::OfSecond, LATE)).chain([exact, Estimate::UNKNOWN])
+/// By how much an estimate may be late.
+fn latenesses() -> impl Iterator<Item = Duration> {
+    (0..=10).flat_map(|tenths| [GUARD * tenths / 10, Glimpse::LATE * tenths / 10])
 }
 
 fn what_is_told_holds(unit: Duration, ahead: Option<f64>) {
@@ -53,7 +52,7 @@ fn what_is_told_holds(unit: Duration, ahead: Option<f64>) {
     let lifetime = Lifetime::ttl(1_000 * unit).stale_while_revalidate(300 * unit).stale_if_error(600 * unit);
     let builder = Cache::<u32, u64>::builder().capacity(10).lifetime(lifetime).clock(clock.clone());
     let cache = ahead.into_iter().fold(builder, |builder, ahead| builder.refresh_ahead(ahead)).build().unwrap();
-    let start = LATE + 1_000 * unit;
+    let start = Glimpse::LATE + 1_000 * unit;
     clock.advance(start);
     cache.insert(1, 1);
     let mut told = 0;
@@ -68,7 +67,8 @@ fn what_is_told_holds(unit: Duration, ahead: Option<f64>) {
                 if let Some(found) = cache.engine.store.peek(cache.hash(&1), &1) {
                     found.set_attempt(attempt);
                 }
-                told += estimates(now).filter(|&estimate| check(&cache.engine, now, estimate)).count();
+                let late = latenesses().map(Some).chain([None]);
+                told += late.filter(|&late| check(&cache.engine, now, late)).count();
             }
         }
     }

@@ -247,9 +247,9 @@ impl Glimpse {
     pub(crate) const NONE: Glimpse = Glimpse(0);
 
     #[inline(always)]
-    pub(crate) fn of_system() -> Glimpse {
+    pub(crate) fn of_system() -> Option<Glimpse> {
         let about = if second::IS_THERE { second::about() } else { ticks::about() };
-        about.map_or(Glimpse::NONE, Glimpse)
+        about.map(Glimpse)
     }
 
     #[cfg(test)]
@@ -266,11 +266,11 @@ impl Glimpse {
     }
 
     /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
-    /// quarter of all time. `false` says nothing.
+    /// quarter of all time. `false` says nothing. To be asked of what is known.
     #[inline(always)]
     pub(crate) fn is_before(self, deadline: Moment, by: u64) -> bool {
         // No estimate is near the end of time.
-        self.is_known() && deadline.nanos() > self.0.wrapping_add(Glimpse::LATE.as_nanos() as u64).wrapping_add(by)
+        deadline.nanos() > self.0.wrapping_add(Glimpse::LATE.as_nanos() as u64).wrapping_add(by)
     }
 
     /// The moments between which the time is.
@@ -326,13 +326,10 @@ impl Timepiece {
 
     /// The estimate that somebody has made, or the next best.
     pub(crate) fn estimate(&self, made: Glimpse) -> Estimate {
-        match (self, made.is_known()) {
-            (_, true) => Estimate::Cheapest(made),
-            (Timepiece::System, false) => {
-                let glimpse = Glimpse::of_system();
-                if glimpse.is_known() { Estimate::Cheapest(glimpse) } else { self.estimate_well() }
-            }
-            (Timepiece::Other(_), false) => Estimate::Exact(self.now()),
+        match self {
+            _ if made.is_known() => Estimate::Cheapest(made),
+            Timepiece::System => Glimpse::of_system().map_or_else(|| self.estimate_well(), Estimate::Cheapest),
+            Timepiece::Other(_) => Estimate::Exact(self.now()),
         }
     }
 

@@ -129,7 +129,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if fresh_until == Moment::NEVER {
             return Ok(());
         }
-        let glimpse = Glimpse::of_system();
+        let Some(glimpse) = Glimpse::of_system() else { return Err(Glimpse::NONE) };
         if glimpse.is_before(fresh_until, self.policy.look_ahead) { Ok(()) } else { Err(glimpse) }
     }
 

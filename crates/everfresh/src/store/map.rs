@@ -39,8 +39,6 @@ pub(crate) struct Store<K, V, S> {
     pub(super) account: Account,
     /// One less than the number of shards, which is a power of two.
     mask: usize,
-    /// Neither prompt nor in exact order: a reader has nothing to do but read.
-    plain: bool,
     /// A shard that holds less looks for room elsewhere first.
     poor: u64,
     sizing: Sizing,
@@ -89,15 +87,7 @@ impl<K, V, S> Store<K, V, S> {
         let shards: Box<[_]> = (0..shards).map(shard).collect();
         let share = account.limit() / shards.len() as u64;
         let poor = if shards.len() > 1 { share - share / 4 } else { 0 };
-        Store {
-            mask: shards.len() - 1,
-            poor,
-            shards,
-            account,
-            plain: !settings.prompt_drop && !exact_order,
-            sizing,
-            hasher,
-        }
+        Store { mask: shards.len() - 1, poor, shards, account, sizing, hasher }
     }
 
     /// Entries, those included that are just being put.
@@ -152,9 +142,6 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     /// The lock-free read in its likely course; what it does not find, [`Store::find`] may. Counts as a use.
     #[inline(always)]
     pub(crate) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Glanced<'_, K, V> {
-        if !self.plain {
-            return Glanced::Unknown;
-        }
         self.shard(hash).glance(hash, key)
     }
 

@@ -13,12 +13,11 @@ impl<K, V> Shard<K, V> {
     /// The likely course of a lock-free read: the key is in its own bucket, and nobody interferes.
     #[inline(always)]
     pub(super) fn glance<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Glanced<'_, K, V> {
-        let Some(table) = self.current() else { return Glanced::Unknown };
+        let Some(table) = self.plainly_read() else { return Glanced::Unknown };
         let bucket = table.bucket(hash);
         bucket.prefetch_nodes();
-        let seen = bucket.head.tags.seen();
         // Not the tag but its byte of the hash: where they differ, a free slot matches, and this is over.
-        for slot in seen.matching(hash as u8) {
+        for slot in bucket.head.tags.matching(hash as u8) {
             let Some(node) = bucket.node(slot) else { return Glanced::Unknown };
             let Some(hazard) = Quick::guard(node.address()) else { return Glanced::Unknown };
             // SeqCst: as in `find`.
@@ -32,7 +31,8 @@ impl<K, V> Shard<K, V> {
                 return Glanced::Found(Glance::new(node, hazard));
             }
         }
-        let absent = seen.passed_by() == 0 && hash as u8 == tag(hash);
+        // Looked at later than the tags: if an entry has left that had passed by, its key was absent then.
+        let absent = bucket.head.tags.passed_by() == 0 && hash as u8 == tag(hash);
         if absent { Glanced::Absent } else { Glanced::Unknown }
     }
 

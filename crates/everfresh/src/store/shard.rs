@@ -12,7 +12,10 @@ use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering
 
 #[repr(C, align(128))]
 pub(super) struct Shard<K, V> {
-    /// Null until the first entry. Written under the lock.
+    /// The table, where a reader has nothing to do but read: uses are not kept exactly, and nobody waits for him to drop what
+    /// was removed. Else null.
+    plainly_read: AtomicPtr<Table<K, V>>,
+    /// Null until the first entry. Both are written under the lock.
     table: AtomicPtr<Table<K, V>>,
     /// Counts uses where their exact order is kept.
     pub(super) uses: Option<Box<Uses>>,
@@ -64,6 +67,7 @@ impl Uses {
 impl<K, V> Shard<K, V> {
     pub(super) fn new(state: State<K, V>, choices: Choices) -> Shard<K, V> {
         Shard {
+            plainly_read: AtomicPtr::new(ptr::null_mut()),
             table: AtomicPtr::new(ptr::null_mut()),
             prompt: choices.prompt,
             bounded: choices.bounded,
@@ -83,6 +87,15 @@ impl<K, V> Shard<K, V> {
 
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, State<K, V>>> {
         try_lock(&self.state)
+    }
+
+    /// As [`current`](Shard::current), for who does nothing but read; `None` also where that is not enough.
+    #[inline(always)]
+    pub(super) fn plainly_read(&self) -> Option<&Table<K, V>> {
+        // SeqCst: as in `current`.
+        let table = self.plainly_read.load(Ordering::SeqCst);
+        // SAFETY: as in `current`.
+        unsafe { table.as_ref() }
     }
 
     /// The table of now, which may be an old one a moment later.
@@ -152,7 +165,11 @@ impl<K, V> Shard<K, V> {
         let before = self.table.load(Ordering::Relaxed);
         locked.old_tables.reserve(1);
         // SeqCst: also publishes what the table holds.
-        self.table.store(Box::into_raw(table), Ordering::SeqCst);
+        let table = Box::into_raw(table);
+        if !self.prompt && self.uses.is_none() {
+            self.plainly_read.store(table, Ordering::SeqCst);
+        }
+        self.table.store(table, Ordering::SeqCst);
         // SAFETY: made by `Box::into_raw`, and freed with the shard only.
         if let Some(old) = unsafe { before.as_ref() } {
             old.vacate();

@@ -9,6 +9,7 @@ const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// A byte for each slot: zero if it is free, else eight bits of its key's hash.
+#[repr(align(16))]
 pub(super) struct Tags([AtomicU64; 2]);
 
 /// The tags of a bucket as they were at one moment (each half for itself).
@@ -30,6 +31,39 @@ impl Tags {
     pub(super) fn seen(&self) -> Seen {
         // Acquire: pairs with the Release in `set`; a tag that is seen finds the pointer that was put before it.
         Seen([self.0[0].load(Ordering::Acquire), self.0[1].load(Ordering::Acquire)])
+    }
+
+    /// The slots with this byte, perhaps with a few others; as [`seen`](Tags::seen) and [`matching`](Seen::matching), in one
+    /// instruction where the processor has it.
+    #[inline(always)]
+    pub(super) fn matching(&self, byte: u8) -> Slots {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom))))]
+        return Slots(self.matching_in_memory(byte));
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom)))))]
+        return self.seen().matching(byte);
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom))))]
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "the intrinsics, and one instruction that reads what others write meanwhile")]
+    fn matching_in_memory(&self, byte: u8) -> u16 {
+        use std::arch::asm;
+        use std::arch::x86_64::{_mm_movemask_epi8, _mm_set1_epi8};
+        // SAFETY: SSE2 is there by the cfg above, and the tags are aligned as it wants. What it does to them are two loads of
+        // eight bytes, which on this processor acquire, and each of which is whole.
+        let mask = unsafe {
+            let mut bytes = _mm_set1_epi8(byte as i8);
+            asm!("pcmpeqb {bytes}, xmmword ptr [{tags}]",
+                bytes = inout(xmm_reg) bytes, tags = in(reg) self, options(nostack, preserves_flags));
+            _mm_movemask_epi8(bytes)
+        };
+        mask as u16 & 0x7FFF
+    }
+
+    /// How many entries were put further on because this bucket was full.
+    #[inline]
+    pub(super) fn passed_by(&self) -> u8 {
+        self.seen().passed_by()
     }
 
     /// Writes one byte; only the holder of the shard's lock does.
@@ -177,8 +211,9 @@ mod tests {
                 let equal = (0..WAYS).filter(|&slot| bytes[slot] == tag).fold(0u16, |mask, slot| mask | 1 << slot);
                 assert_eq!(seen.matching_words(tag) & equal, equal);
                 assert_eq!(seen.matching(tag).0 & equal, equal);
+                assert_eq!(tags.matching(tag).0 & equal, equal);
                 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-                assert_eq!(seen.matching_sse2(tag), equal);
+                assert_eq!([seen.matching_sse2(tag), tags.matching_in_memory(tag)], [equal; 2]);
             }
         }
     }

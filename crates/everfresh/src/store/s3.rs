@@ -1,6 +1,6 @@
 //! S3-FIFO within the buckets: which entry goes when room is needed.
 //!
-//! New entries are in the small part, and move to the main part at their second use; what falls out of the small part
+//! New entries are in the small part, and move to the main part if they were used; what falls out of the small part
 //! leaves a print of its hash behind (a ghost), and goes straight to the main part when it comes again. The main part is
 //! a queue whose head gets another round for each use. Instead of two lists there are ages and marks in the buckets, and
 //! the candidates are the entries of the bucket that needs room and of one other.
@@ -18,7 +18,7 @@ const GHOSTS: usize = 15;
 /// Where a line of ghosts keeps the place of its oldest.
 const CURSOR: usize = 15;
 /// Uses that lead from the small part to the main one.
-const PROMOTE_AT: u8 = 2;
+const PROMOTE_AT: u8 = 1;
 
 /// What is noted of each bucket, in a cache line.
 #[derive(Clone, Copy)]

@@ -11,17 +11,17 @@ use crate::store::tags::{Tags, WAYS};
 use crate::sync::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 /// Uses that are counted of an entry, at most.
-pub(super) const MOST_USES: u8 = 3;
+pub(super) const MOST_USES: u8 = 2;
 const USES: u8 = 0b11;
 const MAIN: u8 = 0b100;
 const HASH_SHIFT: u32 = 3;
 
-/// The marks of a bucket are four rows of sixteen bits, with one bit for each slot. Of so many uses: the row that every hit looks
-/// at is the one at the lowest end.
-const ROWS_OF_USES: [usize; MOST_USES as usize] = [16, 32, ALL_USES];
+/// The marks of a bucket are rows of sixteen bits, with one bit for each slot. Of so many uses: the row that every hit looks at is the
+/// one at the lowest end.
+const ROWS_OF_USES: [usize; MOST_USES as usize] = [16, ALL_USES];
 const ALL_USES: usize = 0;
 /// Part of the main queue.
-const MAIN_ROW: usize = 48;
+const MAIN_ROW: usize = 32;
 const HASH_BITS: usize = 4;
 const HASH: u64 = (1 << HASH_BITS) - 1;
 
@@ -29,7 +29,7 @@ const HASH: u64 = (1 << HASH_BITS) - 1;
 #[repr(C, align(32))]
 pub(super) struct Head {
     pub(super) tags: Tags,
-    /// In rows: used once, twice, more often; part of the main queue. Readers count uses here without a lock, so one may be lost or
+    /// In rows: used once, more often; part of the main queue. Readers count uses here without a lock, so one may be lost or
     /// may strike the slot's next entry: it is advice to the policy and nothing else.
     marks: AtomicU64,
     /// Four bits of the hash for each slot.
@@ -149,8 +149,8 @@ const EVERY_ROW: u64 = USED[MOST_USES as usize] | 1 << MAIN_ROW;
 
 /// What the first slot has in its rows after so many uses.
 const USED: [u64; MOST_USES as usize + 1] = {
-    let [once, twice, more] = ROWS_OF_USES;
-    [0, 1 << once, 1 << once | 1 << twice, 1 << once | 1 << twice | 1 << more]
+    let [once, more] = ROWS_OF_USES;
+    [0, 1 << once, 1 << once | 1 << more]
 };
 
 #[inline]

@@ -21,6 +21,7 @@ pub(crate) use system::{IS_THERE, about, note, watch};
 const NO_SECOND: u32 = u32::MAX;
 
 /// A second of the wall clock, and some time in it.
+#[allow(dead_code, reason = "only where the second is cheap to have")]
 struct Noted {
     /// The second in the lower half; in the upper one how often it was forgotten.
     second: AtomicU64,
@@ -28,6 +29,7 @@ struct Noted {
     time: AtomicU64,
 }
 
+#[allow(dead_code, reason = "as above")]
 impl Noted {
     const fn nothing() -> Noted {
         Noted { second: AtomicU64::new(NO_SECOND as u64), time: AtomicU64::new(0) }

@@ -82,8 +82,8 @@ mod system {
     use std::ffi::c_void;
     use std::os::fd::OwnedFd;
     use std::ptr;
-    use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
     use rustix::io::{Errno, read};
     use rustix::time::{
@@ -150,22 +150,32 @@ mod system {
         if watched_in == NOWHERE || watched_in == std::process::id() {
             return watched_in != NOWHERE;
         }
-        // A fork: what its parent noted nobody else forgets.
-        CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
+        // A fork that was made without libc. Nothing else, for `watch` may have come between.
+        let _watched = CLOCK.watched_in.compare_exchange(watched_in, NOWHERE, Ordering::Relaxed, Ordering::Relaxed);
         CLOCK.noted.forget();
         false
     }
 
+    /// In a fork, before anything else: what its parent noted nobody would forget there when the clock is set.
+    extern "C" fn forget_in_fork() {
+        CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
+        CLOCK.noted.forget();
+    }
+
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
     /// Sees to it that there is something to be noted in this process, if that can be.
     pub(crate) fn watch() {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // Does not wait: another thread is at it, or was when this process was forked, and will never be done here.
+        let Ok(_alone) = ONE_AT_A_TIME.try_lock() else { return };
         let here = std::process::id();
-        if CLOCK.watched_in.load(Ordering::Relaxed) == here {
+        if CLOCK.watched_in.load(Ordering::Relaxed) == here || !is_forgotten_in_forks() {
             return;
         }
         let Some(ask) = find() else { return };
         let Ok(settings) = settings() else { return };
+        // Of what was set before this there is no word, should anything have been noted then.
+        CLOCK.noted.forget();
         CLOCK.ask.store(ask, Ordering::Relaxed);
         CLOCK.watched_in.store(here, Ordering::Relaxed);
         let thread = std::thread::Builder::new().name("everfresh-clock".to_owned()).stack_size(64 << 10);
@@ -173,6 +183,16 @@ mod system {
             CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
             CLOCK.noted.forget();
         }
+    }
+
+    fn is_forgotten_in_forks() -> bool {
+        static ASKED_FOR: AtomicBool = AtomicBool::new(false);
+        if !ASKED_FOR.load(Ordering::Relaxed) {
+            // SAFETY: what is called in forks writes to atomics and does nothing else.
+            let refused = unsafe { libc::pthread_atfork(None, None, Some(forget_in_fork)) };
+            ASKED_FOR.store(refused == 0, Ordering::Relaxed);
+        }
+        ASKED_FOR.load(Ordering::Relaxed)
     }
 
     /// The kernel's function itself: libc's may be another, in front of which somebody has put a clock of his own.
@@ -223,12 +243,16 @@ mod system {
     #[cfg(test)]
     mod tests {
         use super::*;
-        use crate::second::LATE;
+        use crate::second::{LATE, NO_SECOND};
         use crate::ticks;
 
         #[test]
         fn t4_what_was_noted_is_never_early_and_late_by_less_than_its_guard() {
             watch();
+            // Another test may be at it.
+            while CLOCK.watched_in.load(Ordering::Relaxed) == NOWHERE && ONE_AT_A_TIME.try_lock().is_err() {
+                std::thread::yield_now();
+            }
             let mut told = 0;
             for _ in 0..100_000 {
                 let before = ticks::exact_nanos();
@@ -241,6 +265,29 @@ mod system {
                 assert!(before.saturating_sub(estimate) < LATE.as_nanos() as u64, "late");
             }
             assert!(told > 90_000 || CLOCK.watched_in.load(Ordering::Relaxed) == NOWHERE, "told {told} times");
+        }
+
+        #[test]
+        fn t4_a_fork_knows_nothing_of_what_its_parent_noted() {
+            watch();
+            note(ticks::about);
+            // SAFETY: the fork reads atomics and ends.
+            let fork = unsafe { libc::fork() };
+            if fork == 0 {
+                let known = CLOCK.noted.before() as u32 != NO_SECOND;
+                // SAFETY: nothing else of the process is to be ended here.
+                unsafe { libc::_exit(i32::from(known)) };
+            }
+            let mut status = -1;
+            // SAFETY: the child that was just made, and where to put what became of it.
+            assert_eq!(unsafe { libc::waitpid(fork, &raw mut status, 0) }, fork);
+            assert_eq!(status, 0);
+        }
+
+        #[test]
+        fn who_is_forked_while_another_thread_begins_to_watch_does_not_wait_for_it() {
+            let _begins = ONE_AT_A_TIME.lock();
+            watch();
         }
     }
 }

@@ -70,7 +70,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
     #[inline]
     pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
-        // As in `get_plainly`: nearly every stale hit calls nothing. With an glimpse the entry is a plain one, and nobody listens.
+        // As in `get_plainly`: nearly every stale hit calls nothing. With a glimpse the entry is a plain one, and nobody listens.
         if glimpse.is_known()
             && let Some(status) = self.is_plainly_stale(&found, glimpse)
             && let Some(mut counts) = self.counters.of_thread(found.thread())
@@ -105,6 +105,20 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn look_if_fresh(&self, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
         let judged = self.judge_found(&found, glimpse).filter(|(outcome, _)| *outcome == Outcome::Hit)?;
         Some(self.give(&found, judged))
+    }
+
+    /// Whether what was found is fresh, beyond doubt. `false` says nothing.
+    #[inline]
+    pub(crate) fn is_fresh(&self, found: &Entry<K, V>) -> bool {
+        match self.check_plainly(found) {
+            Ok(()) => true,
+            Err(glimpse) => self.is_fresh_at_a_closer_look(found, glimpse),
+        }
+    }
+
+    #[inline(never)]
+    fn is_fresh_at_a_closer_look(&self, found: &Entry<K, V>, glimpse: Glimpse) -> bool {
+        self.judge_found(found, glimpse).is_some_and(|(outcome, _)| outcome == Outcome::Hit)
     }
 
     #[inline]

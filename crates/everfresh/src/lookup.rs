@@ -204,7 +204,7 @@ where
         }
         let engine = &self.cache.engine;
         let found = engine.store.find(self.cache.hash(self.key), self.key)?;
-        if engine.check_plainly(&found).is_err() {
+        if !engine.is_fresh(&found) {
             return None;
         }
         let age = engine.clock.now().since(found.loaded_at());

@@ -126,7 +126,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
     fn hit_that_passes<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Option<V> {
         let engine = &self.cache.engine;
         let found = engine.store.find(self.cache.hash(key), key)?;
-        if engine.check_plainly(&found).is_err() {
+        if !engine.is_fresh(&found) {
             return None;
         }
         if !self.passes(&found.value) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::clock::ManualClock;
-use crate::event::Event;
+use crate::event::{Event, Outcome};
 use crate::lifetime::Lifetime;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,4 +52,15 @@ fn t6_no_hit_is_plain_on_a_clock_that_somebody_else_moves() {
     assert!(cache.engine.history.looks_closer());
     clock.advance(Duration::from_nanos(1));
     assert_eq!(cache.get(&1), None);
+}
+
+#[test]
+fn o3_a_lookup_takes_back_what_a_listener_asked_for_who_has_left() {
+    let cache = Cache::<u32, u64>::builder().capacity(10).lifetime(Lifetime::ttl(HOUR)).build().unwrap();
+    cache.insert(1, 1);
+    drop(cache.subscribe(|_| {}));
+    assert!(cache.engine.history.looks_closer());
+    let answer = cache.lookup(&1).load(|| -> u64 { panic!("it is there") }).unwrap();
+    assert_eq!((answer.value, answer.outcome), (1, Outcome::Hit));
+    assert!(!cache.engine.history.looks_closer());
 }

@@ -37,13 +37,13 @@ impl Tags {
     /// instruction where the processor has it.
     #[inline(always)]
     pub(super) fn matching(&self, byte: u8) -> Slots {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom))))]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom, target_abi = "x32"))))]
         return Slots(self.matching_in_memory(byte));
-        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom)))))]
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom, target_abi = "x32")))))]
         return self.seen().matching(byte);
     }
 
-    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom))))]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom, target_abi = "x32"))))]
     #[inline(always)]
     #[allow(unsafe_code, reason = "the intrinsics, and one instruction that reads what others write meanwhile")]
     fn matching_in_memory(&self, byte: u8) -> u16 {

@@ -37,9 +37,17 @@ impl Tags {
     /// instruction where the processor has it.
     #[inline(always)]
     pub(super) fn matching(&self, byte: u8) -> Slots {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom, target_abi = "x32"))))]
+        #[cfg(all(
+            target_arch = "x86_64",
+            target_feature = "sse2",
+            not(any(miri, everfresh_loom, target_abi = "x32"))
+        ))]
         return Slots(self.matching_in_memory(byte));
-        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, everfresh_loom, target_abi = "x32")))))]
+        #[cfg(not(all(
+            target_arch = "x86_64",
+            target_feature = "sse2",
+            not(any(miri, everfresh_loom, target_abi = "x32"))
+        )))]
         return self.seen().matching(byte);
     }
 

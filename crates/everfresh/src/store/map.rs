@@ -20,7 +20,7 @@ use crate::store::shard::{Choices, Shard};
 use crate::store::state::{Lines, State};
 use crate::store::table::{Place, Table};
 use crate::store::writer::{Sizing, Terms};
-use crate::sync::{MutexGuard, Ordering, yield_now};
+use crate::sync::{Ordering, yield_now};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -43,13 +43,6 @@ pub(crate) struct Store<K, V, S> {
     poor: u64,
     sizing: Sizing,
     hasher: S,
-}
-
-/// A shard whose lock is held, and where in it a key is.
-struct Searched<'s, K, V> {
-    shard: &'s Shard<K, V>,
-    state: MutexGuard<'s, State<K, V>>,
-    found: Option<Place>,
 }
 
 impl<K, V, S> Store<K, V, S> {
@@ -204,38 +197,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         now: Moment,
         insertion: &mut Insertion<'s, K, V>,
     ) {
-        let alike = !self.account.is_weighted() && !insertion.are_departures_wanted();
-        match self.search(hash, &entry.key) {
-            Searched { shard, mut state, found: Some(place) } if alike => {
-                shard.replace_alike(&mut state, place, entry, terms.1, insertion);
-            }
-            searched => self.put_in_place(searched, hash, entry, terms, now, insertion),
-        }
-    }
-
-    /// Apart from [`Store::put`], which in the likely course replaces what costs the same, and needs little then.
-    #[inline(never)]
-    fn put_in_place<'s>(
-        &'s self,
-        searched: Searched<'s, K, V>,
-        hash: u64,
-        entry: Entry<K, V>,
-        terms: (u64, Moment),
-        now: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-    ) {
-        let admitted = self.put_where(searched, hash, &mut Some(entry), terms, now, insertion, |_| true);
+        let admitted = self.put_if_admitted(hash, &mut Some(entry), terms, now, insertion, |_| true);
         debug_assert!(admitted, "everybody is");
-    }
-
-    /// Locks the shard of a key, and looks where that is. Runs the user's `Eq`.
-    #[inline(always)]
-    fn search(&self, hash: u64, key: &K) -> Searched<'_, K, V> {
-        let shard = self.shard(hash);
-        let state = shard.lock();
-        shard.prepare(&state, hash);
-        let found = shard.locate(&state.reach, hash, |entry| entry.key == *key);
-        Searched { shard, state, found }
     }
 
     /// As [`Store::put`], if `admit` agrees to what is there under the key now; else `false`, and the entry stays where it is
@@ -247,32 +210,20 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         &'s self,
         hash: u64,
         offered: &mut Option<Entry<K, V>>,
-        terms: (u64, Moment),
-        now: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-        admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> bool {
-        let Some(entry) = offered else { return false };
-        let searched = self.search(hash, &entry.key);
-        self.put_where(searched, hash, offered, terms, now, insertion, admit)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the steps of an insertion that are taken in one place")]
-    #[inline(always)]
-    fn put_where<'s>(
-        &'s self,
-        Searched { shard, mut state, mut found }: Searched<'s, K, V>,
-        hash: u64,
-        offered: &mut Option<Entry<K, V>>,
         (weight, deadline): (u64, Moment),
         now: Moment,
         insertion: &mut Insertion<'s, K, V>,
         mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
     ) -> bool {
         let terms = Terms { weight, cost: self.account.cost(weight), deadline };
+        let shard = self.shard(hash);
         let hash_of = |key: &K| self.hash(key);
         let mut permit = Permit::empty(&self.account);
         loop {
+            let mut state = shard.lock();
+            shard.prepare(&state, hash);
+            let is_of_this_key = |other: &Entry<K, V>| offered.as_ref().is_some_and(|new| new.key == other.key);
+            let found = shard.locate(&state.reach, hash, is_of_this_key);
             if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
                 // What went in an earlier turn is not left lying about.
                 shard.leave(&state, insertion);
@@ -299,8 +250,6 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 permit = Permit::empty(&self.account);
                 drop(state);
                 yield_now();
-                let Some(entry) = &*offered else { return false };
-                Searched { state, found, .. } = self.search(hash, &entry.key);
                 continue;
             }
             if found.is_none() {

@@ -175,25 +175,6 @@ impl<K, V> Shard<K, V> {
         table.set_node(place, Some(node))
     }
 
-    /// As [`replace`](Shard::replace), where nothing has a weight and nobody wants to see what was replaced.
-    #[inline]
-    pub(super) fn replace_alike<'s>(
-        &'s self,
-        state: &mut State<K, V>,
-        place: Place,
-        entry: Entry<K, V>,
-        deadline: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-    ) {
-        let cost = u64::from(self.bounded);
-        let terms = Terms { weight: 1, cost, deadline };
-        if let Some(old) = self.replace(state, place, entry, terms, cost) {
-            self.discard(state, old, cost);
-            insertion.unseen.replaced = 1;
-        }
-        self.leave(state, insertion);
-    }
-
     /// Takes an entry out; returns its node, not yet discarded. May run the user's `Hash`, before anything is changed.
     #[inline]
     pub(super) fn take_out(

@@ -9,7 +9,7 @@ use crate::entry::Attempt;
 use crate::event::{Outcome, RefreshStatus};
 use crate::lifetime::{Freshness, Lifetime};
 use crate::moment::Moment;
-use crate::ticks::GUARD;
+use crate::ticks::{GUARD, exact_nanos};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -81,5 +81,22 @@ fn t1_what_an_estimate_tells_of_an_entry_holds_however_late_it_is() {
         what_is_told_holds(MILLI, ahead);
         // Long enough that the worst estimate tells something, too.
         what_is_told_holds(20 * MILLI, ahead);
+    }
+}
+
+#[test]
+fn t4_a_deadline_inside_the_guard_is_left_to_the_exact_clock() {
+    let now = Moment::from(Duration::from_secs(10_000));
+    let hour = Duration::from_secs(3_600);
+    let glimpse = Glimpse::of(now.nanos());
+    let in_an_hour = now.after(hour);
+    assert!(!glimpse.is_before(now, 0) && !glimpse.is_before(now.after(Glimpse::LATE), 0));
+    assert!(glimpse.is_before(now.after(Glimpse::LATE + MILLI), 0));
+    assert!(glimpse.is_before(in_an_hour, 0) && !glimpse.is_before(in_an_hour, hour.as_nanos() as u64));
+    // Of the system's own clock, too.
+    let system = Moment::from_nanos(exact_nanos());
+    if let Some(glimpse) = Glimpse::of_system() {
+        assert!(!glimpse.is_before(system, 0));
+        assert!(glimpse.is_before(system.after(hour), 0));
     }
 }

@@ -269,15 +269,20 @@ impl Glimpse {
     /// quarter of all time. `false` says nothing. To be asked of what is known.
     #[inline(always)]
     pub(crate) fn is_before(self, deadline: Moment, by: u64) -> bool {
-        // No estimate is near the end of time.
-        deadline.nanos() > self.0.wrapping_add(Glimpse::LATE.as_nanos() as u64).wrapping_add(by)
+        deadline.nanos() > self.bounds().1.nanos().wrapping_add(by)
     }
 
     /// The moments between which the time is.
     #[inline(always)]
     pub(crate) fn bounds(self) -> (Moment, Moment) {
-        (Moment::from_nanos(self.0), Moment::from_nanos(self.0.wrapping_add(Glimpse::LATE.as_nanos() as u64)))
+        from_to(self.0, Glimpse::LATE)
     }
+}
+
+/// A moment of the system's clock, and the one so much later: neither is near the end of time.
+#[inline(always)]
+fn from_to(nanos: u64, late: Duration) -> (Moment, Moment) {
+    (Moment::from_nanos(nanos), Moment::from_nanos(nanos.wrapping_add(late.as_nanos() as u64)))
 }
 
 /// The time as it may have been a moment ago; never early.
@@ -299,9 +304,7 @@ impl Estimate {
     pub(crate) fn bounds(self) -> (Moment, Moment) {
         match self {
             Estimate::Cheapest(glimpse) => glimpse.bounds(),
-            Estimate::OfTick(nanos) => {
-                (Moment::from_nanos(nanos), Moment::from_nanos(nanos.wrapping_add(ticks::GUARD.as_nanos() as u64)))
-            }
+            Estimate::OfTick(nanos) => from_to(nanos, ticks::GUARD),
             Estimate::Exact(now) => (now, now),
         }
     }

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use crate::store::ahead::prefetch;
 use crate::store::clock::Clock;
 use crate::store::ground::{Ground, Plot};
-use crate::store::table::{Place, Table};
+use crate::store::table::{MOST_USES, Place, Table};
 use crate::store::tags::Slots;
 
 /// Prints kept for each bucket: about as many as it holds entries.
 const GHOSTS: usize = 15;
 /// Where a line of ghosts keeps the place of its oldest.
 const CURSOR: usize = 15;
-/// Uses that lead from the small part to the main one.
-const PROMOTE_AT: u8 = 1;
+/// Rounds that a search for the entry to go makes at most.
+const ROUNDS: u8 = 2 * MOST_USES + 2;
+/// All greater ages are told as this one.
+const OLDEST: u16 = 0xFFE;
 
 /// What is noted of each bucket, in a cache line.
 #[derive(Clone, Copy)]
@@ -31,6 +33,15 @@ struct Line {
 }
 
 pub(super) struct Queues(Plot<Line>);
+
+/// One slot of two buckets.
+#[derive(Clone, Copy)]
+struct Oldest {
+    index: usize,
+    slot: usize,
+    /// As it is told in twelve bits: never zero.
+    age: u16,
+}
 
 impl Queues {
     pub(super) fn new(ground: &Arc<Ground>, buckets: usize) -> Queues {
@@ -83,7 +94,7 @@ impl Queues {
         let now = clock.now();
         let buckets = [own, other];
         let heads = buckets.map(|bucket| table.head(bucket));
-        let mut live = [0, 1].map(|index| {
+        let mut live: [u16; 2] = [0, 1].map(|index| {
             let spared = spared.filter(|place| place.bucket() == buckets[index]).map_or(0, |place| 1 << place.slot());
             heads[index].tags.seen().taken().0 & !spared
         });
@@ -91,36 +102,84 @@ impl Queues {
             live[1] = 0;
         }
         let count = ones(live);
-        let mut main = [heads[0].main() & live[0], heads[1].main() & live[1]];
-        // Readers may count uses meanwhile; this many rounds are more than all uses that were there at the beginning.
-        for _ in 0..4 * count {
+        // Each round without a victim takes a use from all that have one, or all of them out of the small part. Readers may count
+        // uses meanwhile, so the rounds are bounded.
+        for _ in 0..ROUNDS {
+            let main = [heads[0].main() & live[0], heads[1].main() & live[1]];
             let small = [live[0] & !main[0], live[1] & !main[1]];
             let small_count = ones(small);
             // The small part has a tenth as its share.
             let from_small = small_count * 10 > count || small_count == count;
-            let (index, slot) = self.oldest(buckets, if from_small { small } else { main }, now)?;
-            let head = heads[index];
-            let mark = head.mark(slot);
-            if from_small && mark.uses() >= PROMOTE_AT {
-                head.set_mark(slot, mark.promoted());
-                main[index] |= 1 << slot;
-            } else if !from_small && mark.uses() > 0 {
-                head.set_mark(slot, mark.with_uses(mark.uses() - 1));
-            } else {
-                return Some(Place::new(buckets[index], slot));
+            let queue = if from_small { small } else { main };
+            let used = [heads[0].used() & queue[0], heads[1].used() & queue[1]];
+            let oldest = self.oldest(buckets, [queue[0] & !used[0], queue[1] & !used[1]], now);
+            if ones(used) > 0 {
+                // Who was used and is older would have been asked before: he goes to the main part, or to its end. All at once, also
+                // if the small part has less than its share then.
+                let age = oldest.map_or(0, |oldest| oldest.age);
+                for index in [0, 1] {
+                    let times = &mut self.0[buckets[index]].times;
+                    let older = used[index] & older_than(times, age, now);
+                    if older == 0 {
+                        continue;
+                    }
+                    if from_small {
+                        heads[index].promote(older);
+                    } else {
+                        heads[index].use_up(older);
+                    }
+                    for slot in Slots(older) {
+                        times[slot & 0xF] = now;
+                    }
+                }
             }
-            self.0[buckets[index]].times[slot] = now;
+            if let Some(oldest) = oldest {
+                return Some(Place::new(buckets[oldest.index], oldest.slot));
+            }
         }
-        self.oldest(buckets, live, now).map(|(index, slot)| Place::new(buckets[index], slot))
+        self.oldest(buckets, live, now).map(|oldest| Place::new(buckets[oldest.index], oldest.slot))
     }
 
     /// The oldest of the chosen slots of two buckets.
     #[inline]
-    fn oldest(&self, buckets: [usize; 2], chosen: [u16; 2], now: u16) -> Option<(usize, usize)> {
+    fn oldest(&self, buckets: [usize; 2], chosen: [u16; 2], now: u16) -> Option<Oldest> {
         let one = oldest_of(&self.0[buckets[0]].times, chosen[0], now);
         let two = oldest_of(&self.0[buckets[1]].times, chosen[1], now);
         let (index, oldest) = if two >> 4 > one >> 4 { (1, two) } else { (0, one) };
-        (oldest != 0).then_some((index, usize::from(oldest & 0xF)))
+        (oldest != 0).then_some(Oldest { index, slot: usize::from(oldest & 0xF), age: oldest >> 4 })
+    }
+}
+
+/// Which are of a greater age than this, as [`oldest_of`] tells ages.
+#[inline]
+fn older_than(times: &[u16; 16], age: u16, now: u16) -> u16 {
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+    return older_at_once(times, age, now);
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
+    return older_in_turn(times, age, now);
+}
+
+#[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
+#[inline]
+fn older_in_turn(times: &[u16; 16], age: u16, now: u16) -> u16 {
+    (0..16).fold(0, |older, slot| older | u16::from(now.wrapping_sub(times[slot]).min(OLDEST) + 1 > age) << slot)
+}
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[inline]
+#[allow(unsafe_code, reason = "the intrinsics; SSE2 is part of the target")]
+fn older_at_once(times: &[u16; 16], age: u16, now: u16) -> u16 {
+    use std::arch::x86_64::*;
+    // SAFETY: SSE2 is there by the cfg above; both loads are within the sixteen times.
+    unsafe {
+        let older = |half: usize| {
+            let times = _mm_loadu_si128(times.as_ptr().add(8 * half).cast());
+            let ages = _mm_sub_epi16(_mm_set1_epi16(now as i16), times);
+            let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(OLDEST as i16));
+            let ages = _mm_add_epi16(_mm_sub_epi16(ages, beyond), _mm_set1_epi16(1));
+            _mm_cmpgt_epi16(ages, _mm_set1_epi16(age as i16))
+        };
+        _mm_movemask_epi8(_mm_packs_epi16(older(0), older(1))) as u16
     }
 }
 
@@ -174,7 +233,7 @@ fn oldest_of(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
 fn oldest_in_turn(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
     let mut oldest = 0;
     for slot in Slots(chosen) {
-        let age = now.wrapping_sub(times[slot & 0xF]).min(0xFFE) + 1;
+        let age = now.wrapping_sub(times[slot & 0xF]).min(OLDEST) + 1;
         oldest = oldest.max(age << 4 | slot as u16);
     }
     oldest
@@ -191,7 +250,7 @@ fn oldest_at_once(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
         let ages = |half: usize, slots: __m128i, bits: __m128i| {
             let times = _mm_loadu_si128(times.as_ptr().add(8 * half).cast());
             let ages = _mm_sub_epi16(_mm_set1_epi16(now as i16), times);
-            let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(0xFFE));
+            let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(OLDEST as i16));
             let ages = _mm_add_epi16(_mm_sub_epi16(ages, beyond), _mm_set1_epi16(1));
             let chosen = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16(chosen as i16), bits), bits);
             _mm_and_si128(_mm_or_si128(_mm_slli_epi16::<4>(ages), slots), chosen)
@@ -224,6 +283,14 @@ mod tests {
                 let found = oldest_of(&times, chosen, now);
                 assert_eq!(found, oldest_in_turn(&times, chosen, now));
                 assert_eq!((found != 0).then_some(usize::from(found & 0xF)), expected);
+                let older = older_than(&times, found >> 4, now);
+                assert_eq!(older, older_in_turn(&times, found >> 4, now));
+                assert_eq!(older & chosen, 0, "nobody of the chosen is older than the oldest");
+                if let Some(slot) = expected {
+                    let is_older = |one: &usize| now.wrapping_sub(times[*one]) > now.wrapping_sub(times[slot]);
+                    let expected = (0..16).filter(is_older).fold(0, |older, slot| older | 1 << slot);
+                    assert_eq!(older, expected);
+                }
             }
         }
     }
@@ -235,6 +302,44 @@ mod tests {
             assert_eq!(equal_to(&all, wanted), equal_in_turn(&all, wanted));
         }
         assert_eq!(equal_in_turn(&all, 7), 0b1100_0110_0011_0001);
+    }
+
+    /// A bucket of entries with these slots and uses, of which each came a while after the one before.
+    fn bucket(queues: &mut Queues, uses: &[(usize, usize)]) -> (Table<u64, u64>, Clock) {
+        let table = Table::new(&Ground::new(), 1, false);
+        let mut clock = Clock::new(1);
+        for &(slot, uses) in uses {
+            table.head(0).tags.set(slot, 1);
+            queues.arrive(Place::new(0, slot), 0, 1, clock.arrive());
+            (0..uses).for_each(|_| table.head(0).touch(slot));
+        }
+        (table, clock)
+    }
+
+    #[test]
+    fn who_was_used_goes_to_the_main_part_before_an_unused_one_goes() {
+        let mut queues = Queues::new(&Ground::new(), 1);
+        let (table, clock) = bucket(&mut queues, &[(3, 1), (7, 2), (5, 0), (2, 1), (9, 0)]);
+        let victim = queues.victim(&clock, &table, [0, 0], None);
+        assert_eq!(victim, Some(Place::new(0, 5)), "the oldest that was not used");
+        assert_eq!(table.head(0).main(), 1 << 3 | 1 << 7, "those before it, and no other");
+        assert_eq!(table.head(0).used(), 1 << 2, "their uses are spent");
+        assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 5))), Some(Place::new(0, 9)));
+    }
+
+    #[test]
+    fn in_the_main_part_each_use_is_another_round() {
+        let mut queues = Queues::new(&Ground::new(), 1);
+        let (table, mut clock) = bucket(&mut queues, &[(3, 0), (7, 0), (5, 0)]);
+        let head = table.head(0);
+        head.promote(1 << 3 | 1 << 5 | 1 << 7);
+        [(3, 2), (7, 1), (5, 2)].iter().for_each(|&(slot, uses)| (0..uses).for_each(|_| head.touch(slot)));
+        clock.arrive();
+        assert_eq!(queues.victim(&clock, &table, [0, 0], None), Some(Place::new(0, 7)), "used up before the others");
+        assert_eq!((head.used(), head.main()), (1 << 3 | 1 << 5, 1 << 3 | 1 << 5 | 1 << 7));
+        head.tags.set(7, 0);
+        assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 3))), Some(Place::new(0, 5)));
+        assert_eq!(queues.victim(&clock, &table, [0, 0], None), Some(Place::new(0, 5)));
     }
 
     #[test]

@@ -18,7 +18,8 @@ const HASH_SHIFT: u32 = 3;
 
 /// The marks of a bucket are rows of sixteen bits, with one bit for each slot. Of so many uses: the row that every hit looks at is the
 /// one at the lowest end.
-const ROWS_OF_USES: [usize; MOST_USES as usize] = [16, ALL_USES];
+const ROWS_OF_USES: [usize; MOST_USES as usize] = [ONE_USE, ALL_USES];
+const ONE_USE: usize = 16;
 const ALL_USES: usize = 0;
 /// Part of the main queue.
 const MAIN_ROW: usize = 32;
@@ -138,10 +139,32 @@ impl Head {
         self.prints.store(others | u64::from(mark.0 >> HASH_SHIFT) << from, Ordering::Relaxed);
     }
 
+    /// The slots of which a use is counted; free slots may be among them.
+    #[inline]
+    pub(super) fn used(&self) -> u16 {
+        row(self.marks.load(Ordering::Relaxed), ONE_USE)
+    }
+
+    /// These are of the main part from now on, and have no use. Only the holder of the shard's lock does.
+    #[inline]
+    pub(super) fn promote(&self, slots: u16) {
+        let marks = self.marks.load(Ordering::Relaxed);
+        let slots = u64::from(slots);
+        self.marks.store(marks & !(slots << ONE_USE | slots << ALL_USES) | slots << MAIN_ROW, Ordering::Relaxed);
+    }
+
+    /// Takes a use from each of these. Only the holder of the shard's lock does.
+    #[inline]
+    pub(super) fn use_up(&self, slots: u16) {
+        let marks = self.marks.load(Ordering::Relaxed);
+        let (all, slots) = (marks >> ALL_USES, u64::from(slots));
+        self.marks.store(marks & !((slots & all) << ALL_USES | (slots & !all) << ONE_USE), Ordering::Relaxed);
+    }
+
     /// The slots that are marked as of the main part; free slots may be among them.
     #[inline]
     pub(super) fn main(&self) -> u16 {
-        (self.marks.load(Ordering::Relaxed) >> MAIN_ROW) as u16 & ((1 << WAYS) - 1)
+        row(self.marks.load(Ordering::Relaxed), MAIN_ROW)
     }
 }
 
@@ -152,6 +175,12 @@ const USED: [u64; MOST_USES as usize + 1] = {
     let [once, more] = ROWS_OF_USES;
     [0, 1 << once, 1 << once | 1 << more]
 };
+
+/// One row of the marks.
+#[inline]
+fn row(marks: u64, row: usize) -> u16 {
+    (marks >> row) as u16 & ((1 << WAYS) - 1)
+}
 
 #[inline]
 fn uses(marks: u64, slot: usize) -> u8 {
@@ -183,11 +212,6 @@ impl Mark {
     pub(super) fn with_uses(self, uses: u8) -> Mark {
         debug_assert!(uses <= MOST_USES);
         Mark(self.0 & !USES | uses)
-    }
-
-    #[inline]
-    pub(super) fn promoted(self) -> Mark {
-        Mark(self.0 & !USES | MAIN)
     }
 
     /// Twelve bits of the hash, with those of the tag; never zero.

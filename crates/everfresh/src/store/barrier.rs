@@ -64,6 +64,12 @@ impl Stamp {
     pub(super) fn is_passed(self) -> bool {
         ENDED.load(Ordering::SeqCst) > self.0
     }
+
+    /// Whether one has begun since: it passes unless it fails.
+    #[inline]
+    pub(super) fn is_being_passed(self) -> bool {
+        STARTED.load(Ordering::Relaxed) > self.0
+    }
 }
 
 /// From here on all announcements are visible that were made by readers who saw what has been overwritten before.

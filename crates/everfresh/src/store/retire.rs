@@ -4,13 +4,15 @@
 use crate::store::barrier::heavy;
 use crate::store::hazard::domain;
 use crate::store::shard::Shard;
-use crate::store::slab::{BATCH, Node, Unreachable};
+use crate::store::slab::{Node, Unreachable};
 use crate::store::state::{Reach, State};
 use crate::sync::{MutexGuard, Ordering};
 
-/// Removed entries after which it is looked whether a barrier has passed: a thirty-second of the shard, but at least so
-/// many; and so often before this shard raises one itself.
+/// Removed entries after which it is looked whether a barrier has passed: a thirty-second of the shard, but at least so many and at most
+/// so many.
 const STEP: usize = 8;
+const LONGEST_STEP: usize = 256;
+/// So many steps before a shard raises a barrier itself; one more while somebody else is at it.
 const MOST_STEPS: usize = 2;
 
 impl<K, V> Shard<K, V> {
@@ -72,8 +74,9 @@ impl<K, V> Shard<K, V> {
         }
         let much = self.has_much(&state);
         if much || !state.reach.garbage.is_ripe() {
-            let step = (state.len / 32).clamp(STEP, BATCH);
-            if state.reach.garbage.len() < MOST_STEPS * step && !much {
+            let step = (state.len / 32).clamp(STEP, LONGEST_STEP);
+            let more = usize::from(state.reach.garbage.since.is_being_passed());
+            if state.reach.garbage.len() < (MOST_STEPS + more) * step && !much {
                 state.reach.collect_at = state.reach.garbage.fresh.len() + step;
                 return;
             }
@@ -100,7 +103,7 @@ impl<K, V> Shard<K, V> {
                 if garbage.len() == 0 {
                     garbage.cost = 0;
                 }
-                state.reach.collect_at = (state.len / 32).clamp(STEP, BATCH);
+                state.reach.collect_at = (state.len / 32).clamp(STEP, LONGEST_STEP);
             }
             drop(state);
             drop(unreachable);

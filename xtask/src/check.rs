@@ -95,7 +95,7 @@ const PROXY_FLOORS: &[&[&str]] = &[
     &["apart", "arena", "body", "config", "forward", "framing", "tunnel"],
     &["stats", "outlet"],
     &["log", "origin", "tls"],
-    &["cache", "server"],
+    &["cache", "say", "server"],
     &["proxy"],
     &["admin"],
     &["bound"],

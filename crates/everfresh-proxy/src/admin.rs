@@ -17,7 +17,8 @@ use crate::body::{Body, full};
 use crate::cache::{Purge, PurgeMode};
 use crate::forward::Peer;
 use crate::log::shown;
-use crate::proxy::{Proxy, Purged, say};
+use crate::proxy::{Proxy, Purged};
+use crate::say::say;
 use crate::server::{self, Bounds, Ended};
 
 const PAGE: &str = include_str!("../page/index.html");
@@ -61,7 +62,11 @@ async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Rec
             wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             wrong
         }
-        _ if !read => say(StatusCode::METHOD_NOT_ALLOWED, "only GET here"),
+        _ if !read => {
+            let mut wrong = say(StatusCode::METHOD_NOT_ALLOWED, "only GET here");
+            wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            wrong
+        }
         "/" | "/index.html" => typed("text/html; charset=utf-8", PAGE),
         "/page.css" => typed("text/css; charset=utf-8", STYLE),
         "/page.js" => typed("text/javascript; charset=utf-8", SCRIPT),

@@ -227,11 +227,12 @@ impl Cache {
                 more + usize::from(if hard { cache.purge_key(&key) } else { cache.expire_key(&key) })
             }
             Purge::Prefix(prefix) => {
-                let concerned = self.count(prefix);
+                let prefix = url_of(prefix)?.to_string();
+                let concerned = self.count(&prefix);
                 if hard {
-                    cache.purge_prefix(prefix)
+                    cache.purge_prefix(&prefix)
                 } else {
-                    cache.expire_prefix(prefix)
+                    cache.expire_prefix(&prefix)
                 }
                 concerned
             }
@@ -268,8 +269,9 @@ impl Cache {
         Ok(match what {
             Purge::Url(url) => vec![url_of(url)?],
             Purge::Prefix(prefix) => {
+                let prefix = url_of(prefix)?.to_string();
                 let keys = self.http.hottest(usize::MAX).into_iter().map(|report| report.key);
-                keys.filter(|key| key.starts_with(prefix)).filter_map(|key| key.parse().ok()).collect()
+                keys.filter(|key| key.starts_with(&prefix)).filter_map(|key| key.parse().ok()).collect()
             }
             Purge::Group(group) => self.http.keys_in_group(group).iter().filter_map(|key| key.parse().ok()).collect(),
         })

@@ -17,6 +17,7 @@ pub mod log;
 pub mod origin;
 pub mod outlet;
 pub mod proxy;
+mod say;
 pub mod server;
 pub mod stats;
 pub mod tls;

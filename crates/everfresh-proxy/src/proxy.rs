@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, SET_COOKIE, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
@@ -16,12 +16,13 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::body::{Body, BoxError, Watched, empty, full, whole};
+use crate::body::{Body, BoxError, Watched, empty, whole};
 use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of};
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
-use crate::forward::{self, Peer, Refused};
+use crate::forward::{self, Peer};
 use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
+use crate::say::{say, say_refused, say_trouble};
 use crate::stats::{Counted, Stats};
 use crate::tunnel;
 
@@ -256,7 +257,7 @@ impl Door {
         let busy = self.proxy.stats.waiters.load(Ordering::Relaxed) >= limits.waiters;
         let public = match forward::target(&request, peer) {
             Ok(public) => public,
-            Err(Refused { status, why }) => return (say(status, why), error, None),
+            Err(refused) => return (say_refused(refused), error, None),
         };
         if request.body().size_hint().lower() > limits.body.get() {
             return (say_trouble(&Trouble::TooLarge), error, None);
@@ -567,33 +568,4 @@ impl Line {
         let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();
         Self { method: request.method().clone(), host, target: shown(target) }
     }
-}
-
-/// An answer of our own.
-pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {
-    let mut response = Response::new(full(format!("{status}\n{why}\n")));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn say_trouble(trouble: &Trouble) -> Response<Body> {
-    // What exactly broke is for the operator's log, not for the world.
-    let mut response = say(
-        trouble.status(),
-        match trouble {
-            Trouble::Unreachable(_) => "the origin cannot be reached",
-            Trouble::Broken(_) => "the origin gave no valid answer",
-            Trouble::Late => "the origin did not answer in time",
-            Trouble::TooLarge => "the request has more content than this proxy lets through",
-            Trouble::Stalled => "the rest of the request did not come in time",
-            Trouble::Garbled(_) => "the content of the request cannot be read to its end",
-            Trouble::Busy => "too many requests wait here already",
-        },
-    );
-    if matches!(trouble, Trouble::Busy) {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }

@@ -105,7 +105,8 @@ impl<K: Key, V: Value> Cache<K, V> {
 /// Room.
 impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     /// Holds at most so many entries, after every operation and from whatever thread (contract M1); at least 1. In a
-    /// cache of up to 1,024 none has to go before there are so many.
+    /// cache of up to 1,024 none has to go before there are so many. Besides, up to a tenth as many, or two dozen, may have left and not
+    /// be dropped yet; [`prompt_drop`](Builder::prompt_drop) wants none.
     pub fn capacity(self, entries: usize) -> Self {
         self.bounded(Bound::Entries(entries))
     }
@@ -141,8 +142,9 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// Drops each value at once when it has left and no reader is copying it, instead of a few together; for values that hold
-    /// a resource. Off by default.
+    /// Drops each value at once when it has left and no reader is copying it, instead of many together; for values that hold
+    /// a resource, or much memory. Each such drop waits for all threads of the process to pass a fence, which takes
+    /// microseconds. Off by default.
     pub fn prompt_drop(mut self, prompt: bool) -> Self {
         self.prompt_drop = prompt;
         self

@@ -87,11 +87,12 @@ impl<K, V> Shard<K, V> {
             heavy();
             state = self.lock();
         }
-        self.drop_ripe(state);
+        self.drop_ripe(state, much);
     }
 
-    /// Drops what is ripe and nobody reads. The rest begins to age.
-    fn drop_ripe<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>) {
+    /// Drops what is ripe and nobody reads: some of it or all, so that no writer has to drop hundreds of values for others. The rest
+    /// begins to age.
+    fn drop_ripe<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>, all: bool) {
         let mut more = true;
         while more && state.reach.garbage.is_ripe() {
             let mut unreachable = Unreachable::none(&self.pool);
@@ -104,6 +105,10 @@ impl<K, V> Shard<K, V> {
                     garbage.cost = 0;
                 }
                 state.reach.collect_at = (state.len / 32).clamp(STEP, LONGEST_STEP);
+            } else if !all {
+                // The next writer goes on.
+                state.reach.collect_at = state.reach.garbage.fresh.len();
+                more = false;
             }
             drop(state);
             drop(unreachable);
@@ -143,6 +148,6 @@ impl<K, V> Shard<K, V> {
             heavy();
             state = self.lock();
         }
-        self.drop_ripe(state);
+        self.drop_ripe(state, true);
     }
 }

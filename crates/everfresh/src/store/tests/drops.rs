@@ -5,6 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::store::bound::Permit;
+use crate::store::slab::BATCH;
 
 /// Counts how many of its kind live; says so if one dies twice.
 #[derive(Debug)]
@@ -107,12 +108,29 @@ fn with_prompt_drops_nothing_outlives_its_removal_but_what_is_read() {
 
 #[test]
 fn garbage_stays_below_its_bound_and_a_sweep_drops_it() {
+    for (entries, keys) in if cfg!(miri) { [(30, 100), (100, 300)] } else { [(100, 10_000), (40_000, 120_000)] } {
+        let alive = Arc::new(AtomicIsize::new(0));
+        let store = filled(settings(Bound::Entries(entries), Eviction::S3Fifo), &alive, keys);
+        // As the builder's `capacity` has it.
+        let most = entries + (entries / 10).max(24);
+        assert!(alive.load(Ordering::Relaxed) <= most as isize, "{alive:?} of {entries}");
+        store.sweep(START, |_| unreachable!("nothing is due"), |_| {});
+        assert_eq!(alive.load(Ordering::Relaxed), entries as isize);
+    }
+}
+
+#[test]
+fn no_writer_drops_many_values_for_the_others() {
+    let (entries, keys) = if cfg!(miri) { (100, 300) } else { (40_000, 120_000) };
     let alive = Arc::new(AtomicIsize::new(0));
-    let settings = settings(Bound::Entries(100), Eviction::S3Fifo);
-    let store = filled(settings, &alive, if cfg!(miri) { 300 } else { 10_000 });
-    assert!(alive.load(Ordering::Relaxed) <= 132);
-    store.sweep(START, |_| unreachable!("nothing is due"), |_| {});
-    assert_eq!(alive.load(Ordering::Relaxed), 100);
+    let store = Store::new(settings(Bound::Entries(entries), Eviction::S3Fifo), RandomState::new());
+    for key in 0..keys {
+        let new = entry(key, Counted::new(&alive, key));
+        let before = alive.load(Ordering::Relaxed);
+        store.put(store.hash(&key), new, (1, Moment::NEVER), START, &mut Insertion::nothing(false));
+        let dropped = before - alive.load(Ordering::Relaxed);
+        assert!(dropped <= BATCH as isize, "{dropped} at once");
+    }
 }
 
 #[test]

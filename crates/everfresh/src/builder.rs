@@ -105,8 +105,8 @@ impl<K: Key, V: Value> Cache<K, V> {
 /// Room.
 impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     /// Holds at most so many entries, after every operation and from whatever thread (contract M1); at least 1. In a
-    /// cache of up to 1,024 none has to go before there are so many. Besides, up to a tenth as many, or two dozen, may have left and not
-    /// be dropped yet; [`prompt_drop`](Builder::prompt_drop) wants none.
+    /// cache of up to 1,024 none has to go before there are so many. Besides, about a tenth as many, or some dozens, may have left
+    /// and not be dropped yet, and what somebody is copying; [`prompt_drop`](Builder::prompt_drop) drops each at once.
     pub fn capacity(self, entries: usize) -> Self {
         self.bounded(Bound::Entries(entries))
     }

@@ -353,7 +353,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 let units = shard.depart(&mut state, evicted, insertion);
-                if shard.prompt || shard.has_much(&state) {
+                if shard.is_due(&state) {
                     insertion.due.others.push(shard);
                 }
                 return Some(units);

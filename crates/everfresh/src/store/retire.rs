@@ -4,12 +4,12 @@
 use crate::store::barrier::heavy;
 use crate::store::hazard::domain;
 use crate::store::shard::Shard;
-use crate::store::slab::{Node, Unreachable};
+use crate::store::slab::{BATCH, Node, Unreachable};
 use crate::store::state::{Reach, State};
 use crate::sync::{MutexGuard, Ordering};
 
 /// Removed entries after which it is looked whether a barrier has passed: a thirty-second of the shard, but at least so many and at most
-/// so many.
+/// so many. Where weights count a step is a batch at most, for all that has become free is dropped at once then.
 const STEP: usize = 8;
 const LONGEST_STEP: usize = 256;
 /// So many steps before a shard raises a barrier itself; one more while somebody else is at it.
@@ -22,7 +22,7 @@ impl<K, V> Shard<K, V> {
         let garbage = &mut state.reach.garbage;
         garbage.fresh.push(node);
         // Where nothing is too much, it need not be written.
-        if self.most_garbage != u64::MAX {
+        if self.weights_count() {
             garbage.cost = garbage.cost.saturating_add(cost);
         }
         if self.prompt {
@@ -74,20 +74,35 @@ impl<K, V> Shard<K, V> {
         }
         let much = self.has_much(&state);
         if much || !state.reach.garbage.is_ripe() {
-            let step = (state.len / 32).clamp(STEP, LONGEST_STEP);
-            let more = usize::from(state.reach.garbage.since.is_being_passed());
-            if state.reach.garbage.len() < (MOST_STEPS + more) * step && !much {
-                state.reach.collect_at = state.reach.garbage.fresh.len() + step;
+            let step = self.step(&state);
+            let garbage = &mut state.reach.garbage;
+            let others = garbage.since.is_being_passed();
+            if garbage.len() < (MOST_STEPS + usize::from(others)) * step && !much {
+                state.reach.collect_at = garbage.fresh.len() + step;
                 return;
             }
-            // Nobody else has raised a barrier meanwhile: it is this one's turn, for all stores.
-            state.reach.garbage.age();
-            state.reach.garbage.cost = 0;
+            // Nobody else's barrier has passed meanwhile: it is this one's turn, for all stores. What another one is to free is not made
+            // younger, or that one were for nothing.
+            if much || !others {
+                garbage.age();
+            }
+            garbage.cost = 0;
+            state.reach.collect_at = garbage.fresh.len() + step;
             drop(state);
             heavy();
             state = self.lock();
         }
-        self.drop_ripe(state, much);
+        self.drop_ripe(state, self.weights_count());
+    }
+
+    fn weights_count(&self) -> bool {
+        self.most_garbage != u64::MAX
+    }
+
+    /// So many removed entries are a step.
+    fn step(&self, state: &State<K, V>) -> usize {
+        let longest = if self.weights_count() { BATCH } else { LONGEST_STEP };
+        (state.len / 32).clamp(STEP, longest)
     }
 
     /// Drops what is ripe and nobody reads: some of it or all, so that no writer has to drop hundreds of values for others. The rest
@@ -104,7 +119,7 @@ impl<K, V> Shard<K, V> {
                 if garbage.len() == 0 {
                     garbage.cost = 0;
                 }
-                state.reach.collect_at = (state.len / 32).clamp(STEP, LONGEST_STEP);
+                state.reach.collect_at = self.step(&state);
             } else if !all {
                 // The next writer goes on.
                 state.reach.collect_at = state.reach.garbage.fresh.len();

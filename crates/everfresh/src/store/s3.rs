@@ -102,6 +102,9 @@ impl Queues {
             live[1] = 0;
         }
         let count = ones(live);
+        if count == 0 {
+            return None;
+        }
         // Each round without a victim takes a use from all that have one, or all of them out of the small part. Readers may count
         // uses meanwhile, so the rounds are bounded.
         for _ in 0..ROUNDS {
@@ -325,6 +328,38 @@ mod tests {
         assert_eq!(table.head(0).main(), 1 << 3 | 1 << 7, "those before it, and no other");
         assert_eq!(table.head(0).used(), 1 << 2, "their uses are spent");
         assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 5))), Some(Place::new(0, 9)));
+    }
+
+    #[test]
+    fn there_is_a_victim_also_where_all_were_used_and_none_where_there_is_nothing() {
+        let mut queues = Queues::new(&Ground::new(), 1);
+        for main in [0, 1 << 3 | 1 << 7, 1 << 3 | 1 << 7 | 1 << 5] {
+            let (table, clock) = bucket(&mut queues, &[(3, 2), (7, 2), (5, 2)]);
+            table.head(0).promote(main);
+            [3, 7, 5].iter().for_each(|&slot| (0..2).for_each(|_| table.head(0).touch(slot)));
+            assert_eq!(table.head(0).used(), 1 << 3 | 1 << 7 | 1 << 5);
+            assert!(queues.victim(&clock, &table, [0, 0], None).is_some_and(|place| [3, 5, 7].contains(&place.slot())));
+        }
+        let (table, clock) = bucket(&mut queues, &[(3, 2)]);
+        assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 3))), None, "it is spared");
+        assert_eq!(table.head(0).used(), 1 << 3, "and stays as it is");
+    }
+
+    #[test]
+    fn the_oldest_of_two_buckets_goes_and_those_before_it_are_promoted_in_both() {
+        let mut queues = Queues::new(&Ground::new(), 2);
+        let table = Table::<u64, u64>::new(&Ground::new(), 2, false);
+        let mut clock = Clock::new(1);
+        for (bucket, slot, used) in [(1, 4, true), (0, 4, true), (1, 6, false), (0, 9, false), (0, 2, true)] {
+            table.head(bucket).tags.set(slot, 1);
+            queues.arrive(Place::new(bucket, slot), bucket, 1, clock.arrive());
+            if used {
+                table.head(bucket).touch(slot);
+            }
+        }
+        assert_eq!(queues.victim(&clock, &table, [0, 1], None), Some(Place::new(1, 6)));
+        assert_eq!((table.head(0).main(), table.head(1).main()), (1 << 4, 1 << 4));
+        assert_eq!((table.head(0).used(), table.head(1).used()), (1 << 2, 0));
     }
 
     #[test]

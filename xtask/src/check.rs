@@ -67,7 +67,7 @@ fn unsafe_stands_where_it_may() -> bool {
 /// The floors of the core crate, lowest first; a file may import only from lines before its own.
 const FLOORS: &[&[&str]] = &[
     &["sync", "moment", "key", "ticks"],
-    &["thread", "leading", "birth"],
+    &["thread", "leading", "birth", "wakers"],
     &["second", "error", "drive", "dice"],
     &["clock", "lifetime", "event", "spawn"],
     &["housekeeper"],

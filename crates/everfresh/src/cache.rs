@@ -220,8 +220,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             }
             let loader = Async::<_, false>(move |_| loader());
             // As `obtain_later`, with bounds that need not be carried while waiting.
-            let whole_way =
-                move || -> Later<'_, V, _> { Box::pin(self.engine.obtain(hash, key, self.bounds(), loader)) };
+            let whole_way = move || -> Later<'_, V, _> { self.engine.set_out(hash, key, self.bounds(), loader) };
             let waiting = Waiting { absent, ..self.bounds().of_waiting() };
             Ok(self.engine.coalesce_or(hash, key, waiting, whole_way).await?.value)
         }

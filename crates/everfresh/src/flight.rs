@@ -7,10 +7,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use hashbrown::HashTable;
-use slab::Slab;
 
 use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
@@ -20,6 +19,7 @@ use crate::key::AsKey;
 use crate::leading::is_led_from_here;
 use crate::moment::Moment;
 use crate::sync::raced::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use crate::wakers::Wakers;
 
 /// Why a flight was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Flight<K, V> {
     /// What those who wait get; there before any of them is woken, so that they need no lock to see it.
     end: OnceLock<End<V>>,
     /// Who waits, until it has ended.
-    waiting: Mutex<Option<Slab<Waker>>>,
+    waiting: Wakers,
 }
 
 enum End<V> {
@@ -108,7 +108,7 @@ impl<K, V> Flight<K, V> {
             ending: OnceLock::new(),
             shown: OnceLock::new(),
             end: OnceLock::new(),
-            waiting: Mutex::new(Some(Slab::new())),
+            waiting: Wakers::new(),
         }
     }
 
@@ -181,26 +181,13 @@ impl<K, V> Flight<K, V> {
         self.waiters.load(Ordering::Acquire)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Slab<Waker>>> {
-        lock(&self.waiting)
-    }
-
     /// Gives its landing to everybody who waits. Only the first landing counts.
     pub(crate) fn settle(&self, landing: Landing<V>) {
         self.finish(End::Landed(landing));
     }
 
     fn finish(&self, end: End<V>) {
-        let (waiting, unused) = {
-            let mut waiting = self.waiting();
-            // Set under the lock: whoever finds nobody waiting any more finds the end.
-            let unused = self.end.set(end);
-            (waiting.take(), unused)
-        };
-        drop(unused);
-        for (_, waker) in waiting.into_iter().flatten() {
-            waker.wake();
-        }
+        drop(self.waiting.end(|| self.end.set(end)));
     }
 }
 
@@ -245,31 +232,15 @@ impl<K, V> Wait<K, V> {
             None => unreachable!("nobody asks after the end"),
         }
     }
-
-    /// Notes or replaces the waker. `None` if the flight has ended meanwhile.
-    fn note(&mut self, waker: &Waker) -> Option<()> {
-        let flight = self.flight.as_ref()?;
-        let mut waiting = flight.waiting();
-        let waiting_now = waiting.as_mut()?;
-        let replaced = match self.place.map(|place| &mut waiting_now[place]) {
-            Some(noted) if noted.will_wake(waker) => None,
-            Some(noted) => Some(std::mem::replace(noted, waker.clone())),
-            None => {
-                self.place = Some(waiting_now.insert(waker.clone()));
-                None
-            }
-        };
-        drop(waiting);
-        drop(replaced);
-        Some(())
-    }
 }
 
 impl<K, V> Future for Wait<K, V> {
     type Output = Waited<K, V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<K, V>> {
-        if self.flight().end.get().is_none() && self.note(cx.waker()).is_some() {
+        let Wait { flight, place } = &mut *self;
+        let Some(waited_for) = flight else { return Poll::Pending };
+        if waited_for.end.get().is_none() && waited_for.waiting.note(place, cx.waker()).is_some() {
             return Poll::Pending;
         }
         self.place = None;
@@ -285,9 +256,9 @@ impl<K, V> Drop for Wait<K, V> {
     fn drop(&mut self) {
         let Some(flight) = &self.flight else { return };
         flight.waiters.fetch_sub(1, Ordering::AcqRel);
-        let Some(place) = self.place else { return };
-        let forgotten = flight.waiting().as_mut().and_then(|waiting| waiting.try_remove(place));
-        drop(forgotten);
+        if let Some(place) = self.place {
+            flight.waiting.forget(place);
+        }
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) fn leads_any_from_here() -> bool {
 }
 
 /// Runs a loader so that a call of the same key from inside it is recognised (contract L8).
-pub(crate) async fn leading<T, F: Future>(flight: &Arc<T>, loader: F) -> F::Output {
-    leading_all(std::slice::from_ref(flight), loader).await
+pub(crate) fn leading<T, F: Future>(flight: &Arc<T>, loader: F) -> impl Future<Output = F::Output> {
+    leading_all(std::slice::from_ref(flight), loader)
 }
 
 /// As [`leading`], for one loader of many flights.

@@ -59,6 +59,7 @@ mod thread;
 mod ticks;
 #[cfg(feature = "tracing")]
 mod trace;
+mod wakers;
 
 pub use builder::Builder;
 pub use cache::Cache;

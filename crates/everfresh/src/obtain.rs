@@ -5,17 +5,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::coalesce::{Answer, Awaited, Bounds, Obtained};
+use crate::coalesce::{Answer, Awaited, Bounds, Later, Obtained};
 use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
 use crate::entry::Entry;
 use crate::error::{Error, Failure, LoadError};
 use crate::event::{Cause, Ending, Outcome, RefreshStatus};
 use crate::flight::{Flight, Joined, Leader, Purpose};
 use crate::key::AsKey;
-use crate::landing::Origin;
+use crate::landing::{Landed, Origin};
+use crate::leading::leading;
 use crate::lifetime::Freshness;
-use crate::load::{IntoLoad, Previous};
-use crate::loader::{Async, BoxError, Gate, Loader, WideLoader};
+use crate::load::{IntoLoad, Load, Previous};
+use crate::loader::{Async, BoxError, Gate, Loader, Made, WideLoader};
 use crate::moment::Moment;
 use crate::store::Ref;
 
@@ -56,12 +57,28 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         L: Loader<K, V>,
     {
         let result = self.try_obtain(hash, key, bounds, loader).await;
-        match &result {
+        self.conclude_obtained(&result);
+        result
+    }
+
+    fn conclude_obtained<E>(&self, result: &Result<Answer<V>, Gave<E>>) {
+        match result {
             Ok(answer) => self.conclude(None, answer.outcome, Some(answer.age), answer.refresh),
             Err(Gave::Up(_)) => self.conclude(None, Outcome::Failed, None, RefreshStatus::NotNeeded),
             Err(Gave::Remembered(_)) => self.conclude(None, Outcome::Negative, None, RefreshStatus::NotNeeded),
         }
-        result
+    }
+
+    /// The lead of a load, for a lookup without bounds of its own, if there is nothing here that it would have to look at before.
+    fn take_lead<Q: AsKey<K> + ?Sized>(self: &Arc<Self>, hash: u64, key: &Q, bounds: &Bounds) -> Option<Leader<K, V>> {
+        let bound = bounds.bypass || bounds.elsewhere || bounds.wait_at_most.or(bounds.load_timeout).is_some();
+        if bound || self.negatives.is_some() || self.second_level.is_some() || self.store.peek(hash, key).is_some() {
+            return None;
+        }
+        match self.begin(hash, key, Purpose::Load, self.clock.now(), Moment::NEVER) {
+            Joined::Lead(leader) if !self.landed_meanwhile(hash, key) => Some(leader),
+            _ => None,
+        }
     }
 
     /// As [`obtain`](Engine::obtain) for the asynchronous door.
@@ -77,7 +94,28 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
         Fut: Future<Output: IntoLoad<V>> + Send + 'static,
     {
-        self.coalesce_or(hash, key, bounds.of_waiting(), move || Box::pin(self.obtain(hash, key, bounds, loader)))
+        self.coalesce_or(hash, key, bounds.of_waiting(), move || self.set_out(hash, key, bounds, loader))
+    }
+
+    /// The way of a lookup that has not found what it may serve, and nobody to wait for: mostly there is nothing to look at, and it
+    /// leads. Then its future holds the load and little else: at each step that a loader takes, its task comes through all the
+    /// futures around it.
+    pub(crate) fn set_out<'a, Q, F, Fut, const PREVIOUS: bool>(
+        self: &'a Arc<Self>,
+        hash: u64,
+        key: &'a Q,
+        bounds: Bounds,
+        loader: Async<F, PREVIOUS>,
+    ) -> Later<'a, V, <Fut::Output as IntoLoad<V>>::Error>
+    where
+        Q: AsKey<K> + Sync + ?Sized,
+        F: FnOnce(Option<Previous<V>>) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoLoad<V>> + Send + 'static,
+    {
+        match self.take_lead(hash, key, &bounds) {
+            Some(leader) => Box::pin(self.lead_alone(leader, loader, key)),
+            None => Box::pin(self.obtain(hash, key, bounds, loader)),
+        }
     }
 
     /// As [`obtain_later`](Engine::obtain_later), by the cache's own loader.
@@ -88,7 +126,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         bounds: Bounds,
         loader: WideLoader<K, V>,
     ) -> impl Future<Output = Obtained<V, BoxError>> + Send + 'a {
-        self.coalesce_or(hash, key, bounds.of_waiting(), move || Box::pin(self.obtain(hash, key, bounds, loader)))
+        // As `set_out`.
+        let whole_way = move || -> Later<'a, V, BoxError> {
+            match self.take_lead(hash, key, &bounds) {
+                Some(leader) => Box::pin(self.lead_alone(leader, loader, key)),
+                None => Box::pin(self.obtain(hash, key, bounds, loader)),
+            }
+        };
+        self.coalesce_or(hash, key, bounds.of_waiting(), whole_way)
     }
 
     async fn try_obtain<Q, L>(
@@ -296,18 +341,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     ) -> Result<Answer<V>, Gave<L::Error>> {
         let flight = Arc::clone(leader.flight());
         let mut unfinished = Unfinished { engine: self, flight: Arc::clone(&flight), leader: Some(leader) };
-        let later = async {
-            let previous = if loader.wants_previous() { self.previous(&flight) } else { None };
-            loader.run(&flight.key, previous).await
-        };
-        let (made, origin) = self.make_by(&flight, bounds.enough(), later).await;
-        let (made, error) = match made {
-            Ok(load) => (Ok(load), None),
-            Err(error) => {
-                let error = Arc::new(error);
-                (Err(Failure::shared(Arc::clone(&error)).passing(L::is_passing(&error))), Some(error))
-            }
-        };
+        let (made, origin) = self.make_by(&flight, bounds.enough(), self.run(loader, &flight)).await;
+        let (made, error) = shared::<K, V, L>(made);
         let telling = self.telling(&flight, &made, origin);
         let landed = self.land(unfinished.leader(), made, origin);
         let told = telling.map(|telling| telling.send(landed.ending));
@@ -318,14 +353,37 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if let Some(error) = error {
             return self.fall_back(flight.hash, key, old, LoadError::Load(error));
         }
-        let Some(value) = landed.value else { return Err(Gave::Up(Error::ABSENT.into())) };
-        let outcome = match (bounds.bypass, origin, landed.ending) {
-            (true, ..) => Outcome::Bypass,
-            (_, Origin::SecondLevel, _) => Outcome::SecondLevel,
-            (_, _, Ending::NotModified) => Outcome::Revalidated,
-            _ => Outcome::Loaded,
+        let mut answer = answer_of(landed, origin)?;
+        if bounds.bypass {
+            answer.outcome = Outcome::Bypass;
+        }
+        Ok(answer)
+    }
+
+    /// As [`lead`](Engine::lead), and the whole of a lookup, where there is no second level and nothing old.
+    async fn lead_alone<Q: AsKey<K> + ?Sized, L: Loader<K, V>>(
+        self: &Arc<Self>,
+        leader: Leader<K, V>,
+        loader: L,
+        key: &Q,
+    ) -> Obtained<V, L::Error> {
+        let flight = Arc::clone(leader.flight());
+        let mut unfinished = Unfinished { engine: self, flight: Arc::clone(&flight), leader: Some(leader) };
+        let (made, error) = shared::<K, V, L>(leading(&flight, self.run(loader, &flight)).await);
+        let landed = self.land(unfinished.leader(), made, Origin::Loader);
+        drop(unfinished);
+        let result = match error {
+            Some(error) => self.fall_back(flight.hash, key, Old::None, LoadError::Load(error)),
+            None => answer_of(landed, Origin::Loader),
         };
-        Ok(Answer { value, outcome, age: Duration::ZERO, refresh: RefreshStatus::NotNeeded })
+        self.conclude_obtained(&result);
+        result.map_err(|(Gave::Up(error) | Gave::Remembered(error))| error)
+    }
+
+    /// What the loader makes for a flight, shown what there was if it wants that.
+    async fn run<L: Loader<K, V>>(&self, loader: L, flight: &Flight<K, V>) -> Made<V, L::Error> {
+        let previous = if loader.wants_previous() { self.previous(flight) } else { None };
+        loader.run(&flight.key, previous).await
     }
 
     /// The old value if there still is one that may be served after a failure, else the error. It is looked up again: what
@@ -395,6 +453,31 @@ pub(crate) enum Gave<E> {
     Up(LoadError<E>),
     /// It was known before the lookup began.
     Remembered(LoadError<E>),
+}
+
+/// What a loader made, and its error as its own caller is given it.
+type Told<V, E> = (Result<Load<V>, Failure>, Option<Arc<E>>);
+
+/// An error of a loader as all who wait are given it, and as its own caller is.
+fn shared<K, V, L: Loader<K, V>>(made: Made<V, L::Error>) -> Told<V, L::Error> {
+    match made {
+        Ok(load) => (Ok(load), None),
+        Err(error) => {
+            let error = Arc::new(error);
+            (Err(Failure::shared(Arc::clone(&error)).passing(L::is_passing(&error))), Some(error))
+        }
+    }
+}
+
+/// What the leader of a flight is given that has not failed.
+fn answer_of<V, E>(landed: Landed<V>, origin: Origin) -> Result<Answer<V>, Gave<E>> {
+    let Some(value) = landed.value else { return Err(Gave::Up(Error::ABSENT.into())) };
+    let outcome = match (origin, landed.ending) {
+        (Origin::SecondLevel, _) => Outcome::SecondLevel,
+        (_, Ending::NotModified) => Outcome::Revalidated,
+        _ => Outcome::Loaded,
+    };
+    Ok(Answer { value, outcome, age: Duration::ZERO, refresh: RefreshStatus::NotNeeded })
 }
 
 /// A load in the foreground that has not ended: counts it when it is dropped or unwound.

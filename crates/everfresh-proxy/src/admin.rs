@@ -49,6 +49,20 @@ pub async fn serve(
     server::serve(listener, None, bounds, Arc::new(|_| ()), service, end).await
 }
 
+/// What can be read here.
+const PATHS: [&str; 10] = [
+    "/",
+    "/index.html",
+    "/page.css",
+    "/page.js",
+    "/health",
+    "/ready",
+    "/stats",
+    "/stats/history",
+    "/stats/stream",
+    "/metrics",
+];
+
 async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Response<Body> {
     // A page of another name that the browser resolves to this address (DNS rebinding) learns nothing here.
     if !is_own_host(&request) {
@@ -62,7 +76,7 @@ async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Rec
             wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             wrong
         }
-        _ if !read => {
+        path if !read && PATHS.contains(&path) => {
             let mut wrong = say(StatusCode::METHOD_NOT_ALLOWED, "only GET here");
             wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             wrong

@@ -227,7 +227,7 @@ impl Cache {
                 more + usize::from(if hard { cache.purge_key(&key) } else { cache.expire_key(&key) })
             }
             Purge::Prefix(prefix) => {
-                let prefix = url_of(prefix)?.to_string();
+                let prefix = prefix_of(prefix)?;
                 let concerned = self.count(&prefix);
                 if hard {
                     cache.purge_prefix(&prefix)
@@ -269,7 +269,7 @@ impl Cache {
         Ok(match what {
             Purge::Url(url) => vec![url_of(url)?],
             Purge::Prefix(prefix) => {
-                let prefix = url_of(prefix)?.to_string();
+                let prefix = prefix_of(prefix)?;
                 let keys = self.http.hottest(usize::MAX).into_iter().map(|report| report.key);
                 keys.filter(|key| key.starts_with(&prefix)).filter_map(|key| key.parse().ok()).collect()
             }
@@ -399,6 +399,19 @@ pub(crate) fn key_of(before: &str, uri: &Uri) -> String {
     let mut key = String::with_capacity(parts.iter().map(|part| part.len()).sum());
     parts.iter().for_each(|part| key.push_str(part));
     key
+}
+
+/// The beginning of URLs as keys have it: of all, of all of a scheme, or of those of a host, which is named whole.
+fn prefix_of(text: &str) -> Result<String, String> {
+    if matches!(text, "" | "http://" | "https://") {
+        return Ok(text.to_owned());
+    }
+    let host_ends = text.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?']));
+    if !host_ends || text.contains('#') {
+        let cure = "write scheme and host whole and a slash after them, http://host/pa, or nothing for all";
+        return Err(format!("\"{text}\" begins no URL: {cure}"));
+    }
+    Ok(url_of(text)?.to_string())
 }
 
 /// A URL as keys have it: lower case, without the usual port.

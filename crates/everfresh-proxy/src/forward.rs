@@ -63,10 +63,20 @@ pub struct Refused {
     pub status: StatusCode,
     /// In one sentence.
     pub why: &'static str,
+    /// With a 405: what is served instead.
+    pub allow: Option<&'static str>,
 }
 
+/// The methods of the registry that are passed on; others are, too, but there is no end of them.
+const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 const fn refused<T>(status: StatusCode, why: &'static str) -> Result<T, Refused> {
-    Err(Refused { status, why })
+    Err(Refused { status, why, allow: None })
+}
+
+// RFC 9110 §15.5.6: a 405 says what is served.
+const fn not_allowed<T>(why: &'static str, allow: &'static str) -> Result<T, Refused> {
+    Err(Refused { status: StatusCode::METHOD_NOT_ALLOWED, why, allow: Some(allow) })
 }
 
 /// The target as the client means it: scheme, host and path, from absolute form, `:authority` or `Host`; refuses what
@@ -77,10 +87,10 @@ const fn refused<T>(status: StatusCode, why: &'static str) -> Result<T, Refused>
 pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
     let bad = StatusCode::BAD_REQUEST;
     if request.method() == Method::CONNECT {
-        return refused(StatusCode::METHOD_NOT_ALLOWED, "this is a reverse proxy: it opens no tunnels");
+        return not_allowed("this is a reverse proxy: it opens no tunnels", PASSED_ON);
     }
     if request.method() == Method::TRACE {
-        return refused(StatusCode::METHOD_NOT_ALLOWED, "TRACE would show what must not be shown");
+        return not_allowed("TRACE would show what must not be shown", PASSED_ON);
     }
     let headers = request.headers();
     // RFC 9112 §6.1: both together are an attempt at smuggling, or as good as one.
@@ -125,9 +135,11 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
         return refused(bad, "a scheme other than http and https");
     }
     let path = match request.uri().path_and_query() {
-        Some(path) if path.as_str() == "*" => {
-            return refused(StatusCode::METHOD_NOT_ALLOWED, "OPTIONS * is not forwarded");
+        // RFC 9110 §10.2.1: an empty list, for nothing else can be asked of this target.
+        Some(path) if path.as_str() == "*" && request.method() == Method::OPTIONS => {
+            return not_allowed("OPTIONS * is not forwarded", "");
         }
+        Some(path) if path.as_str() == "*" => return refused(bad, "only OPTIONS has the target *"),
         // Its `Display` puts a slash before a query, where `as_str` has none.
         Some(path) if path.as_str().starts_with('?') => path.to_string().parse().ok(),
         Some(path) => Some(path.clone()),
@@ -138,7 +150,7 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
     };
     let scheme = if peer.secure { Scheme::HTTPS } else { Scheme::HTTP };
     let usual = if peer.secure { ":443" } else { ":80" };
-    let none = Refused { status: bad, why: "a target that is no URL" };
+    let none = Refused { status: bad, why: "a target that is no URL", allow: None };
     let text = authority.as_str();
     let authority = if text.ends_with(usual) || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         let lower = text.to_ascii_lowercase();

@@ -7,9 +7,6 @@ use crate::body::{Body, full};
 use crate::forward::Refused;
 use crate::origin::Trouble;
 
-/// The methods of the registry that are passed on; others are, too, but there is no end of them.
-const PASSED_ON: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-
 /// An answer of our own.
 pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {
     let mut response = Response::new(full(format!("{status}\n{why}\n")));
@@ -20,11 +17,10 @@ pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {
 }
 
 /// An answer to a request that is turned away before anybody is asked.
-pub(crate) fn say_refused(Refused { status, why }: Refused) -> Response<Body> {
+pub(crate) fn say_refused(Refused { status, why, allow }: Refused) -> Response<Body> {
     let mut response = say(status, why);
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        // RFC 9110 §15.5.6: a 405 says what is.
-        response.headers_mut().insert(ALLOW, PASSED_ON);
+    if let Some(allow) = allow {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
     response
 }

@@ -57,6 +57,9 @@ async fn what_is_to_be_revalidated_has_been_when_the_purge_is_answered() {
         (json!({ "group": "lamps", "mode": "revalidate" }), 3),
         (json!({ "prefix": "http://a.example/lamp/", "mode": "revalidate" }), 2),
         (json!({ "prefix": "http://A.example:80/lam", "mode": "revalidate" }), 2),
+        (json!({ "prefix": "http://", "mode": "revalidate" }), 4),
+        (json!({ "prefix": "https://", "mode": "revalidate" }), 0),
+        (json!({ "prefix": "", "mode": "revalidate" }), 4),
         (json!({ "url": "http://A.example:80/table", "mode": "revalidate" }), 1),
         (json!({ "url": "http://a.example/nothing", "mode": "revalidate" }), 0),
     ] {
@@ -78,7 +81,10 @@ async fn a_wrong_purge_is_told_why_in_json() {
         ("wrong", "{}", 401, "needs Authorization"),
         (TOKEN, "{}", 400, "name one of url, prefix and group"),
         (TOKEN, "{\"url\":\"x\"}", 400, "is no URL"),
-        (TOKEN, "{\"prefix\":\"/lamp/\"}", 400, "name it whole"),
+        (TOKEN, "{\"prefix\":\"/lamp/\"}", 400, "begins no URL"),
+        (TOKEN, "{\"prefix\":\"http://a.exam\"}", 400, "a slash after them"),
+        (TOKEN, "{\"prefix\":\"http://a.example/lamp#1\"}", 400, "begins no URL"),
+        (TOKEN, "{\"prefix\":\"ftp://a.example/\"}", 400, "is no URL"),
         (TOKEN, "{\"group\":\"x\",\"mode\":\"harder\"}", 400, "unknown variant"),
         (TOKEN, "purge it all", 400, "that is no purge"),
     ] {

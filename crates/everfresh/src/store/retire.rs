@@ -85,8 +85,8 @@ impl<K, V> Shard<K, V> {
             // younger, or that one were for nothing.
             if much || !others {
                 garbage.age();
+                garbage.cost = 0;
             }
-            garbage.cost = 0;
             state.reach.collect_at = garbage.fresh.len() + step;
             drop(state);
             heavy();

@@ -144,17 +144,20 @@ fn garbage_stays_near_its_bound_when_writers_overtake_each_other() {
     let alive = Arc::new(AtomicIsize::new(0));
     let store = Store::new(settings(Bound::Entries(100), Eviction::S3Fifo), RandomState::new());
     thread::scope(|scope| {
-        for thread in 0..threads {
-            let (store, alive) = (&store, &alive);
-            scope.spawn(move || {
-                for key in (0..keys).map(|key| key * threads + thread) {
-                    let new = entry(key, Counted::new(alive, key));
-                    store.put(store.hash(&key), new, (1, Moment::NEVER), START, &mut Insertion::nothing(false));
-                    let living = alive.load(Ordering::Relaxed);
-                    assert!(living <= 400, "{living} of 100");
-                }
-            });
-        }
+        let writers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (store, alive) = (&store, &alive);
+                scope.spawn(move || {
+                    for key in (0..keys).map(|key| key * threads + thread) {
+                        let new = entry(key, Counted::new(alive, key));
+                        store.put(store.hash(&key), new, (1, Moment::NEVER), START, &mut Insertion::nothing(false));
+                        let living = alive.load(Ordering::Relaxed);
+                        assert!(living <= 400, "{living} of 100");
+                    }
+                })
+            })
+            .collect();
+        join(writers);
     });
 }
 

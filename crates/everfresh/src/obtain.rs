@@ -126,7 +126,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         bounds: Bounds,
         loader: WideLoader<K, V>,
     ) -> impl Future<Output = Obtained<V, BoxError>> + Send + 'a {
-        // As `set_out`.
+        // As `set_out`, in full: only of a loader whose type is known does the compiler know that its futures are `Send`.
         let whole_way = move || -> Later<'a, V, BoxError> {
             match self.take_lead(hash, key, &bounds) {
                 Some(leader) => Box::pin(self.lead_alone(leader, loader, key)),

@@ -19,7 +19,7 @@ const GHOSTS: usize = 15;
 const CURSOR: usize = 15;
 /// Rounds that a search for the entry to go makes at most.
 const ROUNDS: u8 = 2 * MOST_USES + 2;
-/// All greater ages are told as this one.
+/// All ages from here on are told as the same.
 const OLDEST: u16 = 0xFFE;
 
 /// What is noted of each bucket, in a cache line.
@@ -39,7 +39,7 @@ pub(super) struct Queues(Plot<Line>);
 struct Oldest {
     index: usize,
     slot: usize,
-    /// As it is told in twelve bits: never zero.
+    /// As [`age_of`] tells it.
     age: u16,
 }
 
@@ -121,18 +121,11 @@ impl Queues {
                 // if the small part has less than its share then.
                 let age = oldest.map_or(0, |oldest| oldest.age);
                 for index in [0, 1] {
-                    let times = &mut self.0[buckets[index]].times;
-                    let older = used[index] & older_than(times, age, now);
-                    if older == 0 {
-                        continue;
-                    }
-                    if from_small {
-                        heads[index].promote(older);
-                    } else {
-                        heads[index].use_up(older);
-                    }
-                    for slot in Slots(older) {
-                        times[slot & 0xF] = now;
+                    let older = self.renew(buckets[index], used[index], age, now);
+                    match (older, from_small) {
+                        (0, _) => {}
+                        (_, true) => heads[index].promote(older),
+                        (_, false) => heads[index].use_up(older),
                     }
                 }
             }
@@ -141,6 +134,17 @@ impl Queues {
             }
         }
         self.oldest(buckets, live, now).map(|oldest| Place::new(buckets[oldest.index], oldest.slot))
+    }
+
+    /// Has those of the chosen slots that are older than this come to their part now. Returns which.
+    #[inline]
+    fn renew(&mut self, bucket: usize, chosen: u16, age: u16, now: u16) -> u16 {
+        let times = &mut self.0[bucket].times;
+        let older = chosen & older_than(times, age, now);
+        for slot in Slots(older) {
+            times[slot & 0xF] = now;
+        }
+        older
     }
 
     /// The oldest of the chosen slots of two buckets.
@@ -153,7 +157,28 @@ impl Queues {
     }
 }
 
-/// Which are of a greater age than this, as [`oldest_of`] tells ages.
+/// How old is what came at that time, in twelve bits: all greater ages are the same, and none is zero.
+#[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
+#[inline]
+fn age_of(time: u16, now: u16) -> u16 {
+    now.wrapping_sub(time).min(OLDEST) + 1
+}
+
+/// As [`age_of`], of eight.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
+#[inline]
+#[allow(unsafe_code, reason = "the intrinsics; SSE2 is part of the target")]
+fn ages_of(times: std::arch::x86_64::__m128i, now: u16) -> std::arch::x86_64::__m128i {
+    use std::arch::x86_64::*;
+    // SAFETY: SSE2 is there by the cfg above.
+    unsafe {
+        let ages = _mm_sub_epi16(_mm_set1_epi16(now as i16), times);
+        let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(OLDEST as i16));
+        _mm_add_epi16(_mm_sub_epi16(ages, beyond), _mm_set1_epi16(1))
+    }
+}
+
+/// Which are of a greater age than this.
 #[inline]
 fn older_than(times: &[u16; 16], age: u16, now: u16) -> u16 {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
@@ -165,7 +190,7 @@ fn older_than(times: &[u16; 16], age: u16, now: u16) -> u16 {
 #[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
 #[inline]
 fn older_in_turn(times: &[u16; 16], age: u16, now: u16) -> u16 {
-    (0..16).fold(0, |older, slot| older | u16::from(now.wrapping_sub(times[slot]).min(OLDEST) + 1 > age) << slot)
+    (0..16).fold(0, |older, slot| older | u16::from(age_of(times[slot], now) > age) << slot)
 }
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
@@ -177,10 +202,7 @@ fn older_at_once(times: &[u16; 16], age: u16, now: u16) -> u16 {
     unsafe {
         let older = |half: usize| {
             let times = _mm_loadu_si128(times.as_ptr().add(8 * half).cast());
-            let ages = _mm_sub_epi16(_mm_set1_epi16(now as i16), times);
-            let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(OLDEST as i16));
-            let ages = _mm_add_epi16(_mm_sub_epi16(ages, beyond), _mm_set1_epi16(1));
-            _mm_cmpgt_epi16(ages, _mm_set1_epi16(age as i16))
+            _mm_cmpgt_epi16(ages_of(times, now), _mm_set1_epi16(age as i16))
         };
         _mm_movemask_epi8(_mm_packs_epi16(older(0), older(1))) as u16
     }
@@ -221,8 +243,7 @@ fn ones(slots: [u16; 2]) -> u32 {
     (u32::from(slots[0]) << 16 | u32::from(slots[1])).count_ones()
 }
 
-/// The greatest age of the chosen slots, with its slot in the lowest four bits; zero if none is chosen. The ages beyond
-/// twelve bits are all the same.
+/// The greatest age of the chosen slots, with its slot in the lowest four bits; zero if none is chosen.
 #[inline]
 fn oldest_of(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
@@ -236,8 +257,7 @@ fn oldest_of(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
 fn oldest_in_turn(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
     let mut oldest = 0;
     for slot in Slots(chosen) {
-        let age = now.wrapping_sub(times[slot & 0xF]).min(OLDEST) + 1;
-        oldest = oldest.max(age << 4 | slot as u16);
+        oldest = oldest.max(age_of(times[slot & 0xF], now) << 4 | slot as u16);
     }
     oldest
 }
@@ -251,10 +271,7 @@ fn oldest_at_once(times: &[u16; 16], chosen: u16, now: u16) -> u16 {
     unsafe {
         let greater = |one, two| _mm_add_epi16(one, _mm_subs_epu16(two, one));
         let ages = |half: usize, slots: __m128i, bits: __m128i| {
-            let times = _mm_loadu_si128(times.as_ptr().add(8 * half).cast());
-            let ages = _mm_sub_epi16(_mm_set1_epi16(now as i16), times);
-            let beyond = _mm_subs_epu16(ages, _mm_set1_epi16(OLDEST as i16));
-            let ages = _mm_add_epi16(_mm_sub_epi16(ages, beyond), _mm_set1_epi16(1));
+            let ages = ages_of(_mm_loadu_si128(times.as_ptr().add(8 * half).cast()), now);
             let chosen = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16(chosen as i16), bits), bits);
             _mm_and_si128(_mm_or_si128(_mm_slli_epi16::<4>(ages), slots), chosen)
         };

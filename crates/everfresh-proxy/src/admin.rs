@@ -49,53 +49,46 @@ pub async fn serve(
     server::serve(listener, None, bounds, Arc::new(|_| ()), service, end).await
 }
 
-/// What can be read here.
-const PATHS: [&str; 10] = [
-    "/",
-    "/index.html",
-    "/page.css",
-    "/page.js",
-    "/health",
-    "/ready",
-    "/stats",
-    "/stats/history",
-    "/stats/stream",
-    "/metrics",
-];
-
 async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Response<Body> {
     // A page of another name that the browser resolves to this address (DNS rebinding) learns nothing here.
     if !is_own_host(&request) {
         return say(StatusCode::MISDIRECTED_REQUEST, "the admin address answers to its IP address and localhost only");
     }
-    let read = request.method() == Method::GET || request.method() == Method::HEAD;
-    match request.uri().path() {
-        "/purge" if request.method() == Method::POST => purge(proxy, request).await,
-        "/purge" => {
-            let mut wrong = refuse(StatusCode::METHOD_NOT_ALLOWED, "purge with POST");
-            wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            wrong
+    let page: Page = match request.uri().path() {
+        "/purge" if request.method() == Method::POST => return purge(proxy, request).await,
+        "/purge" => return only("POST", refuse(StatusCode::METHOD_NOT_ALLOWED, "purge with POST")),
+        "/" | "/index.html" => |_, _| typed("text/html; charset=utf-8", PAGE),
+        "/page.css" => |_, _| typed("text/css; charset=utf-8", STYLE),
+        "/page.js" => |_, _| typed("text/javascript; charset=utf-8", SCRIPT),
+        "/health" => |_, _| typed("text/plain", "ok\n"),
+        "/ready" => |_, stop| match *stop.borrow() {
+            true => say(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            false => typed("text/plain", "ready\n"),
+        },
+        "/stats" => |proxy, _| typed("application/json", stats(proxy).to_string()),
+        "/stats/history" => |proxy, _| typed("application/json", proxy.stats.history()),
+        "/stats/stream" => |proxy, stop| stream(Arc::clone(proxy), stop),
+        "/metrics" => |proxy, _| typed("text/plain; version=0.0.4; charset=utf-8", metrics(proxy)),
+        _ => {
+            return say(
+                StatusCode::NOT_FOUND,
+                "here are /, /stats, /stats/history, /stats/stream, /metrics, /health, /ready and /purge",
+            );
         }
-        path if !read && PATHS.contains(&path) => {
-            let mut wrong = say(StatusCode::METHOD_NOT_ALLOWED, "only GET here");
-            wrong.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            wrong
-        }
-        "/" | "/index.html" => typed("text/html; charset=utf-8", PAGE),
-        "/page.css" => typed("text/css; charset=utf-8", STYLE),
-        "/page.js" => typed("text/javascript; charset=utf-8", SCRIPT),
-        "/health" => typed("text/plain", "ok\n"),
-        "/ready" if *stop.borrow() => say(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        "/ready" => typed("text/plain", "ready\n"),
-        "/stats" => typed("application/json", stats(proxy).to_string()),
-        "/stats/history" => typed("application/json", proxy.stats.history()),
-        "/stats/stream" => stream(Arc::clone(proxy), stop),
-        "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics(proxy)),
-        _ => say(
-            StatusCode::NOT_FOUND,
-            "here are /, /stats, /stats/history, /stats/stream, /metrics, /health, /ready and /purge",
-        ),
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => page(proxy, stop),
+        _ => only("GET, HEAD", say(StatusCode::METHOD_NOT_ALLOWED, "only GET here")),
     }
+}
+
+/// What makes the answer to one path.
+type Page = fn(&Arc<Proxy>, watch::Receiver<bool>) -> Response<Body>;
+
+/// A refusal that says which methods are served.
+fn only(methods: &'static str, mut refusal: Response<Body>) -> Response<Body> {
+    refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    refusal
 }
 
 fn is_own_host(request: &Request<Incoming>) -> bool {

@@ -11,10 +11,15 @@ use crate::lifetime::Lifetime;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Not by chance: one key in 256 has a hash by whose tag it is not found at the first look, and its hits are never plain ones.
+fn hasher() -> ahash::RandomState {
+    ahash::RandomState::with_seeds(1, 2, 3, 4)
+}
+
 #[test]
 fn o3_who_listens_hears_every_hit_and_when_nobody_does_hits_are_plain_again() {
     for lifetime in [Lifetime::forever(), Lifetime::ttl(HOUR)] {
-        let cache = Cache::<u32, u64>::builder().capacity(10).lifetime(lifetime).build().unwrap();
+        let cache = Cache::<u32, u64>::builder().capacity(10).lifetime(lifetime).hasher(hasher()).build().unwrap();
         cache.insert(1, 1);
         let heard = Arc::new(AtomicU32::new(0));
         for round in 0..3 {
@@ -56,7 +61,8 @@ fn t6_no_hit_is_plain_on_a_clock_that_somebody_else_moves() {
 
 #[test]
 fn o3_a_lookup_takes_back_what_a_listener_asked_for_who_has_left() {
-    let cache = Cache::<u32, u64>::builder().capacity(10).lifetime(Lifetime::ttl(HOUR)).build().unwrap();
+    let builder = Cache::<u32, u64>::builder().capacity(10).lifetime(Lifetime::ttl(HOUR));
+    let cache = builder.hasher(hasher()).build().unwrap();
     cache.insert(1, 1);
     drop(cache.subscribe(|_| {}));
     assert!(cache.engine.history.looks_closer());

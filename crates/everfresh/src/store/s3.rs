@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::store::ahead::prefetch;
 use crate::store::clock::Clock;
 use crate::store::ground::{Ground, Plot};
-use crate::store::table::{MOST_USES, Place, Table};
+use crate::store::table::{Head, MOST_USES, Place, Table};
 use crate::store::tags::Slots;
 
 /// Prints kept for each bucket: about as many as it holds entries.
@@ -93,14 +93,11 @@ impl Queues {
     ) -> Option<Place> {
         let now = clock.now();
         let buckets = [own, other];
-        let heads = buckets.map(|bucket| table.head(bucket));
-        let mut live: [u16; 2] = [0, 1].map(|index| {
-            let spared = spared.filter(|place| place.bucket() == buckets[index]).map_or(0, |place| 1 << place.slot());
-            heads[index].tags.seen().taken().0 & !spared
-        });
-        if own == other {
-            live[1] = 0;
-        }
+        let heads = [table.head(own), table.head(other)];
+        let spared = |bucket| spared.filter(|place| place.bucket() == bucket).map_or(0, |place| 1 << place.slot());
+        let taken = |head: &Head| head.tags.seen().taken().0;
+        let of_other = if own == other { 0 } else { taken(heads[1]) & !spared(other) };
+        let live = [taken(heads[0]) & !spared(own), of_other];
         let count = ones(live);
         if count == 0 {
             return None;

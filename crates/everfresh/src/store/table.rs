@@ -25,6 +25,8 @@ const ALL_USES: usize = 0;
 const MAIN_ROW: usize = 32;
 const HASH_BITS: usize = 4;
 const HASH: u64 = (1 << HASH_BITS) - 1;
+/// Where these bits begin in the hash: above the tag.
+const HASH_FROM: u32 = 8;
 
 /// What a search looks at first; two of them share a cache line.
 #[repr(C, align(32))]
@@ -127,6 +129,13 @@ impl Head {
         Mark((hash << HASH_SHIFT) as u8 | (main << 2) as u8 | uses(marks, slot))
     }
 
+    /// Whether what is noted of the hash in this slot is that of this one: of one in sixteen others it is, too. Told by the holder of
+    /// the shard's lock; so who has the tag by chance need not be looked at, far away.
+    #[inline]
+    pub(super) fn may_be(&self, slot: usize, hash: u64) -> bool {
+        (self.prints.load(Ordering::Relaxed) >> (slot * HASH_BITS) ^ hash >> HASH_FROM) & HASH == 0
+    }
+
     /// Only the holder of the shard's lock does.
     #[inline]
     pub(super) fn set_mark(&self, slot: usize, mark: Mark) {
@@ -194,7 +203,7 @@ pub(super) struct Mark(u8);
 impl Mark {
     #[inline]
     pub(super) fn new(hash: u64, main: bool) -> Mark {
-        let rest = (hash >> 8) as u8 & HASH as u8;
+        let rest = (hash >> HASH_FROM) as u8 & HASH as u8;
         Mark(rest << HASH_SHIFT | if main { MAIN } else { 0 })
     }
 

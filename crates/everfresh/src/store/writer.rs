@@ -112,10 +112,11 @@ impl<K, V> Shard<K, V> {
         let wanted = tag(hash);
         let mut bucket = table.home(hash);
         for _ in 0..table.buckets() {
-            let seen = table.head(bucket).tags.seen();
+            let head = table.head(bucket);
+            let seen = head.tags.seen();
             for slot in seen.matching(wanted) {
                 let place = Place::new(bucket, slot);
-                if self.entry(reach, place).is_some_and(&is) {
+                if head.may_be(slot, hash) && self.entry(reach, place).is_some_and(&is) {
                     return Some(place);
                 }
             }

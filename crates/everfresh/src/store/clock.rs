@@ -4,8 +4,8 @@ use crate::store::tags::WAYS;
 
 pub(super) struct Clock {
     arrivals: u64,
-    /// Arrivals per unit of age, as a power of two: so that twelve bits of age reach back over several generations of
-    /// entries.
+    /// Arrivals per unit of age, as a power of two: as many entries as there are take some five hundred units, so that sixteen bits
+    /// of age reach back over a hundred generations of them.
     shift: u32,
     chance: u64,
 }

@@ -1,5 +1,6 @@
 //! The bounded concurrent map of entries: knows no loader, no future, no network.
 
+mod ages;
 mod ahead;
 mod barrier;
 mod bound;

@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::args::Plan;
 use crate::tally::{Score, Tally};
-use crate::units::{grouped, measured, percent, written};
+use crate::units::{grouped, measured, percent, share_written, written};
 
 /// Together 80, the width of a terminal that nobody has made wider.
 const LABEL: usize = 26;
@@ -54,7 +54,7 @@ fn heading(plan: &Plan, took: Duration) -> String {
         }
     };
     if behaviour.error_rate > 0.0 {
-        let _ = write!(fails, "; {} % of the others fail too", behaviour.error_rate * 100.0);
+        let _ = write!(fails, "; {} of the others fail too", share_written(behaviour.error_rate));
     }
     let soft = policy.soft_timeout.map_or_else(String::new, |bound| format!(", soft_timeout {}", written(bound)));
     let ttl_cache = if policy.coalesce {

@@ -151,6 +151,11 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share as it was written, in percent: `7 %`. A hundredfold of 0.07 is a little more, which an `f32` has no digits for.
+pub(crate) fn share_written(share: f64) -> String {
+    format!("{} %", (100.0 * share) as f32)
+}
+
 /// Reads requests in a second: `200`, `12.5`.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.trim().trim_end_matches("/s").parse::<f64>() {
@@ -300,6 +305,11 @@ mod tests {
         assert!(count("0").is_err() && count("-1").is_err() && count("many").is_err());
         assert_eq!((share("5%"), share("0.05")), (Ok(0.05), Ok(0.05)));
         assert!(share("2").is_err() && share("x").is_err());
+        for (text, told) in
+            [("7%", "7 %"), ("0.29", "29 %"), ("0.5%", "0.5 %"), ("100%", "100 %"), ("1e-9", "0.0000001 %")]
+        {
+            assert_eq!(share(text).map(share_written), Ok(told.to_owned()));
+        }
         assert!(rate("0").is_err() && rate("NaN").is_err());
         assert_eq!(rate("12.5"), Ok(12.5));
     }

@@ -122,6 +122,24 @@ struct Panel {
     values: Vec<Vec<Option<f64>>>,
 }
 
+impl Panel {
+    /// A line through all values that stand side by side. One that stands alone is as wide as its part of the span: a line of
+    /// a single point is not drawn.
+    fn lines(&self, values: &[Option<f64>]) -> Vec<Vec<(f32, f32)>> {
+        let width = (RIGHT - LEFT) / values.len().max(1) as f32;
+        let across = |slot: usize| LEFT + (slot as f32 + 0.5) * width;
+        let up = |value: f64| self.top + (1.0 - self.scale.place(value)) * self.height;
+        let points = values.iter().enumerate().map(|(slot, value)| value.map(|value| (across(slot), up(value))));
+        let points: Vec<Option<(f32, f32)>> = points.collect();
+        let runs = points.split(Option::is_none).map(|run| run.iter().flatten().copied().collect());
+        let widened = runs.map(|run: Vec<(f32, f32)>| match run[..] {
+            [(x, y)] => vec![(x - width / 2.0, y), (x + width / 2.0, y)],
+            _ => run,
+        });
+        widened.filter(|line| !line.is_empty()).collect()
+    }
+}
+
 /// From values to heights, and the lines that are named.
 struct Scale {
     ticks: Vec<(f64, String)>,
@@ -220,17 +238,7 @@ impl Canvas<'_> {
             self.text(LEFT - 8.0, y + 4.0, 11.0, Anchor::End, SOFT, false, name);
         }
         for (index, values) in panel.values.iter().enumerate() {
-            let slots = values.len().max(1) as f32;
-            let mut points = Vec::new();
-            for (slot, value) in values.iter().enumerate() {
-                if let Some(value) = value {
-                    let x = LEFT + (slot as f32 + 0.5) / slots * (RIGHT - LEFT);
-                    points.push((x, bottom - panel.scale.place(*value) * panel.height));
-                } else if !points.is_empty() {
-                    self.line(std::mem::take(&mut points), COLOURS[index % 3], 1.8, index == 0);
-                }
-            }
-            if !points.is_empty() {
+            for points in panel.lines(values) {
                 self.line(points, COLOURS[index % 3], if index == 2 { 2.4 } else { 1.8 }, index == 0);
             }
         }
@@ -295,6 +303,17 @@ mod tests {
             let names: Vec<String> = (0..).map(|mark| step * mark).take_while(|at| *at <= span).map(written).collect();
             assert!(names.len() <= 13 && names.iter().all(|name| name.len() <= 8), "{span:?}: {names:?}");
         }
+    }
+
+    #[test]
+    fn a_value_that_stands_alone_is_drawn_too() {
+        let values = [None, Some(1.0), None, Some(1.0), Some(0.0), None, None, None].to_vec();
+        let scale = Scale::linear(std::slice::from_ref(&values), "");
+        let panel = Panel { title: "", top: 0.0, height: 10.0, scale, values: vec![] };
+        let part = (RIGHT - LEFT) / 8.0;
+        let lines = panel.lines(&values);
+        assert_eq!(lines[0], [(LEFT + part, 0.0), (LEFT + 2.0 * part, 0.0)]);
+        assert_eq!(lines[1..], [vec![(LEFT + 3.5 * part, 0.0), (LEFT + 4.5 * part, 10.0)]]);
     }
 
     #[test]

@@ -274,20 +274,28 @@ fn circuit_breaker(layer: &Ident, mut choices: Vec<Choice>) -> Result<TokenStrea
 
 fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
     let ttl = taken(&mut choices, "ttl");
-    let windows = ["stale_while_revalidate", "stale_if_error", "time_to_idle"];
-    let windows = windows.map(|name| (Ident::new(name, Span::call_site()), taken(&mut choices, name)));
+    let times = ["time_to_idle", "stale_while_revalidate", "stale_if_error", "jitter"];
+    let times = times.map(|name| (name, taken(&mut choices, name)));
     let capacity = taken(&mut choices, "capacity").map_or_else(|| quote!(1024), |capacity| quote!(#capacity));
     let mut calls = vec![quote!(.capacity(#capacity))];
-    let windows: Vec<TokenStream> =
-        windows.iter().filter_map(|(name, window)| window.as_ref().map(|window| quote!(.#name(#window)))).collect();
-    match ttl {
-        Some(ttl) => calls.push(quote!(.lifetime(__everfresh::Lifetime::ttl(#ttl) #(#windows)*))),
-        None if windows.is_empty() => {}
-        None => {
-            let cure = "the windows count from the end of the ttl, and there is none; say for how long a value is \
-                        fresh: `ttl = \"5m\"`";
-            return Err(Error::new(layer.span(), cure));
+    let mut given = times.iter().filter_map(|(name, time)| Some((*name, time.as_ref()?))).peekable();
+    if ttl.is_some() || given.peek().is_some() {
+        let mut lifetime = match &ttl {
+            Some(ttl) => quote!(__everfresh::Lifetime::ttl(#ttl)),
+            None => quote!(__everfresh::Lifetime::forever()),
+        };
+        for (name, time) in given {
+            if ttl.is_none() && name != "time_to_idle" {
+                let cure = format!(
+                    "`{name}` counts from the end of the ttl, and there is none; say for how long a value is fresh: \
+                     `ttl = \"5m\"`"
+                );
+                return Err(Error::new(layer.span(), cure));
+            }
+            let name = Ident::new(name, Span::call_site());
+            lifetime.extend(quote!(.#name(#time)));
         }
+        calls.push(quote!(.lifetime(#lifetime)));
     }
     calls.extend(match taken(&mut choices, "eviction") {
         Some(Given::Expr(Expr::Lit(ExprLit { lit: Lit::Str(policy), .. }))) => {
@@ -297,7 +305,7 @@ fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
         Some(policy) => Some(quote!(.eviction(#policy))),
         None => None,
     });
-    let known = ["negative_ttl", "refresh_ahead", "jitter", "max_refreshes", "store_if"];
+    let known = ["negative_ttl", "refresh_ahead", "max_refreshes", "store_if"];
     calls.push(rest(layer, choices, &known)?);
     Ok(calls)
 }

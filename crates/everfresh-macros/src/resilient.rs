@@ -332,6 +332,7 @@ mod tests {
             ("circuit_breaker(failure_threshold = 5, slow_call = \"1s\")", "need both"),
             ("rate_limit(calls = 3)", "needs `per"),
             ("cache(stale_while_revalidate = \"1h\")", "say for how long a value is fresh"),
+            ("cache(time_to_idle = \"1h\", jitter = 0.1)", "`jitter` counts from the end of the ttl"),
             ("cache(capacity = 1, capacity = 2)", "given twice"),
             ("cache(), skip(nobody)", "no such argument"),
             ("skip(id)", "add `cache(..)`"),

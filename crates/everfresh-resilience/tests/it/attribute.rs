@@ -311,3 +311,51 @@ fn sum_later(number: u64) -> std::pin::Pin<Box<dyn Future<Output = u64> + Send>>
 async fn a_function_in_a_task_may_call_itself_through_a_box() {
     assert_eq!((sum(9).await.unwrap(), sum::cache().len()), (45, 10));
 }
+
+static HAND: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+
+#[resilient(
+    cache(
+        ttl = "10m",
+        stale_if_error = "1h",
+        time_to_idle = "1h",
+        jitter = 0.5,
+        refresh_ahead = 0.9,
+        negative_ttl = "1m",
+        max_refreshes = 1,
+        store_if = |number: &u32| *number > 0
+    ),
+    clock = HAND.clone()
+)]
+fn chosen(number: u32) -> Result<u32, Broken> {
+    Ok(number)
+}
+
+#[resilient(cache(time_to_idle = "1m"), clock = HAND.clone())]
+fn while_it_is_read(number: u32) -> Result<u32, Broken> {
+    Ok(number)
+}
+
+#[test]
+fn a_cache_in_front_takes_every_choice_that_is_named() {
+    for number in 0..20 {
+        assert_eq!(chosen(number).unwrap(), number);
+        assert_eq!(while_it_is_read(number).unwrap(), number);
+    }
+    HAND.advance(MINUTE / 2);
+    assert_eq!(while_it_is_read(7).unwrap(), 7);
+    HAND.advance(MINUTE / 2);
+    let held = |number: &u32| while_it_is_read::cache().contains(number);
+    assert_eq!((0..20).filter(held).collect::<Vec<u32>>(), [7], "nobody has read the others for a minute");
+    HAND.advance(7 * MINUTE);
+    let fresh = |number: &u32| {
+        let held = chosen::cache().lookup(number).peek();
+        held.is_some_and(|held| held.outcome == everfresh::Outcome::Hit)
+    };
+    let fresh = (1..20).filter(fresh).count();
+    assert!(
+        (1..19).contains(&fresh),
+        "jitter has shortened the lives of some below 8 minutes: {fresh} of 19 are fresh"
+    );
+    assert!(!chosen::cache().contains(&0), "store_if said no");
+}

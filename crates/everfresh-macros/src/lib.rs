@@ -29,7 +29,7 @@ enum Kind {
 /// The call stays the call. Beside the function stands a type of the same name with its companions: `clear()`,
 /// `clear_for(..)`, `expire()`, `expire_for(..)`, `refresh(..)`, `warm(..)`, `peek(..)`, `answer(..)`, `stats()`,
 /// `subscribe(..)`, `uncached(..)`, `handle()`. Methods and associated functions have `name_handle()`, `name_answer(..)`,
-/// `name_refresh(..)`, `name_clear_for(..)` and `name_uncached(..)` instead.
+/// `name_refresh(..)`, `name_warm(..)`, `name_clear_for(..)` and `name_uncached(..)` instead.
 ///
 /// Errors and panics are never stored. Several callers of one missing key share one run. All arguments are explained in the
 /// guide page `functions` of `everfresh`; wrong ones are refused at compile time, with the cure in the message.
@@ -53,8 +53,8 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// The function then returns the same value with an `everfresh::resilience::Error<E>` in place of its error `E`; with a
 /// cache an `Arc` of it, which all who waited share. Beside it stands a type of the same name with `policy()`, with a
 /// cache `cache()`, and `uncached(..)`, the function as it was written. The order of the layers is fixed, whatever the
-/// order of the arguments; they are explained in the crate `everfresh-resilience`. Wrong ones are refused at compile
-/// time or at the first call, with the cure in the message.
+/// order of the arguments; they are explained in the guide page `layers` of `everfresh-resilience`. Wrong ones are refused
+/// at compile time or at the first call, with the cure in the message.
 ///
 /// In an `impl` the companions are functions named after the method: `name_policy()`, `name_cache()`, `name_uncached(..)`;
 /// a function without `self` that does not name `Self` says `associated` there. All instances share one policy and one

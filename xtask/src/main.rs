@@ -28,15 +28,26 @@ cargo xtask <command>
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    let done = match arguments.first().map(String::as_str) {
-        Some("check") => check::all(),
-        Some("test") => run::all(&[Step::cargo("tests", &["test", "--workspace", "--all-features"])]),
-        Some("safety") => safety::all(rest.first().is_some_and(|word| word == "short")),
-        Some("conformance") => node::conformance(rest),
-        Some("page") => node::page(),
-        Some("bench") => bench(rest),
-        _ => {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // A word too many is refused: `safety shrot` is not meant to run for hours, nor `safety --help`.
+    let done = match words[..] {
+        ["help" | "--help" | "-h"] => {
             print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        ["check"] => check::all(),
+        ["test"] => run::all(&[Step::cargo("tests", &["test", "--workspace", "--all-features"])]),
+        ["safety"] => safety::all(false),
+        ["safety", "short"] => safety::all(true),
+        ["conformance", ..] => node::conformance(rest),
+        ["page"] => node::page(),
+        ["bench", ..] => bench(rest),
+        [] => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+        _ => {
+            eprint!("there is no `cargo xtask {}`; there are:\n\n{HELP}", words.join(" "));
             return ExitCode::from(2);
         }
     };

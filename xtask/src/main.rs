@@ -6,7 +6,6 @@ mod node;
 mod run;
 mod safety;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use run::Step;
@@ -69,8 +68,7 @@ fn bench(arguments: &[String]) -> bool {
 }
 
 fn bench_proxy(arguments: &[String]) -> bool {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), PathBuf::from);
-    let everfresh = target.join("dist/everfresh").display().to_string();
+    let everfresh = run::target().join("dist/everfresh").display().to_string();
     let mut stand = vec!["run", "--release", "--manifest-path", "bench/proxy/Cargo.toml", "--"];
     stand.extend(["--everfresh", everfresh.as_str()]);
     stand.extend(arguments.iter().map(String::as_str));

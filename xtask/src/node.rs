@@ -6,8 +6,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::run::{self, Step};
 
-/// The profile that the tests were built with: what is right does not depend on it, and it is there already.
-const BINARY: &str = "target/debug/everfresh";
 const PAGE: &str = "crates/everfresh-proxy/page/test";
 
 /// The suite http-cache-tests against `everfresh serve`, compared with `conformance/expected.json`.
@@ -15,7 +13,8 @@ pub(crate) fn conformance(rest: &[String]) -> bool {
     if !has_node("the conformance suite") || !run::all(&[binary()]) {
         return false;
     }
-    let mut arguments = vec!["conformance/run.mjs", "--binary", BINARY];
+    let everfresh = everfresh().display().to_string();
+    let mut arguments = vec!["conformance/run.mjs", "--binary", &everfresh];
     arguments.extend(rest.iter().map(String::as_str));
     run::all(&[Step::new("conformance", "node", &arguments)])
 }
@@ -44,6 +43,11 @@ pub(crate) fn page() -> bool {
     run::all(&[Step::new("page, against a running demonstration", "node", &[&test, &demo.live])])
 }
 
+/// Of the profile that the tests were built with: what is right does not depend on it, and it is there already.
+fn everfresh() -> PathBuf {
+    run::target().join("debug/everfresh")
+}
+
 fn binary() -> Step {
     Step::cargo("the binary", &["build", "--package", "everfresh-proxy"])
 }
@@ -68,14 +72,14 @@ struct Demo {
 
 impl Demo {
     fn begin() -> Option<Self> {
-        let begun = Command::new(run::root().join(BINARY))
+        let begun = Command::new(everfresh())
             .args(["demo", "--for", "10m", "--admin", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn();
         let mut child = match begun {
             Ok(child) => child,
             Err(error) => {
-                println!("   {BINARY} could not be started: {error}");
+                println!("   {} could not be started: {error}", everfresh().display());
                 return None;
             }
         };

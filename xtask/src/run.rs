@@ -80,6 +80,11 @@ pub(crate) fn root() -> PathBuf {
     here.parent().map_or(here.clone(), PathBuf::from)
 }
 
+/// Where cargo puts what it builds here; a relative folder counts from the workspace, where all commands run.
+pub(crate) fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// Whether a program answers when it is asked for its version.
 pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)

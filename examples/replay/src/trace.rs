@@ -94,6 +94,9 @@ fn packed(bytes: &[u8]) -> Option<&'static str> {
 
 fn binary_keys(bytes: &[u8]) -> Result<Vec<u64>, String> {
     let (keys, rest) = bytes.as_chunks::<8>();
+    if keys.is_empty() && !rest.is_empty() {
+        return Err("holds no request: it is no text, and too short for a binary key of 8 bytes; get it again".into());
+    }
     if !rest.is_empty() {
         return Err(format!(
             "is truncated: {} bytes are {} keys of 8 bytes and {} left over; get it again, or cut it: truncate -s {} FILE",
@@ -229,6 +232,12 @@ mod tests {
             wrong.contains("truncated") && wrong.contains("truncate -s 8"),
             "what is left looks like text: {wrong}"
         );
+    }
+
+    #[test]
+    fn nobody_is_told_to_cut_a_trace_down_to_nothing() {
+        let wrong = parse(b"1\n2\n\0\n", false).unwrap_err();
+        assert!(wrong.contains("no text") && !wrong.contains("truncate"), "{wrong}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ struct Cli {
     #[arg(long, value_name = "LATENCY", default_value = "50ms±20ms", value_parser = units::latency, help_heading = "Backend")]
     backend: Latency,
 
-    /// Calls that begin in this stretch fail; repeatable, `none` for no outage [default: half an hour, 13h..13h30m of a day]
+    /// Calls that begin in this stretch fail; repeatable, `none` for no outage [default: 13h..13h30m of a day; with --live 5s..7s of ten seconds]
     #[arg(long, value_name = "FROM..TO", value_parser = units::stretch, help_heading = "Backend")]
     outage: Vec<Option<Stretch>>,
 
@@ -420,6 +420,8 @@ mod tests {
             ("--threads 4", "needs --live as well"),
             ("--max-refreshes few", "no whole number"),
             ("--seed -1", "no whole number"),
+            ("--seed 18446744073709551616", "too large"),
+            ("--capacity 99999999999999M", "too large"),
             ("--ttl -5s", "without the minus"),
             ("--ttl=-5s", "without the minus"),
             ("--outage -5s..5s", "without the minus"),

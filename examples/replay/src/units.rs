@@ -129,13 +129,21 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(0) => Err("must be at least 1".into()),
         Some(number) => Ok(number),
+        None if is_digits(digits) => Err(format!("`{text}` is too large; choose a smaller number")),
         None => Err(format!("`{text}` is no whole number; write it as 5000, 20k or 1M")),
     }
 }
 
 /// Reads any whole number, zero too.
 pub(crate) fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
-    text.trim().parse().map_err(|_| format!("`{text}` is no whole number; write it as 0, 4 or 16"))
+    text.trim().parse().map_err(|_| match is_digits(text.trim()) {
+        true => format!("`{text}` is too large; choose a smaller number"),
+        false => format!("`{text}` is no whole number; write it as 0, 4 or 16"),
+    })
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Reads a share: `0.05` or `5%`.

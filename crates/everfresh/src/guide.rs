@@ -47,3 +47,8 @@ pub mod from_others {}
 #[cfg(feature = "macros")]
 #[doc = include_str!("docs/functions.md")]
 pub mod functions {}
+
+/// The README's code, which has to run as it stands there.
+#[cfg(all(doctest, feature = "macros"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

@@ -164,9 +164,17 @@ fn closing(scores: &[Score]) -> Option<String> {
         if score.tally.outcomes.failed == 0 { "none".into() } else { grouped(score.tally.outcomes.failed) }
     };
     let calls = |score: &Score| percent(score.load.calls, none.load.calls);
+    let unserved = |score: &Score| grouped(score.tally.unserved);
+    let unasked = if scores.iter().any(|score| score.tally.unserved > 0) {
+        // All else in the sentence is about the others.
+        let (ever, ttl, none) = (unserved(ever), unserved(ttl), unserved(none));
+        format!(" Besides, {ever} found no free thread in time (ttl cache: {ttl}, no cache: {none}).")
+    } else {
+        String::new()
+    };
     Some(format!(
         "With everfresh {} of the requests did not wait (ttl cache: {}) and {} ended in an error (ttl cache: {}, \
-         no cache: {}), at {} of the backend calls (ttl cache: {}); the price is values up to {} old.",
+         no cache: {}), at {} of the backend calls (ttl cache: {}); the price is values up to {} old.{unasked}",
         at_once(ever),
         at_once(ttl),
         errors(ever),
@@ -243,5 +251,13 @@ mod tests {
             "{sentence}"
         );
         assert!(sentence.contains("(ttl cache: 3, no cache: 10), at 0 % of the backend calls"), "{sentence}");
+        assert!(sentence.ends_with(" old."), "{sentence}");
+        let mut overrun = [score("no cache", 10), score("ttl cache", 3), score("everfresh", 0)];
+        overrun[1].tally.unserved = 1_234;
+        let sentence = closing(&overrun).unwrap();
+        assert!(
+            sentence.ends_with("Besides, 0 found no free thread in time (ttl cache: 1,234, no cache: 0)."),
+            "{sentence}"
+        );
     }
 }

@@ -30,7 +30,7 @@ pub enum Outcome {
     Negative,
     /// Nothing to serve, and the lookup was one that does not load.
     Miss,
-    /// A load failed and there was nothing to serve instead.
+    /// A load failed, or could not begin (too many wait, no loader), and there was nothing to serve instead.
     Failed,
 }
 

@@ -14,6 +14,21 @@ fn told(text: &str) -> String {
 const ORIGIN: &str = "[[origin]]\nurl = \"http://127.0.0.1:3000\"\n";
 
 #[test]
+fn the_configuration_in_the_readme_is_right_and_tells_the_defaults() {
+    let readme = include_str!("../../README.md");
+    let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+    // The certificate need not be there.
+    let (before, tls) = example.split_once("[tls]\n").unwrap_or_default();
+    let (_, after) = tls.split_once("[admin]\n").unwrap_or_default();
+    let example = format!("{before}[admin]\n{after}");
+    let config = Config::parse(Path::new("README.md"), &example).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let silent = Config::parse(Path::new("everfresh.toml"), ORIGIN).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!((config.listen, config.admin.listen), (silent.listen, silent.admin.listen));
+    assert_eq!((config.cache, config.limits), (silent.cache, silent.limits));
+    assert_eq!((config.timeouts, config.log), (silent.timeouts, silent.log));
+}
+
+#[test]
 fn all_that_can_be_said_is_read() {
     let text = r#"
 listen = "127.0.0.1:8080"

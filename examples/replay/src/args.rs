@@ -121,7 +121,7 @@ struct Cli {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     plot: Option<PathBuf>,
 
-    /// Print the result as JSON
+    /// Print the result as JSON; times in it are seconds
     #[arg(long, help_heading = "Output")]
     json: bool,
 

@@ -497,8 +497,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// How many entries there are. Expired ones count until their room is given back, which happens behind the caller's back
-    /// within a quarter of the ttl, at least a second and at most a minute; [`reclaim`](Cache::reclaim) does it at once. After an
-    /// invalidation or expiry by tag or of all, until a sweep has been through them, this looks at every entry.
+    /// within a quarter of the ttl, or of a shorter `time_to_idle`, at least a second and at most a minute;
+    /// [`reclaim`](Cache::reclaim) does it at once. After an invalidation or expiry by tag or of all, until a sweep has been
+    /// through them, this looks at every entry.
     pub fn len(&self) -> usize {
         self.engine.len()
     }

@@ -90,6 +90,7 @@ const run = only === undefined
   ? tests
   : tests.map((one) => ({ ...one, tests: one.tests.filter((test) => test.id === only) }))
     .filter((one) => one.tests.length > 0)
+if (run.length === 0) fail(`there is no test ${only}; those that do not pass are named in expected.json, all in the suite`)
 const tell = console.log
 if (only === undefined) console.log = () => {}
 const base = `http://127.0.0.1:${proxyPort}`

@@ -15,7 +15,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "crates/everfresh-proxy/src/arena/linux.rs",
 ];
 
-/// Every set of features that a user may choose, once.
+/// Each feature alone, and the sets of them that have code in common.
 const FEATURES: &[&str] = &[
     "",
     "macros",

@@ -4,8 +4,9 @@ use tracing::{debug, info, trace, warn};
 
 use crate::event::Event;
 
-/// A listener that tells each event to `tracing`: what was refused or given up as warnings, changes of the circuit as
-/// information, retries and calls as debug, what the cache answered as trace.
+/// A listener that tells each event to `tracing`: what failed, was refused or given up, and a circuit that opens, as
+/// warnings; one that half-opens or closes as information; retries, hedges, what was served in place of an error, and
+/// calls with a value as debug; what else the cache answered as trace.
 ///
 /// ```
 /// use everfresh_resilience::{Policy, tracing_listener};

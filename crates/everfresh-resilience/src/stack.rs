@@ -238,6 +238,16 @@ impl<V, E> Stack<V, E> {
         }
     }
 
+    /// After a wait: what the circuit said before it counts no longer if others have turned it meanwhile.
+    fn let_through_still<'a>(&'a self, course: &mut Course<'a>, now: Duration) -> Result<(), Error<E>> {
+        if let (Some(circuit), Some(permit)) = (&self.circuit, &course.permit)
+            && !permit.holds()
+        {
+            course.permit = Some(self.admit(circuit, now)?);
+        }
+        Ok(())
+    }
+
     /// Waits for its turn and a place, then tries.
     async fn entered<'a>(
         &'a self,
@@ -250,10 +260,15 @@ impl<V, E> Stack<V, E> {
             && let Err(earliest) = limiter.try_enter(began)
         {
             now = limiter.enter(began, earliest).await.map_err(|retry_after| self.over_the_limit(retry_after))?;
+            self.let_through_still(course, now)?;
         }
         let mut place = match self.place_at_once() {
             Ok(place) => place,
-            Err(places) => Some(self.wait_for_place(places, &mut now).await?),
+            Err(places) => {
+                let place = self.wait_for_place(places, &mut now).await?;
+                self.let_through_still(course, now)?;
+                Some(place)
+            }
         };
         loop {
             let attempt = self.attempt(course, work, place.as_mut(), now).await;
@@ -270,18 +285,14 @@ impl<V, E> Stack<V, E> {
                 self.clock.sleep_until(now.saturating_add(pause)).await;
                 now = self.clock.now();
             }
-            if let (Some(circuit), Some(permit)) = (&self.circuit, &course.permit)
-                && !permit.holds()
-            {
-                match self.admit(circuit, now) {
-                    Ok(permit) => course.permit = Some(permit),
-                    Err(_) => return self.exhausted(course, attempt, Exhausted::Circuit),
-                }
+            if self.let_through_still(course, now).is_err() {
+                return self.exhausted(course, attempt, Exhausted::Circuit);
             }
             place = match self.place_at_once() {
                 Ok(place) => place,
                 Err(places) => match self.wait_for_place(places, &mut now).await {
-                    Ok(place) => Some(place),
+                    Ok(place) if self.let_through_still(course, now).is_ok() => Some(place),
+                    Ok(_) => return self.exhausted(course, attempt, Exhausted::Circuit),
                     Err(_) => return self.exhausted(course, attempt, Exhausted::Bulkhead),
                 },
             };

@@ -284,3 +284,50 @@ async fn a_circuit_that_others_opened_during_the_pause_ends_the_attempts_with_th
     assert!(matches!(other.await, Err(Error::Inner(Broken(2)))));
     assert_eq!(calls.count(), 3);
 }
+
+/// It was let through before the circuit opened, and its turn or its place came after that.
+#[tokio::test(start_paused = true)]
+async fn who_waited_while_the_circuit_opened_is_refused_and_does_not_call() {
+    for waits in [
+        builder().bulkhead(Bulkhead::new(1).max_wait(MINUTE)),
+        builder().rate_limit(RateLimit::new(1, SECOND).max_wait(MINUTE)),
+    ] {
+        let (calls, ear) = (Calls::default(), Ear::default());
+        let policy = waits.circuit_breaker(BREAKER).listener(ear.listener()).build().unwrap();
+        let mut first = std::pin::pin!(policy.call(|| async {
+            tokio::time::sleep(ms(900)).await;
+            Err(Broken(1))
+        }));
+        assert!(poll!(&mut first).is_pending());
+        let (failed, waited) = tokio::join!(first, timed(policy.call(calls.numbered())));
+        assert!(matches!(failed, Err(Error::Inner(Broken(1)))));
+        let (refused, took) = waited;
+        assert_eq!(refused.unwrap_err().retry_after(), Some(MINUTE + ms(900) - took), "{took:?}");
+        assert_eq!(calls.count(), 0, "the backend is left alone");
+        assert_eq!(ear.names(), ["circuit_opened", "failure", "circuit_rejected", "failure"]);
+        assert_eq!(policy.health().bulkhead.map_or(0, |bulkhead| bulkhead.running), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_between_attempts_while_the_circuit_opens_ends_with_the_error_at_hand() {
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let policy = builder()
+        .circuit_breaker(CircuitBreaker::consecutive(2).open_for(MINUTE))
+        .bulkhead(Bulkhead::new(1).max_wait(MINUTE))
+        .retry(RETRY)
+        .retry_if(|result| matches!(result, Err(Broken(1))))
+        .listener(ear.listener())
+        .build()
+        .unwrap();
+    let mut pausing = std::pin::pin!(policy.call(calls.failing()));
+    assert!(poll!(&mut pausing).is_pending());
+    let other = policy.call(|| async {
+        tokio::time::sleep(2 * SECOND).await;
+        Err(Broken(2))
+    });
+    let (other, paused) = tokio::join!(other, pausing);
+    assert!(matches!((other, paused), (Err(Error::Inner(Broken(2))), Err(Error::Inner(Broken(1))))));
+    assert_eq!(calls.count(), 1);
+    assert_eq!(ear.names(), ["retry", "circuit_opened", "failure", "circuit_rejected", "retry_exhausted", "failure"]);
+}

@@ -51,10 +51,21 @@ impl RateLimit {
         let burst =
             burst.ok_or_else(|| ConfigError::new("calls, span and burst of a rate limit have to be above zero"))?;
         let cure = "a rate limit of more than one call in a nanosecond limits nothing; leave it out";
-        let quota = Quota::with_period(self.per / self.calls).ok_or_else(|| ConfigError::new(cure))?;
+        let period = self.per / self.calls;
+        let quota = Quota::with_period(period).ok_or_else(|| ConfigError::new(cure))?;
+        ConfigError::refuse(
+            period.saturating_mul(self.burst) > LONGEST_REFILL,
+            "a burst that takes more than a hundred years to come back is as good as none; lower it, or the span",
+        )?;
         Ok(quota.allow_burst(burst))
     }
 }
+
+const YEAR: Duration = Duration::from_secs(31_556_952);
+/// The limiter adds this to the time it is, in nanoseconds of which 64 bits hold 584 years.
+const LONGEST_REFILL: Duration = YEAR.saturating_mul(100);
+/// Where the limiter's time stands still, so that both have room.
+const END_OF_TIME: Duration = YEAR.saturating_mul(400);
 
 /// A rate limit that runs.
 pub(crate) struct Limiter {
@@ -84,7 +95,7 @@ impl Governed for Noted {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        NOTED.get().into()
+        Nanos::from(NOTED.get().min(END_OF_TIME))
     }
 }
 

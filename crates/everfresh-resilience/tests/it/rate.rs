@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everfresh_resilience::{Error, RateLimit};
+use everfresh_resilience::{Error, ManualClock, RateLimit};
 use futures_util::{future::join_all, poll};
 
 use crate::support::*;
@@ -42,6 +42,28 @@ fn a_limit_of_nothing_is_refused() {
     }
     let refused = Plain::builder().rate_limit(RateLimit::new(u32::MAX, SECOND)).build().unwrap_err();
     assert!(refused.to_string().contains("leave it out"), "{refused}");
+}
+
+/// They panicked, and without overflow checks limited something else.
+#[test]
+fn a_limit_beyond_all_time_is_refused_and_time_that_is_beyond_ends_nothing() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    for limit in [
+        RateLimit::new(1, Duration::MAX),
+        RateLimit::new(1, DAY).burst(100_000),
+        RateLimit::new(u32::MAX, Duration::MAX),
+        RateLimit::new(1, DAY).burst(u32::MAX),
+    ] {
+        let refused = Plain::builder().rate_limit(limit).build().unwrap_err();
+        assert!(refused.to_string().contains("lower it"), "{limit:?}: {refused}");
+    }
+    let clock = ManualClock::new();
+    let century = RateLimit::new(1, DAY).burst(36_500);
+    let policy = Plain::builder().rate_limit(century).clock(clock.clone()).build().unwrap();
+    for by in [Duration::ZERO, DAY, 200_000 * DAY, Duration::MAX] {
+        clock.advance(by);
+        policy.call_blocking(|| Ok(1)).unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,10 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most so many calls in `per`, all of which may come at once; a call that finds no room is refused at once.
+    /// So many calls in `per` in the long run, all of which may come at once; a call that finds no room is refused at once.
+    ///
+    /// What a burst has used comes back one by one, so after a pause up to twice as many begin within `per`. Where that is
+    /// too many, as with a quota that is counted strictly, give a smaller [`burst`](RateLimit::burst).
     pub const fn new(calls: u32, per: Duration) -> RateLimit {
         RateLimit { calls, per, burst: calls, max_wait: Duration::ZERO }
     }

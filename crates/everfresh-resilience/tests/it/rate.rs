@@ -66,6 +66,21 @@ fn a_limit_beyond_all_time_is_refused_and_time_that_is_beyond_ends_nothing() {
     }
 }
 
+#[test]
+fn what_a_burst_used_comes_back_one_by_one() {
+    let clock = ManualClock::new();
+    for (burst, begun_within_a_second) in [(10, 19), (1, 10)] {
+        let limit = RateLimit::new(10, SECOND).burst(burst);
+        let policy = Plain::builder().rate_limit(limit).clock(clock.clone()).build().unwrap();
+        let begins = |_: &u32| {
+            let begun = policy.call_blocking(|| Ok(1)).is_ok();
+            clock.advance(ms(1));
+            begun
+        };
+        assert_eq!((0..1000).filter(begins).count(), begun_within_a_second);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_not_overtaken_by_those_who_come_later() {
     let policy = builder().rate_limit(RateLimit::new(1, SECOND).max_wait(3 * SECOND)).build().unwrap();

@@ -56,6 +56,9 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// order of the arguments; they are explained in the guide page `layers` of `everfresh-resilience`. Wrong ones are refused
 /// at compile time or at the first call, with the cure in the message.
 ///
+/// The policy is called by the function's path, `shop::Client::fetch` for a method, unless it has `name = ".."`; in a
+/// `registry` that is the name by which it shares.
+///
 /// In an `impl` the companions are functions named after the method: `name_policy()`, `name_cache()`, `name_uncached(..)`;
 /// a function without `self` that does not name `Self` says `associated` there. All instances share one policy and one
 /// cache; `self` is part of the key only with `include(self)`, and then kept by the cache. An `async` method without a

@@ -98,7 +98,8 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     };
 
     let body = &item.block;
-    let (build, about) = (build(&layers, &everfresh, name, &key_type, &value, &error), about("resilient", name));
+    let (build, about) =
+        (build(&layers, &everfresh, (name, associated), &key_type, &value, &error), about("resilient", name));
     let quiet = quiet();
     let cache = cached.then(|| {
         quote! {
@@ -166,7 +167,7 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
 fn build(
     layers: &Layers,
     everfresh: &TokenStream,
-    name: &Ident,
+    (name, associated): (&Ident, bool),
     key: &Type,
     value: &Type,
     error: &Type,
@@ -176,7 +177,10 @@ fn build(
         Some(name) => quote!(#name),
         None => {
             let name = name.unraw().to_string();
-            quote!(::core::concat!(::core::module_path!(), "::", #name))
+            match associated {
+                true => quote!(#everfresh::__private::name_within::<Self>(#name)),
+                false => quote!(::core::concat!(::core::module_path!(), "::", #name)),
+            }
         }
     };
     let place = match &layers.registry {

@@ -359,3 +359,35 @@ fn a_cache_in_front_takes_every_choice_that_is_named() {
     );
     assert!(!chosen::cache().contains(&0), "store_if said no");
 }
+
+struct Users;
+struct Orders<T>(std::marker::PhantomData<T>);
+
+impl Users {
+    #[resilient(registry = REGISTRY, circuit_breaker(failure_threshold = 1))]
+    async fn fetch(&self, id: u32) -> Result<u32, Broken> {
+        Err(Broken(id))
+    }
+}
+
+impl<T: Send + Sync + 'static> Orders<T> {
+    #[resilient(registry = REGISTRY, circuit_breaker(failure_threshold = 2))]
+    async fn fetch(&self, id: u32) -> Result<u32, Broken> {
+        Ok(id)
+    }
+}
+
+/// They shared a circuit, or panicked at their first call because the other one's is made otherwise.
+#[tokio::test]
+async fn methods_of_the_same_name_are_told_apart_by_their_types() {
+    let path = std::any::type_name::<Users>();
+    assert_eq!(Users::fetch_policy().name(), format!("{path}::fetch"));
+    let orders = Orders::<u8>(std::marker::PhantomData);
+    assert!(Users.fetch(1).await.is_err());
+    assert!(matches!(Users.fetch(1).await, Err(Error::CircuitOpen { .. })));
+    assert_eq!(orders.fetch(1).await.unwrap(), 1);
+    let health = REGISTRY.health();
+    let state = |name: &str| health[name].circuit.unwrap().state;
+    assert_eq!(state(&format!("{path}::fetch")), CircuitState::Open);
+    assert_eq!(state(&format!("{}::fetch", std::any::type_name::<Orders<u8>>())), CircuitState::Closed);
+}

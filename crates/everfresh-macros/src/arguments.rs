@@ -334,14 +334,19 @@ const WRITTEN: &[(&[&str], &str)] = &[
 
 /// A parser's complaint, with what it should have found.
 fn written(name: &Ident, error: Error) -> Error {
+    let rest =
+        WRITTEN.iter().find(|(names, _)| names.iter().any(|it| name == it)).map_or(" = expression", |(_, rest)| rest);
+    in_our_words(name, error, &format!("{name}{rest}"))
+}
+
+/// How it is written in place of a parser's complaint; what is told by us stays.
+pub(crate) fn in_our_words(name: &Ident, error: Error, written: &str) -> Error {
     let complaint = error.to_string();
     if !complaint.starts_with("expected") && !complaint.starts_with("unexpected end") {
         return error;
     }
-    let rest =
-        WRITTEN.iter().find(|(names, _)| names.iter().any(|it| name == it)).map_or(" = expression", |(_, rest)| rest);
     let span = if complaint.starts_with("unexpected end") { name.span() } else { error.span() };
-    Error::new(span, format!("`{name}` is written `{name}{rest}`"))
+    Error::new(span, format!("`{name}` is written `{written}`"))
 }
 
 fn value<T: Parse>(input: ParseStream<'_>) -> Result<T> {
@@ -390,7 +395,7 @@ fn unknown(name: &str) -> String {
 }
 
 /// How many letters have to be put, taken or changed.
-fn distance(one: &str, other: &str) -> usize {
+pub(crate) fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, letter) in one.chars().enumerate() {

@@ -5,7 +5,7 @@ use quote::quote;
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, Expr, ExprLit, Lit, Path, Result, Token, parenthesized};
 
-use crate::arguments::eviction;
+use crate::arguments::{distance, eviction, in_our_words};
 use crate::time::Time;
 
 /// The layers as calls of the builder, and what is not a layer.
@@ -37,20 +37,60 @@ const ARGUMENTS: &str = "cache(..), circuit_breaker(..), rate_limit(..), bulkhea
                          fallback, fallback_async, retry_if, failure_if, delay_hint, retry_budget, preset, listener, \
                          skip(..), include(self), associated, clock, name, registry, crate";
 
+/// Each layer as it is written, and all its choices.
+const LAYERS: &[(&str, &str, &str)] = &[
+    (
+        "cache",
+        "cache(ttl = \"5m\", capacity = 1024)",
+        "ttl, stale_while_revalidate (then it is refreshed in the background), stale_if_error, time_to_idle, capacity, \
+         eviction, negative_ttl, refresh_ahead, jitter, max_refreshes, store_if",
+    ),
+    (
+        "circuit_breaker",
+        "circuit_breaker(failure_threshold = 5)",
+        "failure_threshold, or failure_rate with window and minimum_calls; slow_call with slow_call_rate; open_for, \
+         close_after, probes",
+    ),
+    ("rate_limit", "rate_limit(calls = 100, per = \"1s\")", "calls, per, burst, max_wait"),
+    ("bulkhead", "bulkhead(max_concurrent = 20)", "max_concurrent, max_wait, max_waiting"),
+    ("retry", "retry(max_attempts = 3)", "max_attempts, base, factor, max_delay, jitter = false"),
+    ("timeout", "timeout = \"10s\"` or `timeout(per_attempt = \"2s\", whole = \"10s\")", "per_attempt, whole"),
+    ("hedge", "hedge(after = \"300ms\")", "after, up_to"),
+];
+
+/// How an argument is written.
+fn written(name: &Ident) -> String {
+    if let Some((_, written, _)) = LAYERS.iter().find(|(layer, ..)| name == layer) {
+        return (*written).to_owned();
+    }
+    match name.to_string().as_str() {
+        "skip" => "skip(argument, ..)".to_owned(),
+        "include" => "include(self)".to_owned(),
+        "preset" => "preset = http".to_owned(),
+        _ => format!("{name} = expression"),
+    }
+}
+
 impl Parse for Layers {
     fn parse(input: ParseStream<'_>) -> Result<Layers> {
         let mut layers = Layers::default();
         let mut seen: Vec<String> = Vec::new();
         while !input.is_empty() {
-            let name: Ident = syn::ext::IdentExt::parse_any(input)?;
+            let name: Ident = syn::ext::IdentExt::parse_any(input).map_err(|error: Error| {
+                Error::new(
+                    error.span(),
+                    "an argument begins with its name, as in `timeout = \"10s\", retry(max_attempts = 3)`",
+                )
+            })?;
             // A preset comes first whatever the order: it would overwrite what stands before it.
             if seen.contains(&name.to_string()) && name != "listener" {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
             }
             seen.push(name.to_string());
-            layers.take(&name, input)?;
+            layers.take(&name, input).map_err(|error| in_our_words(&name, error, &written(&name)))?;
             if !input.is_empty() {
-                input.parse::<Token![,]>()?;
+                let comma: Result<Token![,]> = input.parse();
+                comma.map_err(|error| Error::new(error.span(), format!("after `{name}` comes a comma or nothing")))?;
             }
         }
         Ok(layers)
@@ -151,11 +191,17 @@ impl Layers {
             "name" => self.name = Some(value(input)?),
             "registry" => self.registry = Some(value(input)?),
             "crate" => self.everfresh = Some(value(input)?),
-            other => {
-                return Err(Error::new(name.span(), format!("there is no argument `{other}`; there are: {ARGUMENTS}")));
-            }
+            other => return Err(Error::new(name.span(), unknown(other))),
         }
         Ok(())
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let known = ARGUMENTS.split(", ").map(|known| known.split('(').next().unwrap_or(known));
+    match known.min_by_key(|known| distance(known, name)) {
+        Some(near) if distance(near, name) <= 3 => format!("there is no argument `{name}`; is it `{near}`?"),
+        _ => format!("there is no argument `{name}`; there are: {ARGUMENTS}"),
     }
 }
 
@@ -187,7 +233,7 @@ const MAY_BE_ZERO: &[&str] = &["stale_while_revalidate", "stale_if_error", "max_
 
 fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
     if !input.peek(syn::token::Paren) {
-        return Err(Error::new(layer.span(), format!("`{layer}` takes its choices in brackets: `{layer}(..)`")));
+        return Err(Error::new(layer.span(), format!("`{layer}` is written `{}`", written(layer))));
     }
     let inside;
     parenthesized!(inside in input);
@@ -235,10 +281,8 @@ fn rest(layer: &Ident, choices: Vec<Choice>, known: &[&str]) -> Result<TokenStre
     let mut calls = TokenStream::new();
     for Choice { name, input } in choices {
         if !known.iter().any(|known| name == known) {
-            let words = match known {
-                [] => format!("`{layer}` has no more choices; leave out `{name}`"),
-                known => format!("`{layer}` has no choice `{name}`; what may stand here, too: {}", known.join(", ")),
-            };
+            let all = LAYERS.iter().find(|(it, ..)| layer == it).map_or("none", |(.., all)| all);
+            let words = format!("`{layer}` has no choice `{name}`; there are: {all}");
             return Err(Error::new(name.span(), words));
         }
         calls.extend(quote!(.#name(#input)));

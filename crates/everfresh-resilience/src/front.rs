@@ -1,6 +1,8 @@
 //! What may stand in front of a policy: a cache, of which this crate knows no more than this.
 
+use std::any::Any;
 use std::error::Error as StdError;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -36,6 +38,37 @@ pub trait Front<Q: ?Sized, V>: Send + Sync + 'static {
     where
         L: FnOnce() -> Result<V, X> + Send + 'static,
         X: Failed;
+
+    /// What has to stand around a blocking function that `load` runs on another thread; called where `load` runs.
+    ///
+    /// Nothing unless told: it is for a front that knows by its thread who asks from inside a load.
+    fn carried() -> Carried {
+        Carried::default()
+    }
+}
+
+/// What stands around a function of which another knows by its thread what it belongs to.
+#[derive(Default)]
+pub struct Carried {
+    /// Dropped when whoever waits for the function waits no longer.
+    _while_waiting: Option<Box<dyn Any>>,
+    pub(crate) around: Option<Around>,
+}
+
+pub(crate) type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
+impl Carried {
+    /// `around` is called on the other thread, with what it has to call there; `while_waiting` is kept for as long as
+    /// somebody waits for that.
+    pub fn new(while_waiting: impl Any, around: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) -> Carried {
+        Carried { _while_waiting: Some(Box::new(while_waiting)), around: Some(Arc::new(around)) }
+    }
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carried").field("is_around", &self.around.is_some()).finish_non_exhaustive()
+    }
 }
 
 /// What a front has to know of an error.

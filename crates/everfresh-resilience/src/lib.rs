@@ -36,7 +36,7 @@ pub use clock::TokioClock;
 pub use clock::{Clock, ManualClock, Sleep, SystemClock};
 pub use error::{ConfigError, Error};
 pub use event::{Event, Exhausted};
-pub use front::{Failed, Front, How, Missed, Served};
+pub use front::{Carried, Failed, Front, How, Missed, Served};
 #[cfg(feature = "metrics")]
 pub use measure::metrics_listener;
 pub use policy::{Behind, Direct, Policy};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::drive::drive;
 use crate::error::Error;
 use crate::event::Event;
-use crate::front::{Failed, Front, How, Missed, Served};
+use crate::front::{Carried, Failed, Front, How, Missed, Served};
 use crate::inflight::Counted;
 use crate::registry::Health;
 use crate::stack::{Stack, Undone};
@@ -93,20 +93,28 @@ impl<V, E> Policy<V, E> {
         W: Fn() -> Result<V, E> + Send + Sync + 'static,
     {
         match self.stack.walks_away() {
-            true => drive(self.stack.answer(Elsewhere(Arc::new(function)))),
+            true => drive(self.stack.answer(Elsewhere { function: Arc::new(function), around: None })),
             false => drive(self.stack.answer(Here(function))),
         }
     }
 }
 
-fn run_blocking<V, E, W>(stack: &Stack<V, E>, counted: Option<Arc<Counted>>, function: W) -> Result<V, Undone<V, E>>
+fn run_blocking<V, E, W>(
+    stack: &Stack<V, E>,
+    counted: Option<Arc<Counted>>,
+    carried: fn() -> Carried,
+    function: W,
+) -> Result<V, Undone<V, E>>
 where
     V: Send + 'static,
     E: Send + 'static,
     W: Fn() -> Result<V, E> + Send + Sync + 'static,
 {
     match stack.walks_away() {
-        true => drive(stack.run(counted, Elsewhere(Arc::new(function)))),
+        true => {
+            let carried = carried();
+            drive(stack.run(counted, Elsewhere { function: Arc::new(function), around: carried.around.clone() }))
+        }
         false => drive(stack.run(counted, Here(function))),
     }
 }
@@ -249,7 +257,7 @@ where
         let (stack, led) = (Arc::clone(&self.stack), Arc::clone(&telling));
         let load = move || {
             led.led.store(true, Ordering::Relaxed);
-            run_blocking(&stack, with, function).map_err(Shared::from)
+            run_blocking(&stack, with, <F as Front<Q, V>>::carried, function).map_err(Shared::from)
         };
         let served = self.front.0.serve_blocking(key, || telling.refuses(&self.stack), load);
         drive(self.conclude(served, &telling, counted))

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::bulkhead::Place;
+use crate::front::Around;
 
 /// Something that can be begun again and again.
 pub(crate) trait Work<V, E> {
@@ -41,7 +42,11 @@ impl<V, E, F: FnMut() -> Result<V, E>> Work<V, E> for Here<F> {
 }
 
 /// A closure that blocks, called on a worker, from which the caller can walk away.
-pub(crate) struct Elsewhere<F>(pub(crate) Arc<F>);
+pub(crate) struct Elsewhere<F> {
+    pub(crate) function: Arc<F>,
+    /// What stands around it there.
+    pub(crate) around: Option<Around>,
+}
 
 impl<V, E, F> Work<V, E> for Elsewhere<F>
 where
@@ -52,12 +57,16 @@ where
     type Attempt = OnWorker<V, E>;
 
     fn begin(&mut self, place: Option<&mut Place<'_>>) -> Self::Attempt {
-        let function = Arc::clone(&self.0);
+        let (function, around) = (Arc::clone(&self.function), self.around.clone());
         let held = place.map(Place::share);
         OnWorker(blocking::unblock(move || {
             // Until the function has really ended, whoever waits for it or not.
             let _held = held;
-            function()
+            let mut made = None;
+            if let Some(around) = around {
+                around(&mut || made = Some(function()));
+            }
+            made.unwrap_or_else(|| function())
         }))
     }
 }

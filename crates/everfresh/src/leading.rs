@@ -4,14 +4,26 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+#[cfg(feature = "resilience")]
+use std::sync::Weak;
 
 use crate::sync::raced::thread_local;
+
+/// In the place of a first flight on a thread that works for another: no flight has this address, as those are aligned.
+#[cfg(feature = "resilience")]
+const FOR_ANOTHER: usize = 1;
 
 thread_local! {
     /// The flight whose loader runs on this thread right now, mostly the only one; zero for none at all.
     static FIRST_FROM_HERE: Cell<usize> = const { Cell::new(0) };
     /// The others: of the same loader, or of loaders that were called by that one; innermost last.
     static OTHERS_FROM_HERE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(feature = "resilience")]
+thread_local! {
+    /// Those of the thread for which this one works, while that one waits.
+    static FOR_ANOTHER_FROM_HERE: RefCell<Weak<Led>> = const { RefCell::new(Weak::new()) };
 }
 
 /// Only compared, never followed.
@@ -25,8 +37,64 @@ pub(crate) fn is_led_from_here<T>(flight: &Arc<T>) -> bool {
     match FIRST_FROM_HERE.with(Cell::get) {
         0 => false,
         first if first == flight => true,
-        _ => OTHERS_FROM_HERE.try_with(|others| others.borrow().contains(&flight)).unwrap_or(false),
+        _ => is_among_others(flight),
     }
+}
+
+fn is_among_others(flight: usize) -> bool {
+    let is_other = OTHERS_FROM_HERE.try_with(|others| others.borrow().contains(&flight)).unwrap_or(false);
+    #[cfg(feature = "resilience")]
+    let is_other = is_other || for_another().is_some_and(|led| led.0.contains(&flight));
+    is_other
+}
+
+#[cfg(feature = "resilience")]
+fn for_another() -> Option<Arc<Led>> {
+    FOR_ANOTHER_FROM_HERE.try_with(|led| led.borrow().upgrade()).ok().flatten()
+}
+
+/// The flights that one thread leads, for another that works for it. Their addresses mean them for no longer than the one waits:
+/// then it drops this, and they may be given to others.
+#[cfg(feature = "resilience")]
+pub(crate) struct Led(Vec<usize>);
+
+/// What this thread leads, if anything.
+#[cfg(feature = "resilience")]
+pub(crate) fn led_from_here() -> Option<Arc<Led>> {
+    let first = match FIRST_FROM_HERE.with(Cell::get) {
+        0 => return None,
+        FOR_ANOTHER => None,
+        first => Some(first),
+    };
+    let mut led: Vec<usize> = first.into_iter().collect();
+    let _ = OTHERS_FROM_HERE.try_with(|others| led.extend_from_slice(&others.borrow()));
+    led.extend(for_another().into_iter().flat_map(|led| led.0.clone()));
+    Some(Arc::new(Led(led)))
+}
+
+/// Runs a function on this thread for another that leads those flights, so that it is inside of them here, too.
+#[cfg(feature = "resilience")]
+pub(crate) fn working_for(led: &Weak<Led>, function: impl FnOnce()) {
+    struct Working {
+        before: Weak<Led>,
+        first: bool,
+    }
+    impl Drop for Working {
+        fn drop(&mut self) {
+            let before = std::mem::take(&mut self.before);
+            let _ = FOR_ANOTHER_FROM_HERE.try_with(|led| led.replace(before));
+            if self.first {
+                FIRST_FROM_HERE.with(|first| first.set(0));
+            }
+        }
+    }
+    let first = FIRST_FROM_HERE.with(Cell::get) == 0;
+    if first {
+        FIRST_FROM_HERE.with(|first| first.set(FOR_ANOTHER));
+    }
+    let before = FOR_ANOTHER_FROM_HERE.try_with(|here| here.replace(led.clone())).unwrap_or_default();
+    let _working = Working { before, first };
+    function();
 }
 
 /// Whether this thread is inside of any loader.

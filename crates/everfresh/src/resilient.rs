@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use everfresh_resilience::{Failed, Front, How, Missed, Served, Sleep};
+use everfresh_resilience::{Carried, Failed, Front, How, Missed, Served, Sleep};
 
 use crate::cache::Cache;
 #[cfg(feature = "tokio")]
@@ -17,6 +17,7 @@ use crate::engine::{Hasher, Key, Value};
 use crate::error::{Failure, LoadError};
 use crate::event::{Outcome, RefreshStatus};
 use crate::key::AsKey;
+use crate::leading::{led_from_here, working_for};
 use crate::load::{Load, Loaded, Previous};
 use crate::loader::{Detached, Loader, Made, MadeLater, Work};
 use crate::obtain::Gave;
@@ -53,6 +54,13 @@ impl<K: Key, V: Value, S: Hasher, Q: AsKey<K> + Sync + ?Sized> Front<Q, V> for C
         let loader = Thread { load, refuses, led: &led };
         let obtained = drive(self.engine.obtain_or_why(self.hash(key), key, self.bounds(), loader));
         served(obtained, led.into_inner())
+    }
+
+    /// The function may ask for its own key on the worker, too (contract L8).
+    fn carried() -> Carried {
+        let Some(led) = led_from_here() else { return Carried::default() };
+        let there = Arc::downgrade(&led);
+        Carried::new(led, move |function| working_for(&there, function))
     }
 }
 

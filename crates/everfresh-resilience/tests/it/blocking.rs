@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use everfresh::Cache;
-use everfresh_resilience::{Bulkhead, CircuitBreaker, Error, ManualClock, RateLimit, Retry};
+use everfresh_resilience::{Behind, Builder, Bulkhead, CircuitBreaker, Error, Hedge, ManualClock, RateLimit, Retry};
 use futures_util::poll;
 
 use crate::support::*;
@@ -168,4 +168,44 @@ fn threads_share_one_load_behind_a_cache() {
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
     assert_eq!((values, calls.count()), (vec![2; 20], 2), "one load of two attempts");
+}
+
+fn in_front() -> Builder<u32, Broken, Behind<Cache<String, u32>>> {
+    Plain::builder().cache(Cache::builder().capacity(10).build().unwrap())
+}
+
+/// It ran on a worker then, which nobody knew to be inside the load: each waited for the other, without a timeout for ever (contract L8).
+#[test]
+fn a_function_on_a_worker_that_asks_for_its_own_key_is_told() {
+    let never = ManualClock::new();
+    for policy in [in_front().hedge(Hedge::after(SECOND)), in_front().timeout(SECOND)] {
+        let policy = policy.clock(never.clone()).build().unwrap();
+        let (inside, key) = (policy.clone(), "a".to_owned());
+        let told = policy.call_blocking(&"a".to_owned(), move || {
+            assert_eq!(inside.call_blocking(&"b".to_owned(), || Ok(2)).unwrap(), 2, "another key is another load");
+            let error = inside.call_blocking(&key, || Ok(1)).unwrap_err();
+            Err(Broken(error.to_string().contains("asked the cache for the same key").into()))
+        });
+        assert!(matches!(*told.unwrap_err(), Error::Inner(Broken(1))));
+        assert_eq!(policy.call_blocking(&"a".to_owned(), || Ok(3)).unwrap(), 3);
+    }
+}
+
+#[test]
+fn a_function_whose_caller_has_walked_away_is_inside_of_no_load_any_more() {
+    let clock = ManualClock::new();
+    let policy = in_front().timeout(SECOND).clock(clock.clone()).build().unwrap();
+    let ((left, has_left), (told, hears)) = (mpsc::channel::<()>(), mpsc::channel());
+    let (inside, has_left) = (policy.clone(), Mutex::new(has_left));
+    let walked = moving(&clock, || {
+        policy.call_blocking(&"a".to_owned(), move || {
+            has_left.lock().unwrap().recv().unwrap_err();
+            told.send(inside.call_blocking(&"a".to_owned(), || Ok(7)).ok()).unwrap();
+            Ok(1)
+        })
+    });
+    assert!(walked.unwrap_err().is_timeout());
+    drop(left);
+    assert_eq!(hears.recv().unwrap(), Some(7));
+    assert_eq!(policy.cache().get("a"), Some(7));
 }

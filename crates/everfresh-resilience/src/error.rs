@@ -102,6 +102,9 @@ impl<E> Error<Error<E>> {
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::CircuitOpen { retry_after: Duration::ZERO } => {
+                f.write_str("the circuit is half-open, and as many probes as it lets through are under way")
+            }
             Error::CircuitOpen { retry_after } => write!(f, "the circuit is open for another {retry_after:?}"),
             Error::RateLimited { retry_after } => write!(f, "over the rate limit; there is room in {retry_after:?}"),
             Error::BulkheadFull => f.write_str("too many calls are running already"),

@@ -217,6 +217,9 @@ fn errors_keep_their_facts_and_their_cause() {
         assert!(error.is_refusal() && !error.is_timeout() && !error.to_string().is_empty());
     }
     assert!(Error::<Broken>::TimedOut { after: SECOND }.is_timeout());
+    let words = |retry_after| Error::<Broken>::CircuitOpen { retry_after }.to_string();
+    assert_eq!(words(SECOND), "the circuit is open for another 1s");
+    assert!(words(ms(0)).contains("half-open"), "and not for another 0ns");
 }
 
 #[cfg(feature = "tracing")]

@@ -3,7 +3,8 @@
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, FnArg, Generics, Pat, Result, Type, parse_quote};
+use syn::visit::{Visit, visit_expr};
+use syn::{Attribute, Error, Expr, FnArg, Generics, Item, Macro, Pat, Result, Type, parse_quote};
 
 use crate::Kind;
 use crate::arguments::Arguments;
@@ -279,17 +280,42 @@ pub(crate) fn owned_type(argument: &Argument) -> Type {
 
 /// Whether `Self` stands anywhere, which it can only in an `impl`.
 pub(crate) fn mentions_self(item: &syn::ItemFn) -> bool {
-    pub(super) fn within(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => ident == "Self",
-            TokenTree::Group(group) => within(group.stream()),
-            _ => false,
-        })
+    let mut naming = Naming(false);
+    naming.visit_signature(&item.sig);
+    naming.visit_block(&item.block);
+    naming.0
+}
+
+/// Looks for the `Self` of what is around the function.
+struct Naming(bool);
+
+impl<'ast> Visit<'ast> for Naming {
+    fn visit_ident(&mut self, ident: &'ast Ident) {
+        self.0 |= ident == "Self";
     }
-    let (signature, block): (_, &syn::Block) = (&item.sig, &item.block);
-    // Within the body a `struct` may have an `impl` of its own, so only its signature and plain statements count.
-    let statements = block.stmts.iter().filter(|statement| !matches!(statement, syn::Stmt::Item(_)));
-    within(quote!(#signature)) || within(quote!(#(#statements)*))
+
+    /// What a body defines has a `Self` of its own, wherever in the body that stands.
+    fn visit_item(&mut self, _: &'ast Item) {}
+
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        self.0 |= stands_in(call.tokens.clone());
+    }
+
+    fn visit_expr(&mut self, expression: &'ast Expr) {
+        match expression {
+            // Newer than the parser.
+            Expr::Verbatim(tokens) => self.0 |= stands_in(tokens.clone()),
+            expression => visit_expr(self, expression),
+        }
+    }
+}
+
+fn stands_in(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "Self",
+        TokenTree::Group(group) => stands_in(group.stream()),
+        _ => false,
+    })
 }
 
 /// Hygienic: no name of the user's can meet it.

@@ -177,6 +177,25 @@ fn self_may_be_given_away_shared_or_part_of_a_key_of_unknown_type() {
     assert_eq!((Shelf::<u8>::size_handle().stats().entries, Shelf::<u32>::size_handle().stats().entries), (1, 0));
 }
 
+/// A body with an `impl` in one of its blocks was taken for a method's, and the compiler knew no `Self` there.
+#[test]
+fn the_self_of_a_type_within_a_body_is_not_the_functions() {
+    #[cache_data]
+    fn within(x: u32) -> u32 {
+        let inner = || {
+            struct Inner(u32);
+            impl Inner {
+                fn new(x: u32) -> Self {
+                    Self(x)
+                }
+            }
+            Inner::new(x).0
+        };
+        inner()
+    }
+    assert_eq!((within(3), within::peek(3)), (3, Some(3)));
+}
+
 #[test]
 fn methods_are_told_apart_by_their_types() {
     struct One;

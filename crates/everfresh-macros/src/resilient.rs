@@ -68,7 +68,7 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     // A load may outlive the call, and every attempt needs its own: owned once, cloned for each. A task without a cache
     // is the caller's own, and may borrow.
     let lends = may_borrow(&layers, &function);
-    let (mut own, mut again, mut passed) = (vec![], vec![], vec![]);
+    let (mut checks, mut own, mut again, mut passed) = (vec![], vec![], vec![], vec![]);
     for (at, argument) in arguments.iter().enumerate() {
         let Argument { ident, behind_reference, .. } = argument;
         let owned = format_ident!("owned_{at}", span = Span::mixed_site());
@@ -90,6 +90,8 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
             }
         }
         again.push(quote!(let #owned = ::core::clone::Clone::clone(&#owned);));
+        let plain = argument.plain();
+        checks.push(quote_spanned!(plain.span()=> #everfresh::__private::for_each_attempt::<#plain>();));
     }
     let run = quote!(#owner::#uncached #turbofish (#(#passed),*));
     let (call, wait, attempt) = match item.sig.asyncness {
@@ -110,10 +112,10 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
             }
         }
     });
-    // Told in our words before the compiler's.
+    // What is wrong with an argument is told in our words before the compiler's.
     let keys = key.iter().filter(|_| cached).map(|argument| {
         let plain = argument.plain();
-        quote_spanned!(plain.span()=> #everfresh::__private::key_argument::<#plain>();)
+        quote_spanned!(plain.span()=> #everfresh::__private::resilient_key_argument::<#plain>();)
     });
     // A `static` is shared by all types of a generic function or `impl`, and each of them has a policy of its own.
     let made = match associated || !parameters.is_empty() {
@@ -131,7 +133,6 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         /// The policy of the function, made at its first call.
         #quiet
         #vis fn #the_policy #generics () -> &'static #policy #bounds {
-            #(#keys)*
             #made
         }
 
@@ -157,6 +158,8 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         #(#attributes)*
         #[allow(clippy::used_underscore_binding)]
         #vis #signature {
+            #(#keys)*
+            #(#checks)*
             #owner::#the_policy #turbofish ().#call(#look_up { #(#own)* #attempt }) #wait
         }
 

@@ -8,3 +8,10 @@
 fn wrong_use_is_refused_with_the_cure() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }
+
+/// As above, of `#[resilient]`.
+#[cfg(feature = "resilience")]
+#[test]
+fn wrong_use_of_layers_is_refused_with_the_cure() {
+    trybuild::TestCases::new().compile_fail("tests/ui_resilient/*.rs");
+}

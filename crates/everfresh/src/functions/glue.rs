@@ -141,6 +141,34 @@ impl<T: Clone + Send + 'static> CanMoveBehind<'_> for T {
     }
 }
 
+/// An argument of a `#[resilient]` function, of which each attempt gets one.
+#[diagnostic::on_unimplemented(
+    message = "the argument of type `{Self}` cannot be given to one attempt after another",
+    label = "not `Clone`",
+    note = "derive `Clone` for it, or put it in an `Arc`, as a method does with `self: Arc<Self>`; only an `async` function without \
+            `cache(..)` may borrow: let that take it by `&`"
+)]
+pub trait ForEachAttempt: ToOwned {}
+#[diagnostic::do_not_recommend]
+impl<T: ToOwned + ?Sized> ForEachAttempt for T {}
+
+/// What an argument of a `#[resilient]` function must be able to do to be part of its key.
+#[diagnostic::on_unimplemented(
+    message = "an argument of type `{Self}` cannot be part of the key of a `#[resilient]` function with `cache(..)`",
+    label = "not `Hash + Eq`, or it cannot be owned (`Clone + Send + Sync + 'static`)",
+    note = "derive `Hash`, `PartialEq`, `Eq` and `Clone` for it, leave it out with `skip(argument)`, or take a type that can (for a \
+            float: its bits, `x.to_bits()`)"
+)]
+pub trait ResilientKeyArgument: KeyArgument {}
+#[diagnostic::do_not_recommend]
+impl<T: KeyArgument + ?Sized> ResilientKeyArgument for T {}
+
+/// Checked by its call.
+pub const fn for_each_attempt<T: ForEachAttempt + ?Sized>() {}
+
+/// Checked by its call.
+pub const fn resilient_key_argument<T: ResilientKeyArgument + ?Sized>() {}
+
 /// Checked by its call.
 pub const fn key_argument<T: KeyArgument + ?Sized>() {}
 

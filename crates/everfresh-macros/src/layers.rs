@@ -318,29 +318,24 @@ fn circuit_breaker(layer: &Ident, mut choices: Vec<Choice>) -> Result<TokenStrea
 
 fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
     let ttl = taken(&mut choices, "ttl");
-    let times = ["time_to_idle", "stale_while_revalidate", "stale_if_error", "jitter"];
-    let times = times.map(|name| (name, taken(&mut choices, name)));
-    let capacity = taken(&mut choices, "capacity").map_or_else(|| quote!(1024), |capacity| quote!(#capacity));
-    let mut calls = vec![quote!(.capacity(#capacity))];
-    let mut given = times.iter().filter_map(|(name, time)| Some((*name, time.as_ref()?))).peekable();
-    if ttl.is_some() || given.peek().is_some() {
-        let mut lifetime = match &ttl {
-            Some(ttl) => quote!(__everfresh::Lifetime::ttl(#ttl)),
-            None => quote!(__everfresh::Lifetime::forever()),
-        };
-        for (name, time) in given {
-            if ttl.is_none() && name != "time_to_idle" {
-                let cure = format!(
-                    "`{name}` counts from the end of the ttl, and there is none; say for how long a value is fresh: \
-                     `ttl = \"5m\"`"
-                );
-                return Err(Error::new(layer.span(), cure));
-            }
-            let name = Ident::new(name, Span::call_site());
-            lifetime.extend(quote!(.#name(#time)));
-        }
-        calls.push(quote!(.lifetime(#lifetime)));
+    let of_ttl = ["stale_while_revalidate", "stale_if_error", "jitter", "refresh_ahead"];
+    if ttl.is_none() && choices.iter().any(|choice| of_ttl.iter().any(|name| choice.name == name)) {
+        let cure = "the windows, `jitter` and `refresh_ahead` are about the ttl, and there is none; say for how long a value is \
+                    fresh: `ttl = \"5m\"`";
+        return Err(Error::new(layer.span(), cure));
     }
+    let mut lifetime = match ttl {
+        Some(ttl) => quote!(__everfresh::Lifetime::ttl(#ttl)),
+        None => quote!(__everfresh::Lifetime::forever()),
+    };
+    for name in ["stale_while_revalidate", "stale_if_error", "time_to_idle", "jitter"] {
+        if let Some(choice) = taken(&mut choices, name) {
+            let name = Ident::new(name, Span::call_site());
+            lifetime.extend(quote!(.#name(#choice)));
+        }
+    }
+    let capacity = taken(&mut choices, "capacity").map_or_else(|| quote!(1024), |capacity| quote!(#capacity));
+    let mut calls = vec![quote!(.capacity(#capacity)), quote!(.lifetime(#lifetime))];
     calls.extend(match taken(&mut choices, "eviction") {
         Some(Given::Expr(Expr::Lit(ExprLit { lit: Lit::Str(policy), .. }))) => {
             let policy = eviction(&policy)?;

@@ -391,3 +391,32 @@ async fn methods_of_the_same_name_are_told_apart_by_their_types() {
     assert_eq!(state(&format!("{path}::fetch")), CircuitState::Open);
     assert_eq!(state(&format!("{}::fetch", std::any::type_name::<Orders<u8>>())), CircuitState::Closed);
 }
+
+/// `jitter` was among the choices, and did not compile; `time_to_idle` was refused without a ttl.
+#[resilient(
+    cache(
+        ttl = "5m", stale_while_revalidate = "1m", stale_if_error = "1h", time_to_idle = "3m", jitter = 0.1,
+        refresh_ahead = 0.8, negative_ttl = "1s", max_refreshes = 2, capacity = 10, eviction = "lru",
+        store_if = |value: &u32| *value > 0
+    ),
+    clock = STILL.clone()
+)]
+fn with_every_choice(value: u32) -> Result<u32, Broken> {
+    Ok(value)
+}
+
+#[resilient(cache(time_to_idle = "3m"), clock = IDLE.clone())]
+fn idle(value: u32) -> Result<u32, Broken> {
+    Ok(value)
+}
+
+static IDLE: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+
+#[test]
+fn every_choice_of_the_cache_can_be_written() {
+    assert_eq!((with_every_choice(0).unwrap(), with_every_choice(1).unwrap()), (0, 1));
+    assert_eq!((with_every_choice::cache().len(), with_every_choice::cache().get(&1)), (1, Some(1)));
+    assert_eq!((idle(1).unwrap(), idle::cache().get(&1)), (1, Some(1)));
+    IDLE.advance(3 * MINUTE);
+    assert_eq!(idle::cache().get(&1), None);
+}

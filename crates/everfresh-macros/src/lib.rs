@@ -53,8 +53,8 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// The function then returns the same value with an `everfresh::resilience::Error<E>` in place of its error `E`; with a
 /// cache an `Arc` of it, which all who waited share. Beside it stands a type of the same name with `policy()`, with a
 /// cache `cache()`, and `uncached(..)`, the function as it was written. The order of the layers is fixed, whatever the
-/// order of the arguments; they are explained in the guide page `layers` of `everfresh-resilience`. Wrong ones are refused
-/// at compile time or at the first call, with the cure in the message.
+/// order of the arguments; all of them are explained in the guide page `layers` of the crate `everfresh-resilience`.
+/// Wrong ones are refused at compile time or at the first call, with the cure in the message.
 ///
 /// The policy is called by the function's path, `shop::Client::fetch` for a method, unless it has `name = ".."`; in a
 /// `registry` that is the name by which it shares.

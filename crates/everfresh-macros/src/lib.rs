@@ -14,7 +14,7 @@ use proc_macro::TokenStream;
 use quote::ToTokens;
 
 use crate::arguments::Arguments;
-use crate::expand::expand;
+use crate::expand::{expand, names_self};
 use crate::layers::Layers;
 
 /// What a function makes.
@@ -67,8 +67,12 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 #[proc_macro_attribute]
 pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let untouched = proc_macro2::TokenStream::from(item.clone());
-    let expanded = syn::parse2::<Layers>(grouped::kept(arguments.into()))
-        .and_then(|layers| resilient::expand(layers, signature::parse(item.into(), signature::CANNOT_FAIL)?));
+    let arguments = grouped::kept(arguments.into());
+    let names_self = names_self(arguments.clone());
+    let expanded = syn::parse2::<Layers>(arguments).and_then(|mut layers| {
+        layers.associated |= names_self;
+        resilient::expand(layers, signature::parse(item.into(), signature::CANNOT_FAIL)?)
+    });
     expanded
         .unwrap_or_else(|error| {
             let mut tokens = error.into_compile_error();
@@ -81,8 +85,12 @@ pub fn resilient(arguments: TokenStream, item: TokenStream) -> TokenStream {
 fn attribute(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {
     // Without the attribute the function still stands, so that the only error told is ours.
     let untouched = proc_macro2::TokenStream::from(item.clone());
-    let expanded = syn::parse::Parser::parse2(Arguments::parser(kind), grouped::kept(arguments.into()))
-        .and_then(|arguments| expand(kind, arguments, signature::parse(item.into(), signature::NOTHING_TO_KEEP)?));
+    let arguments = grouped::kept(arguments.into());
+    let names_self = names_self(arguments.clone());
+    let expanded = syn::parse::Parser::parse2(Arguments::parser(kind), arguments).and_then(|mut arguments| {
+        arguments.associated |= names_self;
+        expand(kind, arguments, signature::parse(item.into(), signature::NOTHING_TO_KEEP)?)
+    });
     match expanded {
         Ok(tokens) => tokens.into(),
         Err(error) => {

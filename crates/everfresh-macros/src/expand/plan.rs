@@ -298,22 +298,23 @@ impl<'ast> Visit<'ast> for Naming {
     fn visit_item(&mut self, _: &'ast Item) {}
 
     fn visit_macro(&mut self, call: &'ast Macro) {
-        self.0 |= stands_in(call.tokens.clone());
+        self.0 |= names_self(call.tokens.clone());
     }
 
     fn visit_expr(&mut self, expression: &'ast Expr) {
         match expression {
             // Newer than the parser.
-            Expr::Verbatim(tokens) => self.0 |= stands_in(tokens.clone()),
+            Expr::Verbatim(tokens) => self.0 |= names_self(tokens.clone()),
             expression => visit_expr(self, expression),
         }
     }
 }
 
-fn stands_in(tokens: TokenStream) -> bool {
+/// Whether `Self` stands among these, as it may in the arguments of an attribute, too.
+pub(crate) fn names_self(tokens: TokenStream) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Ident(ident) => ident == "Self",
-        TokenTree::Group(group) => stands_in(group.stream()),
+        TokenTree::Group(group) => names_self(group.stream()),
         _ => false,
     })
 }

@@ -180,6 +180,13 @@ impl Shop {
     fn fixed(item: u32) -> Result<u32, Broken> {
         Ok(item)
     }
+
+    const PATIENCE: std::time::Duration = SECOND;
+
+    #[resilient(timeout = Self::PATIENCE)]
+    fn in_time(item: u32) -> Result<u32, Broken> {
+        Ok(item)
+    }
 }
 
 #[tokio::test]
@@ -192,6 +199,7 @@ async fn a_methods_self_is_part_of_the_key_only_if_told() {
     assert_eq!(Shop::own_price_cache().get(&(Shop("b"), 1)).as_deref(), Some("1 at b"));
     assert!(Shop::open("c").unwrap() == Shop("c") && Shop::open_cache().len() == 1);
     assert_eq!((Shop::fixed(3).unwrap(), Shop::fixed_cache().len()), (3, 1));
+    assert_eq!((Shop::in_time(3).unwrap(), Shop::in_time_policy().health().in_flight), (3, 0));
     let shop = Arc::new(Shop("d"));
     assert!(shop.shared().unwrap() >= 1);
     assert_eq!(Arc::strong_count(&shop), 1, "nothing of it is kept");

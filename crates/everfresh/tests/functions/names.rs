@@ -177,6 +177,23 @@ fn self_may_be_given_away_shared_or_part_of_a_key_of_unknown_type() {
     assert_eq!((Shelf::<u8>::size_handle().stats().entries, Shelf::<u32>::size_handle().stats().entries), (1, 0));
 }
 
+struct Timed;
+
+impl Timed {
+    const LIFE: std::time::Duration = std::time::Duration::from_secs(60);
+
+    #[cache_data(ttl = Self::LIFE)]
+    fn of(x: u32) -> u32 {
+        x
+    }
+}
+
+/// It had to say `associated`, too, and the compiler's words did not lead there.
+#[test]
+fn self_in_an_argument_of_the_attribute_tells_that_it_stands_in_an_impl() {
+    assert_eq!((Timed::of(1), Timed::of_handle().peek(&1)), (1, Some(1)));
+}
+
 /// A body with an `impl` in one of its blocks was taken for a method's, and the compiler knew no `Self` there.
 #[test]
 fn the_self_of_a_type_within_a_body_is_not_the_functions() {

@@ -79,7 +79,9 @@ impl Plan {
             let made = self.made();
             code!(.validate(|value| #glue::ask::<#made, bool>(value, #validate)))
         });
-        code!(#glue::CachedFunction::new(#glue::Kind::#kind, #name, |builder| builder #choices) #validate)
+        // Named, for behind `validate` nothing says it any more, and a weigher's own type would be taken for it.
+        let kept = self.kept();
+        code!(#glue::CachedFunction::<_, #kept>::new(#glue::Kind::#kind, #name, |builder| builder #choices) #validate)
     }
 
     /// The choices, as calls on the builder.

@@ -365,3 +365,17 @@ fn v2_a_release_that_panics_at_eviction_or_clear_disturbs_nobody_and_the_rest_is
     });
     assert_eq!((RELEASED.load(Ordering::SeqCst), *number(4)), (3, 4));
 }
+
+/// With `validate` beside it the weigher's type was taken for that of what is kept, and nothing compiled.
+#[test]
+fn a_resource_may_be_weighed_and_chosen_and_validated() {
+    #[cache_resource(
+        ttl = "1h", weight_capacity = 1000, weigher = |it| it.len() as u64, store_if = |it| !it.is_empty(),
+        validate = |it| it.len() < 100, on_release = drop
+    )]
+    fn block(size: usize) -> Result<Vec<u8>, String> {
+        Ok(vec![0; size])
+    }
+    assert_eq!((block(10).unwrap().len(), block(0).unwrap().len(), block::stats().weight), (10, 0, 10));
+    assert_eq!((block(100).unwrap().len(), block::peek(100).is_none()), (100, true));
+}

@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, Pat, Result, Type, parse_quote};
 
-use crate::expand::{about, mentions_self, outside, owned_type, quiet, within};
+use crate::expand::{MOST_KEY_ARGUMENTS, TOO_MANY_IN_KEY, about, mentions_self, outside, owned_type, quiet, within};
 use crate::layers::Layers;
 use crate::signature::{self, Argument, Function};
 
@@ -257,6 +257,10 @@ fn check(layers: &Layers, function: &Function) -> Result<()> {
             "without a cache there is no key; leave out `skip(..)`, or add `cache(..)`",
         );
     }
+    let in_key = function.arguments.iter().filter(|argument| in_key(layers, function, argument)).count();
+    if layers.cache.is_some() && in_key > MOST_KEY_ARGUMENTS {
+        return refuse(function.item.sig.inputs.span(), TOO_MANY_IN_KEY);
+    }
     for argument in &function.arguments {
         if let Some(span) = argument.borrows_inside()
             && !may_borrow(layers, function)
@@ -376,6 +380,12 @@ mod tests {
         ] {
             let told = refused("timeout = \"1s\"", function);
             assert!(told.contains(cure), "{function}: {told}");
+        }
+        let thirteen: String = (0..13).map(|at| format!("a{at}: u8, ")).collect();
+        let thirteen = format!("fn f({thirteen}) -> Result<u32, E> {{ Ok(1) }}");
+        assert!(refused("cache()", &thirteen).contains("at most 12"));
+        for arguments in ["cache(), skip(a3)", "timeout = \"1s\""] {
+            assert_eq!(refused(arguments, &thirteen), "", "{arguments}");
         }
         let told = refused("include(self)", "fn f(&self) -> Result<u32, E> { Ok(1) }");
         assert!(told.contains("add `cache(..)`"), "{told}");

@@ -19,7 +19,7 @@ mod companions;
 mod load;
 mod plan;
 
-pub(crate) use plan::{mentions_self, names_self, owned_type};
+pub(crate) use plan::{MOST_KEY_ARGUMENTS, TOO_MANY_IN_KEY, mentions_self, names_self, owned_type};
 
 use plan::Plan;
 

@@ -10,7 +10,9 @@ use crate::Kind;
 use crate::arguments::Arguments;
 use crate::signature::{self, Argument, Function, Given, Value};
 
-const MOST_KEY_ARGUMENTS: usize = 12;
+pub(crate) const MOST_KEY_ARGUMENTS: usize = 12;
+pub(crate) const TOO_MANY_IN_KEY: &str =
+    "at most 12 arguments can be the key; put some into a struct, or leave some out with `skip(..)`";
 
 /// Everything that was decided about one function.
 pub(super) struct Plan {
@@ -85,8 +87,7 @@ impl Plan {
             }
         }
         if self.in_key.iter().filter(|&&in_key| in_key).count() > MOST_KEY_ARGUMENTS {
-            let cure = "at most 12 arguments can be the key; put some into a struct, or leave some out with `skip(..)`";
-            return refuse(self.function.item.sig.inputs.span(), cure);
+            return refuse(self.function.item.sig.inputs.span(), TOO_MANY_IN_KEY);
         }
         let can_fail = !matches!(self.given.value, Value::Always(_));
         if let (Some(time), false) = (&arguments.timeout, can_fail) {

@@ -176,15 +176,12 @@ fn build(
     error: &Type,
 ) -> TokenStream {
     let calls = &layers.policy;
+    let own = name.unraw().to_string();
+    let path = quote!(::core::concat!(::core::module_path!(), "::", #own));
     let named = match &layers.name {
         Some(name) => quote!(#name),
-        None => {
-            let name = name.unraw().to_string();
-            match associated {
-                true => quote!(#everfresh::__private::name_within::<Self>(#name)),
-                false => quote!(::core::concat!(::core::module_path!(), "::", #name)),
-            }
-        }
+        None if associated => quote!(#everfresh::__private::name_within::<Self>(#own)),
+        None => path.clone(),
     };
     let place = match &layers.registry {
         Some(registry) => quote!(.registry(&#registry, #named)),
@@ -196,11 +193,11 @@ fn build(
         Some(given) => (Some(quote!(let #clock = #given;)), Some(quote!(.clock(::core::clone::Clone::clone(&#clock))))),
         None => (None, None),
     };
-    let refused = format!("the resilient function {name} cannot have these arguments");
     let make_cache = layers.cache.as_ref().map(|choices| {
         quote! {
-            let #cache =
-                #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build().expect(#refused);
+            let #cache = #everfresh::__private::resilient(
+                #path, #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build()
+            );
         }
     });
     let with_cache = layers.cache.is_some().then(|| quote!(.cache(#cache)));
@@ -209,8 +206,9 @@ fn build(
         use #everfresh::{self as __everfresh, resilience as __resilience};
         #let_clock
         #make_cache
-        __resilience::Policy::<#value, #error>::builder() #place #with_clock #(#calls)* #with_cache
-            .build().expect(#refused)
+        #everfresh::__private::resilient(
+            #path, __resilience::Policy::<#value, #error>::builder() #place #with_clock #(#calls)* #with_cache .build()
+        )
     }
 }
 

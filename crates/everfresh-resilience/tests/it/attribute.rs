@@ -428,3 +428,19 @@ fn every_choice_of_the_cache_can_be_written() {
     IDLE.advance(3 * MINUTE);
     assert_eq!(idle::cache().get(&1), None);
 }
+
+#[resilient(retry(max_attempts = 0))]
+fn never_tried() -> Result<u32, Broken> {
+    Ok(1)
+}
+
+#[test]
+fn a_choice_that_cannot_work_is_told_in_words_at_the_first_call() {
+    let told = std::panic::catch_unwind(never_tried).unwrap_err();
+    let told = told.downcast_ref::<String>().unwrap();
+    assert!(
+        told.ends_with("these arguments: zero attempts call nothing; Retry::attempts(1) is a single try"),
+        "{told}"
+    );
+    assert!(told.contains("attribute::never_tried cannot"), "{told}");
+}

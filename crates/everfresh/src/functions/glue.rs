@@ -227,6 +227,17 @@ pub fn release<T, By>(value: T, by: impl Release<T, By>) {
     by.release(value);
 }
 
+/// What a `#[resilient]` function is made of, at its first call.
+///
+/// # Panics
+/// If the choices make no sense and could not be refused at compile time; the message names the cure.
+pub fn resilient<T>(function: &str, made: Result<T, impl Display>) -> T {
+    match made {
+        Ok(made) => made,
+        Err(error) => panic!("the resilient function {function} cannot have these arguments: {error}"),
+    }
+}
+
 /// Never called: stands where a type is to be known and no value is to be had.
 ///
 /// # Panics

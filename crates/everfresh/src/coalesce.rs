@@ -166,7 +166,7 @@ impl<V: Value> Awaited<V> {
             Landing::Value { value, loaded_at, from_second_level, .. } => {
                 Awaited::Value { value: value.clone(), loaded_at: *loaded_at, from_second_level: *from_second_level }
             }
-            Landing::Failed(failure) => Awaited::Failed(failure.clone()),
+            Landing::Failed(handed) => landed.failure(handed).map_or(Awaited::StartOver, Awaited::Failed),
             Landing::Absent => Awaited::Absent,
             Landing::TimedOut => Awaited::TimedOut,
         }

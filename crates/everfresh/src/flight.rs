@@ -77,9 +77,19 @@ pub(crate) enum Landing<V> {
         good_for: Validity,
         from_second_level: bool,
     },
-    Failed(Failure),
+    Failed(Handed),
     Absent,
     TimedOut,
+}
+
+/// An error for those who waited: of several each gets a handle, and one who is alone the only one, whoever still holds the flight.
+#[derive(Debug)]
+pub(crate) struct Handed(Mutex<Option<Failure>>);
+
+impl Handed {
+    pub(crate) fn new(failure: Failure) -> Handed {
+        Handed(Mutex::new(Some(failure)))
+    }
 }
 
 /// For whom a landed value is good.
@@ -207,6 +217,12 @@ impl<K, V> Landed<K, V> {
             Some(End::Landed(landing)) => landing,
             _ => unreachable!("it has landed, and no end is ever changed"),
         }
+    }
+
+    /// The error, for one of those who waited. How many they are is certain: nobody joins what has landed.
+    pub(crate) fn failure(&self, handed: &Handed) -> Option<Failure> {
+        let mut held = lock(&handed.0);
+        if self.0.waiters() == 1 { held.take() } else { held.clone() }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::engine::{Engine, Hasher, Key, Negative, Value};
 use crate::entry::Entry;
 use crate::error::Failure;
 use crate::event::{Cause, Ending, Event, NotStored};
-use crate::flight::{Flight, Landing, Leader, Purpose, Validity};
+use crate::flight::{Flight, Handed, Landing, Leader, Purpose, Validity};
 use crate::history::History;
 use crate::leading::Inside;
 use crate::lifetime::Freshness;
@@ -309,10 +309,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if remembered {
             self.keep_reclaiming();
         }
-        drop((looked_at, insertion));
+        drop((looked_at, insertion, negative));
         let ending = if good { Ending::Failed } else { Ending::Discarded(NotStored::Overtaken) };
         flight.note_ending(ending);
-        flight.settle(Landing::Failed(failure));
+        flight.settle(Landing::Failed(Handed::new(failure)));
         Landed { ending, value: None }
     }
 

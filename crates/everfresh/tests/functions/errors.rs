@@ -55,6 +55,26 @@ fn l7_errors_are_never_stored() {
     assert_eq!(second_time_lucky::stats().failed, 1);
 }
 
+/// One in five found the worker still holding it, and then it was shared with nobody.
+#[test]
+fn the_only_caller_gets_its_own_error_back_from_a_worker_too() {
+    #[cache_data(timeout = "1h")]
+    fn fails(id: u32) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+        Err(Box::new(Broken::Own(id)))
+    }
+    let (told, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let _subscription = fails::subscribe(move |event| {
+        if let everfresh::Event::Load { .. } = event {
+            // The worker is not done with the load until its caller has the error.
+            let _ = waits.lock().unwrap().recv();
+        }
+    });
+    let error = fails(7).unwrap_err();
+    drop(told);
+    assert_eq!(error.downcast_ref::<Broken>(), Some(&Broken::Own(7)));
+}
+
 #[test]
 fn l2_all_who_wait_get_the_error_of_the_one_run() {
     static RUNS: LazyLock<Count> = LazyLock::new(Count::default);

@@ -76,6 +76,18 @@ fn the_only_caller_gets_its_own_error_back_from_a_worker_too() {
 }
 
 #[test]
+fn an_error_that_is_remembered_is_shared_with_the_next_and_is_nobodys_own() {
+    #[cache_data(negative_ttl = "1h")]
+    fn fails(id: u32) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+        Err(Box::new(Broken::Own(id)))
+    }
+    for _ in 0..2 {
+        let error = fails(7).unwrap_err();
+        assert_eq!((error.downcast_ref::<Broken>(), error.to_string()), (None, "Own(7)".to_owned()));
+    }
+}
+
+#[test]
 fn l2_all_who_wait_get_the_error_of_the_one_run() {
     static RUNS: LazyLock<Count> = LazyLock::new(Count::default);
     static ASKED: LazyLock<Count> = LazyLock::new(Count::default);

@@ -168,6 +168,8 @@ impl Pump {
             self.stop(truncated());
             return RefreshEnding::Failed;
         }
+        // What a part says behind its bytes, such as their digest, it does not say of the whole (RFC 9530 §2).
+        let trailers = trailers.filter(|_| around.stored_before == 0 && after == 0);
         around.after.into_iter().for_each(|bytes| self.push(bytes));
         let head = *self.meta.method() == Method::HEAD;
         let whole = if head { Some(self.meta.clone()) } else { self.meta.with_body_length(self.fill.length()) };

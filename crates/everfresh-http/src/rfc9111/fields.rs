@@ -206,6 +206,18 @@ pub(crate) fn replace(headers: &mut HeaderMap, name: &HeaderName, from: &HeaderM
     from.get_all(name).iter().for_each(|value| add(headers, name, value));
 }
 
+/// The digests of the very bytes that a message carried (RFC 9530 §2, and its forerunner of RFC 1864).
+const CONTENT_DIGESTS: [&str; 2] = ["content-digest", "content-md5"];
+
+pub(crate) fn is_content_digest(name: &HeaderName) -> bool {
+    CONTENT_DIGESTS.contains(&name.as_str())
+}
+
+/// Takes the digests out of what is sent with other bytes than it came with: whoever checks them would call it broken.
+pub(crate) fn without_content_digests(headers: &mut HeaderMap) {
+    CONTENT_DIGESTS.iter().for_each(|name| drop(headers.remove(*name)));
+}
+
 pub(crate) fn add(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     drop(headers.try_append(name.clone(), value.clone()));
 }

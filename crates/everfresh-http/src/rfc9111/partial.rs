@@ -5,7 +5,7 @@ use std::ops::Range;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use http::{Method, StatusCode, request};
 
-use super::fields::{add, put, replace};
+use super::fields::{add, put, replace, without_content_digests};
 use super::meta::{Extent, Meta};
 use super::rules::Rules;
 use super::storing::Draft;
@@ -98,6 +98,9 @@ pub fn combine(rules: &Rules, stored: &Meta, new: &Meta) -> Option<Combined> {
     let mut headers = stored.headers().clone();
     for name in new.headers().keys() {
         replace(&mut headers, name, new.headers());
+    }
+    if pieces.iter().any(|(source, _)| *source == Source::Stored) {
+        without_content_digests(&mut headers);
     }
     let whole = first == 0 && last.checked_add(1) == complete;
     put(&mut headers, CONTENT_LENGTH, HeaderValue::from(last - first + 1));

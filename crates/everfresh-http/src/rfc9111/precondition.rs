@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{Method, StatusCode, request};
 
-use super::fields::{DateField, EntityTag, date_field, put};
+use super::fields::{DateField, EntityTag, date_field, put, without_content_digests};
 use super::meta::{Extent, Meta};
 use super::range::{self, Ranges};
 use super::reusing;
@@ -117,6 +117,7 @@ fn not_modified(meta: &Meta) -> HeaderMap {
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, CONTENT_TYPE] {
         headers.remove(name);
     }
+    without_content_digests(&mut headers);
     if meta.etag().is_some() {
         // §15.4.5: other metadata only where there is no entity tag.
         headers.remove(LAST_MODIFIED);
@@ -133,6 +134,7 @@ fn of_whole(meta: &Meta, ranges: &Ranges, length: u64) -> Served {
             headers.remove(name);
         }
         headers.remove("cdn-cache-control");
+        without_content_digests(&mut headers);
         // The lifetime of the whole is not that of this answer: a cache behind us must not keep it for the URI.
         put(&mut headers, CACHE_CONTROL, HeaderValue::from_static("no-store"));
         put(&mut headers, CONTENT_RANGE, text(format!("bytes */{length}")));
@@ -153,6 +155,9 @@ fn of_whole(meta: &Meta, ranges: &Ranges, length: u64) -> Served {
 fn parts(meta: &Meta, found: Vec<RangeInclusive<u64>>, offset: u64, complete: Option<u64>) -> Served {
     let mut headers = meta.headers().clone();
     headers.remove(CONTENT_RANGE);
+    if !is_all_that_is_stored(meta, &found, complete) {
+        without_content_digests(&mut headers);
+    }
     let place = |range: &RangeInclusive<u64>| {
         let complete = complete.map_or_else(|| "*".to_owned(), |length| length.to_string());
         format!("bytes {}-{}/{complete}", range.start(), range.end())
@@ -177,6 +182,15 @@ fn parts(meta: &Meta, found: Vec<RangeInclusive<u64>>, offset: u64, complete: Op
     put(&mut headers, CONTENT_TYPE, text(format!("multipart/byteranges; boundary={boundary}")));
     put(&mut headers, CONTENT_LENGTH, HeaderValue::from(bytes + closing.len() as u64));
     Served::Multipart(Multipart { headers, parts, closing })
+}
+
+/// Whether these are the very bytes that came, in one range.
+fn is_all_that_is_stored(meta: &Meta, found: &[RangeInclusive<u64>], complete: Option<u64>) -> bool {
+    match (meta.extent(), found) {
+        (Extent::Partial { range, .. }, [only]) => range == only,
+        (Extent::Complete(_), [only]) => *only.start() == 0 && only.end().checked_add(1) == complete,
+        _ => false,
+    }
 }
 
 /// A boundary that does not depend on a random number: the same question gets the same answer.

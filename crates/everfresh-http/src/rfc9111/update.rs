@@ -10,7 +10,7 @@ use http::header::{
 use http::{Method, StatusCode, request, response};
 
 use super::control::{RequestControl, may_be_left_out};
-use super::fields::{EntityTag, add, list, parse_date, replace};
+use super::fields::{EntityTag, add, is_content_digest, list, parse_date, replace};
 use super::meta::{Extent, Meta};
 use super::rules::Rules;
 use super::storing::{Draft, WhyNot, content_length, is_hop_by_hop};
@@ -189,6 +189,5 @@ fn merged(meta: &Meta, new: &HeaderMap) -> HeaderMap {
 
 /// §3.2: Content-Length must not be updated; Content-Encoding, Content-Range and digests belong to the bytes as stored.
 fn describes_body(name: &HeaderName) -> bool {
-    [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name)
-        || ["content-md5", "content-digest", "digest"].contains(&name.as_str())
+    [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name) || *name == "digest" || is_content_digest(name)
 }

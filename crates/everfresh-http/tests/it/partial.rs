@@ -116,6 +116,25 @@ fn parts_of_different_representations_are_never_joined() {
 }
 
 #[test]
+fn the_digest_of_a_part_is_not_that_of_what_it_is_joined_to() {
+    let rules = Rules::shared();
+    let with = |range| part(range, &[("etag", "\"a\""), ("content-digest", range), ("content-md5", range)]);
+    let first = with("bytes 0-4/10");
+    for rest in ["bytes 5-9/10", "bytes 3-6/10"] {
+        let headers = combine(&rules, &first, &with(rest)).expect("joined").meta.headers().clone();
+        assert!(!headers.contains_key("content-digest") && !headers.contains_key("content-md5"), "{rest}");
+    }
+    // One that holds all of the other stands for itself.
+    let all = combine(&rules, &first, &with("bytes 0-9/10")).expect("joined").meta;
+    assert_eq!(all.headers()["content-digest"], "bytes 0-9/10");
+    // Of a stored part its own digest goes with all of it, and with nothing less.
+    for (range, kept) in [("bytes=0-4", true), ("bytes=0-3", false)] {
+        let Served::Partial { headers, .. } = evaluate(&get(&[("range", range)]), &first, None) else { panic!("206") };
+        assert_eq!(headers.contains_key("content-digest"), kept, "{range}");
+    }
+}
+
+#[test]
 fn the_new_parts_fields_prevail_and_its_age_stays() {
     let rules = Rules::shared();
     let stored = part("bytes 0-4/10", &[("etag", "\"a\""), ("x-a", "1"), ("x-b", "1")]);

@@ -184,6 +184,28 @@ fn several_ranges_make_a_message_of_the_length_it_says() {
 }
 
 #[test]
+fn a_digest_of_the_content_goes_only_with_that_very_content() {
+    let meta = ten(&[("etag", "\"a\""), ("content-digest", "d"), ("content-md5", "m"), ("repr-digest", "r")]);
+    for (asked, kept) in [
+        (("range", "bytes=0-3"), false),
+        (("range", "bytes=0-1,8-9"), false),
+        (("range", "bytes=99-"), false),
+        (("if-none-match", "\"a\""), false),
+        (("range", "bytes=0-"), true),
+    ] {
+        let headers = match evaluate(&get(&[asked]), &meta, Some(10)) {
+            Served::NotModified(headers) | Served::RangeNotSatisfiable(headers) => headers,
+            Served::Partial { headers, .. } => headers,
+            Served::Multipart(message) => message.headers,
+            other => panic!("{asked:?}: {other:?}"),
+        };
+        let has = |name| headers.contains_key(name);
+        assert_eq!((has("content-digest"), has("content-md5")), (kept, kept), "{asked:?}");
+        assert!(has("repr-digest"), "that of the representation holds whatever of it is sent: {asked:?}");
+    }
+}
+
+#[test]
 fn a_416_is_not_kept_by_a_cache_behind_us() {
     let meta = ten(&[("expires", &date(9)), ("cdn-cache-control", "max-age=60")]);
     let Served::RangeNotSatisfiable(headers) = evaluate(&get(&[("range", "bytes=99-")]), &meta, Some(10)) else {

@@ -90,6 +90,27 @@ async fn without_a_strong_tag_or_for_another_variant_nothing_is_completed() {
 }
 
 #[tokio::test]
+async fn what_a_rest_says_behind_its_bytes_is_not_said_of_the_whole() {
+    let (pipe, body) = Pipe::new();
+    assert!(pipe.send("456789"));
+    pipe.trailers(crate::world::fields(&[("content-digest", "of the rest")]));
+    drop(pipe);
+    let rest = once(body);
+    let origin = Origin::new(move |count, asked| match count {
+        0 => ranges(asked, "\"1\"", BODY),
+        _ => Ok(whole(206, &[("etag", "\"1\""), ("content-range", "bytes 4-9/10")], rest())),
+    });
+    let world = World::new(shared(), origin);
+    world.get_with("/a", &[("range", "bytes=0-3")]).await;
+    for outcome in ["miss", "hit"] {
+        let response = world.ask("GET", "/a", &[]).await.expect("a response");
+        let all = http_body_util::BodyExt::collect(response.into_body()).await.expect("whole");
+        assert!(all.trailers().is_none(), "{outcome}: {:?}", all.trailers());
+        assert_eq!(all.to_bytes(), BODY, "{outcome}");
+    }
+}
+
+#[tokio::test]
 async fn all_who_ask_while_a_part_is_completed_read_the_same_whole() {
     let world = World::new(shared(), Origin::new(|_, asked| ranges(asked, "\"1\"", BODY)));
     world.get_with("/a", &[("range", "bytes=6-9")]).await;

@@ -92,6 +92,16 @@ fn is_refusal(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
 }
 
+/// Whether a HEAD was sent where a GET's response is stored.
+fn is_head_of(sent: &Sent, old: &Meta) -> bool {
+    sent.parts.method == Method::HEAD && *old.method() != Method::HEAD
+}
+
+/// Whether an answer is about HEAD alone, of which the origin knows nothing, and not about what a GET stored.
+fn refuses_head(sent: &Sent, old: &Meta, status: StatusCode) -> bool {
+    is_head_of(sent, old) && matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+}
+
 impl Inner {
     /// Ends a flight: it leaves the table, and those who wait are told.
     fn close(&self, flight: &Arc<Flight>, phase: Phase) {
@@ -296,7 +306,9 @@ impl Inner {
     fn release(&self, flight: &Arc<Flight>, sent: &Sent, status: StatusCode, why: Uncacheable) {
         // What somebody's credentials bring says nothing of what is for all, unless that came for credentials, too.
         let is_own = matches!(why, Uncacheable::Rule(WhyNot::Authorization));
-        let is_over = |old: &&Arc<Stored>| (!is_own || old.meta.is_authorized()) && !is_refusal(status);
+        let is_over = |old: &&Arc<Stored>| {
+            (!is_own || old.meta.is_authorized()) && !is_refusal(status) && !refuses_head(sent, &old.meta, status)
+        };
         if let Some(old) = sent.old.as_ref().filter(is_over) {
             // The origin has another answer now; what it said before is over.
             self.shelf.drop_variant(&flight.key, old);
@@ -407,7 +419,11 @@ impl Inner {
             body,
             meta: meta.clone(),
             tags,
-            old: sent.old.clone(),
+            // What a GET stored, and this 200 has no body for, stays: stale as it may be, it still stands in (RFC 9111 §4.3.5).
+            old: sent.old.clone().filter(|old| {
+                let bare = meta.status() == StatusCode::OK && is_head_of(&sent, &old.meta);
+                !bare && !refuses_head(&sent, &old.meta, meta.status())
+            }),
             refresh: sent.refresh,
             stores: true,
             around,

@@ -8,7 +8,7 @@ use everfresh_http::rfc9111::Failure;
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use super::kit::{Got, Origin, Pipe, World, once, settle, shared, text, whole};
+use super::kit::{Got, Origin, Pipe, World, once, read, settle, shared, text, whole};
 
 const SIE: &[(&str, &str)] = &[("cache-control", "max-age=10, stale-if-error=1000"), ("etag", "\"1\"")];
 
@@ -149,6 +149,28 @@ async fn in_the_window_of_stale_if_error_an_origin_that_failed_is_left_alone_for
         world.advance(10);
         assert_eq!(world.get("/a").await.brief(), "replaced new");
         assert_eq!(world.get("/a").await.brief(), "hit new");
+    }
+}
+
+#[tokio::test]
+async fn what_a_head_says_is_changed_still_stands_in_for_an_origin_that_fails() {
+    // The last two know nothing of HEAD; the one may be stored, the other not.
+    const CHANGED: &[(&str, &str)] = &[SIE[0], ("etag", "\"2\"")];
+    for (status, fields) in [(200, CHANGED), (405, CHANGED), (405, &[])] {
+        let origin = Origin::new(move |count, asked| {
+            Ok(match count {
+                0 => text(200, SIE, "old"),
+                _ if asked.method == "HEAD" => text(status, fields, ""),
+                _ => text(503, &[], "failing"),
+            })
+        });
+        let world = World::new(shared(), origin);
+        world.get("/a").await;
+        world.advance(20);
+        for _ in 0..2 {
+            assert_eq!(read(world.ask("HEAD", "/a", &[]).await.expect("a response")).await.status, status);
+        }
+        assert_eq!(world.get("/a").await.brief(), "fallback old", "{status} {fields:?}");
     }
 }
 

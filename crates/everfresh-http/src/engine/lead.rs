@@ -99,7 +99,11 @@ fn is_head_of(sent: &Sent, old: &Meta) -> bool {
 
 /// Whether an answer is about HEAD alone, of which the origin knows nothing, and not about what a GET stored.
 fn refuses_head(sent: &Sent, old: &Meta, status: StatusCode) -> bool {
-    is_head_of(sent, old) && matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+    is_head_of(sent, old) && is_refusal_of_method(status)
+}
+
+fn is_refusal_of_method(status: StatusCode) -> bool {
+    matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
 }
 
 impl Inner {
@@ -313,7 +317,10 @@ impl Inner {
             // The origin has another answer now; what it said before is over.
             self.shelf.drop_variant(&flight.key, old);
         }
-        let of_the_request = matches!(why, Uncacheable::Rule(WhyNot::RequestNoStore | WhyNot::Method | WhyNot::Part));
+        // An answer to a range, a condition or a HEAD of one client says nothing of what others will be told.
+        let rule =
+            matches!(why, Uncacheable::Rule(WhyNot::RequestNoStore | WhyNot::Method | WhyNot::Part | WhyNot::Status));
+        let of_the_request = rule || (sent.parts.method == Method::HEAD && is_refusal_of_method(status));
         if !of_the_request {
             self.pass(&flight.key, why);
         }

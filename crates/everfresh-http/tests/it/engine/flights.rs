@@ -144,6 +144,49 @@ async fn what_cannot_be_stored_releases_all_who_wait_at_once_and_is_remembered()
 }
 
 #[tokio::test]
+async fn what_one_request_asked_in_its_own_way_sets_no_wave_apart() {
+    for (method, field, status) in
+        [("GET", ("range", "bytes=99-"), 416), ("HEAD", ("accept", "*/*"), 405), ("HEAD", ("accept", "*/*"), 501)]
+    {
+        let origin = Origin::new(move |count, asked| {
+            let own = asked.headers.contains_key("range") || asked.method == "HEAD";
+            Ok(if own { text(status, &[], "") } else { text(200, MINUTE, &count.to_string()) })
+        });
+        let world = World::new(shared(), origin);
+        let own = world.ask(method, "/a", &[field]).await.expect("a response");
+        assert_eq!(own.status().as_u16(), status);
+        world.origin.hold();
+        let all: Vec<_> = (0..20).map(|_| world.spawn_get("/a", &[])).collect();
+        settle().await;
+        world.origin.let_through(99);
+        for got in all {
+            assert_eq!(got.await.expect("an answer").body, "1", "{method} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_uncacheable_url_that_becomes_cacheable_is_stored_although_all_who_ask_have_it() {
+    let origin = Origin::new(|count, asked| {
+        let own = asked.headers.contains_key("if-none-match");
+        let control = ("cache-control", if count == 0 { "private" } else { "max-age=60" });
+        Ok(text(if own { 304 } else { 200 }, &[control, ("etag", "\"1\"")], ""))
+    });
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    // One who polls with what he has: each 304 to him was one more reason to store nothing for the next two minutes.
+    let polls = async || {
+        world.advance(50);
+        world.get_with("/a", &[("if-none-match", "\"1\"")]).await
+    };
+    for _ in 0..3 {
+        assert_eq!(polls().await.status, 304);
+    }
+    let got = polls().await;
+    assert_eq!((got.status, got.outcome()), (304, Outcome::Hit));
+}
+
+#[tokio::test]
 async fn an_uncacheable_url_that_becomes_cacheable_is_shared_again() {
     let origin =
         Origin::new(|count, _| Ok(text(200, if count == 0 { &[("cache-control", "no-store")] } else { MINUTE }, "x")));

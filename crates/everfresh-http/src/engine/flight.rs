@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{Method, StatusCode, request};
 use tokio::sync::watch;
 
@@ -113,6 +114,10 @@ impl Flight {
 
     pub(crate) fn target(&self) -> Target {
         Target::of(&self.asked)
+    }
+
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.asked.headers.contains_key(AUTHORIZATION)
     }
 
     pub(crate) fn is_shared(&self) -> bool {

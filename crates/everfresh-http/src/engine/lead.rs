@@ -243,7 +243,7 @@ impl Inner {
             } else {
                 let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came);
                 if let Err(why @ (WhyNot::NoStore | WhyNot::Private | WhyNot::VaryStar)) = verdict {
-                    self.pass(&flight.key, Uncacheable::Rule(why));
+                    self.pass(flight, Uncacheable::Rule(why));
                 }
                 Phase::Released
             };
@@ -309,7 +309,7 @@ impl Inner {
     /// A response that cannot be shared: those who wait fetch for themselves, and so does for a while who comes later.
     fn release(&self, flight: &Arc<Flight>, sent: &Sent, status: StatusCode, why: Uncacheable) {
         // What somebody's credentials bring says nothing of what is for all, unless that came for credentials, too.
-        let is_own = matches!(why, Uncacheable::Rule(WhyNot::Authorization));
+        let is_own = self.is_of_credentials(flight);
         let is_over = |old: &&Arc<Stored>| {
             (!is_own || old.meta.is_authorized()) && !is_refusal(status) && !refuses_head(sent, &old.meta, status)
         };
@@ -322,7 +322,7 @@ impl Inner {
             matches!(why, Uncacheable::Rule(WhyNot::RequestNoStore | WhyNot::Method | WhyNot::Part | WhyNot::Status));
         let of_the_request = rule || (sent.parts.method == Method::HEAD && is_refusal_of_method(status));
         if !of_the_request {
-            self.pass(&flight.key, why);
+            self.pass(flight, why);
         }
         self.close(flight, Phase::Released);
     }
@@ -349,7 +349,7 @@ impl Inner {
         let new = Arc::new(new.made_at(self.time.elapsed()));
         new.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
         // For somebody's credentials; of what is for all it says nothing.
-        let is_own = fresh.keep == Err(WhyNot::Authorization) && !old.meta.is_authorized();
+        let is_own = self.is_of_credentials(flight) && !old.meta.is_authorized();
         let landed = match fresh.keep {
             Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh),
             Err(_) if is_own => None,
@@ -369,7 +369,7 @@ impl Inner {
             // What may not be kept is for the one who asked.
             Err(why) => {
                 if why != WhyNot::RequestNoStore {
-                    self.pass(&flight.key, Uncacheable::Rule(why));
+                    self.pass(flight, Uncacheable::Rule(why));
                 }
                 Phase::Released
             }
@@ -401,8 +401,8 @@ impl Inner {
         let key = &flight.key;
         if reusable {
             self.shelf.forget_pass(key, meta.is_authorized());
-        } else if !self.shelf.passes(key, false) {
-            self.pass(key, Uncacheable::Rule(WhyNot::Useless));
+        } else if !self.shelf.passes(key, self.is_of_credentials(&flight)) {
+            self.pass(&flight, Uncacheable::Rule(WhyNot::Useless));
         }
         if sent.parts.method == Method::HEAD {
             self.shelf.update(&flight, |old| {

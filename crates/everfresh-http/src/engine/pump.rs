@@ -19,13 +19,22 @@ use super::flight::Flight;
 use super::inner::{Inner, Permit};
 use super::page::Stored;
 use super::shelf::{NotLanded, truncated};
-use crate::rfc9111::{Extent, Meta, WhyNot};
+use crate::rfc9111::{Extent, Meta};
 
 impl Inner {
     /// Its responses cannot be shared: for a while nobody waits for another's.
-    pub(crate) fn pass(&self, key: &str, why: Uncacheable) {
-        self.shelf.remember_pass(key, why == Uncacheable::Rule(WhyNot::Authorization));
+    ///
+    /// What came for credentials says nothing of what comes without any: an origin that answers each user for himself
+    /// would else have nobody else wait, either.
+    pub(crate) fn pass(&self, flight: &Flight, why: Uncacheable) {
+        let key = &*flight.key;
+        self.shelf.remember_pass(key, self.is_of_credentials(flight));
         self.teller.tell(&HttpEvent::Passes { key, why });
+    }
+
+    /// Whether its answer may be for somebody's credentials alone (RFC 9111 §3.5).
+    pub(crate) fn is_of_credentials(&self, flight: &Flight) -> bool {
+        self.rules.is_shared() && flight.has_credentials()
     }
 
     /// Stores what a flight brought, and tells it.
@@ -45,7 +54,7 @@ impl Inner {
             Err(why) => {
                 self.teller.tell(&HttpEvent::NotStored { key: &flight.key, why });
                 if why == NotLanded::TooHeavy {
-                    self.pass(&flight.key, Uncacheable::TooLarge);
+                    self.pass(flight, Uncacheable::TooLarge);
                 }
                 None
             }
@@ -122,7 +131,7 @@ impl Pump {
 
     fn push(&self, bytes: Bytes) {
         if !self.fill.push(bytes) && self.stores {
-            self.inner.pass(&self.flight.key, Uncacheable::TooLarge);
+            self.inner.pass(&self.flight, Uncacheable::TooLarge);
             self.inner.shelf.flights.leave(&self.flight);
         }
     }

@@ -105,7 +105,7 @@ impl Shelf {
         self.passes.contains(key) || (credentials && self.passes_credentials.contains(key))
     }
 
-    /// A response cannot be shared; with `credentials` only because it came for some.
+    /// A response cannot be shared; with `credentials` that is known of those to credentials alone.
     pub(crate) fn remember_pass(&self, key: &str, credentials: bool) {
         let passes = if credentials { &self.passes_credentials } else { &self.passes };
         passes.insert(key.to_owned(), ());

@@ -81,6 +81,28 @@ async fn one_with_credentials_neither_holds_up_a_wave_without_nor_lets_it_go_apa
 }
 
 #[tokio::test]
+async fn what_credentials_bring_takes_nothing_from_those_without() {
+    for (status, control) in [(200, "private"), (200, "no-store"), (401, "no-store"), (200, "max-age=0")] {
+        let origin = Origin::new(move |count, asked| {
+            let own = asked.headers.contains_key("authorization");
+            let (status, control) = if own { (status, control) } else { (200, "max-age=9") };
+            Ok(text(status, &[("cache-control", control), ("etag", &format!("\"{own}\""))], &count.to_string()))
+        });
+        let world = World::new(shared(), origin);
+        let credentials: Fields<'static> = &[("authorization", "Basic eA==")];
+        world.get_with("/a", credentials).await;
+        world.origin.hold();
+        assert_eq!(wave(&world, |_| &[]).await, ["1"], "{status} {control}");
+        // Nor is what is stored for all over when somebody has another answer.
+        world.advance(10);
+        world.get_with("/a", credentials).await;
+        assert_eq!(world.cache.inspect(&uri("/a")).expect("stored").variants, 1, "{status} {control}");
+        world.origin.hold_again();
+        assert_eq!(wave(&world, |_| &[]).await, ["3"], "{status} {control}");
+    }
+}
+
+#[tokio::test]
 async fn those_with_credentials_are_one_request_where_the_answer_is_for_all() {
     let origin = Origin::counting(&[("cache-control", "public, max-age=60")]);
     let world = World::new(shared(), origin);

@@ -101,6 +101,9 @@ impl Middleware for HttpCacheMiddleware {
             return Ok(answered(response, url));
         }
         if let Some(why) = inner.bypass(&parts, &body) {
+            if let Some(refused) = inner.refused(&parts, why) {
+                return Ok(answered(refused, url));
+            }
             let passing = Passing::new(inner, &parts, why);
             let request = Request::from_parts(parts, body);
             let request = reqwest::Request::try_from(request).map_err(Error::Reqwest)?;

@@ -70,6 +70,9 @@ impl HttpCache {
     {
         let (parts, body) = request.into_parts();
         if let Some(why) = self.inner.bypass(&parts, &body) {
+            if let Some(refused) = self.inner.refused(&parts, why) {
+                return Ok(refused);
+            }
             let passing = Passing::new(&self.inner, &parts, why);
             let result = sending(fetch, Request::from_parts(parts, body)).await;
             return passing.ended(result);
@@ -240,9 +243,7 @@ impl Inner {
                     let page = page.as_deref().filter(|_| !unconditional);
                     let sent = self.sent(&ask, &plan, page, verbatim);
                     let conditional = sent.conditional;
-                    let led = self.led(flight, watch, sent, &way, &plan);
-                    let led = led.await;
-                    match led {
+                    match self.led(flight, watch, sent, &way, &plan).await {
                         Ok(led) => match self.conclude(&ask, &plan, led, verbatim, conditional)? {
                             Some(response) => return Ok(response),
                             None => unconditional = true,
@@ -298,8 +299,7 @@ impl Inner {
                 (None, Some((self.spawner.spawn_task(task).is_ok(), told)))
             }
             Way::Borrowed { fetch, .. } => {
-                let fetching = fetch(parts);
-                (Some(Arc::clone(self).lead(Arc::clone(&flight), sent, fetching, None, None)), None)
+                (Some(Arc::clone(self).lead(Arc::clone(&flight), sent, fetch(parts), None, None)), None)
             }
         };
         async move {

@@ -35,6 +35,15 @@ struct StandsFor {
     flight: Arc<Flight>,
 }
 
+impl Inner {
+    /// The answer to who wants only what is stored, and asks in a way that nothing stored answers (RFC 9111 §5.2.1.7);
+    /// what only the origin can do it is still asked for.
+    pub(crate) fn refused(&self, parts: &request::Parts, why: Bypass) -> Option<Response<Body>> {
+        let refused = why != Bypass::Method && self.rules.only_if_cached(parts);
+        refused.then(|| self.gateway_timeout(&self.key(parts)))
+    }
+}
+
 impl Passing {
     pub(crate) fn new(inner: &Arc<Inner>, parts: &request::Parts, why: Bypass) -> Self {
         let asked = head_of(parts);

@@ -194,7 +194,8 @@ pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
 impl Rules {
     /// Why this request is never answered from the cache, if so.
     ///
-    /// Looks at the request alone; [`Rules::reuse`] then asks whether a stored response fits.
+    /// Looks at the request alone; [`Rules::reuse`] then asks whether a stored response fits. A GET or HEAD that goes past
+    /// although it says [`only_if_cached`](Rules::only_if_cached) is to be answered with 504.
     pub fn bypass(&self, request: &request::Parts) -> Option<Bypass> {
         if request.method != Method::GET && request.method != Method::HEAD {
             return Some(Bypass::Method);

@@ -287,6 +287,25 @@ async fn only_if_cached_never_asks_the_origin() {
     assert_eq!((world.get_with("/a", only).await.status, world.origin.count()), (504, 0));
     world.get("/a").await;
     assert_eq!(world.get_with("/a", only).await.brief(), "hit 0");
+    // What goes past the cache for another reason is not sent, either.
+    for own in [
+        ("cache-control", "no-store"),
+        ("if-match", "\"1\""),
+        ("if-unmodified-since", "0"),
+        ("range", "rows=0-1"),
+        ("upgrade", "h2c"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            if (method, own.0) == ("HEAD", "range") {
+                continue;
+            }
+            let got = world.ask(method, "/a", &[only[0], own]).await.expect("a response");
+            assert_eq!(got.status(), 504, "{method} {own:?}");
+        }
+    }
+    assert_eq!(world.origin.count(), 1);
+    // A write is none of the cache's business.
+    assert_eq!(world.ask("PUT", "/a", only).await.expect("a response").status(), 200);
 }
 
 #[tokio::test]

@@ -146,7 +146,8 @@ impl Inner {
             other => return other,
         };
         let window = stored.meta.stale_while_revalidate();
-        if stale_for < window {
+        let unwanted = asked.wants_nothing_stale();
+        if unwanted.is_none() && stale_for < window {
             let remaining = window.saturating_sub(stale_for);
             return Reuse::Stale { age, stale_for, by: StaleBy::Window, refresh: true, remaining };
         }
@@ -154,7 +155,7 @@ impl Inner {
             return Reuse::GatewayTimeout;
         }
         let fallback = self.rules.fallback(asked, &stored.meta, stale_for, Failure::Unreachable);
-        Reuse::Revalidate { age, why: WhyRevalidate::Stale, fallback }
+        Reuse::Revalidate { age, why: unwanted.unwrap_or(WhyRevalidate::Stale), fallback }
     }
 
     /// For how long it has been stale, by its age or by hand.

@@ -90,7 +90,7 @@ pub enum WhyRevalidate {
     MustRevalidate,
     /// The request says `no-cache` or `Pragma: no-cache` (RFC 9111 §5.2.1.4, §5.4).
     RequestNoCache,
-    /// It is older than the request's `max-age` (RFC 9111 §5.2.1.1).
+    /// It is older than the request's `max-age`, or stale and no `max-stale` beside that allows it (RFC 9111 §5.2.1.1).
     RequestMaxAge,
     /// It does not stay fresh as long as the request's `min-fresh` asks (RFC 9111 §5.2.1.3).
     RequestMinFresh,
@@ -130,7 +130,7 @@ impl fmt::Display for WhyRevalidate {
             Self::NoCache => "the response says no-cache (RFC 9111 §5.2.2.4)",
             Self::MustRevalidate => "stale, and the response forbids stale ones (RFC 9111 §4.2.4)",
             Self::RequestNoCache => "the request says no-cache (RFC 9111 §5.2.1.4)",
-            Self::RequestMaxAge => "older than the request's max-age (RFC 9111 §5.2.1.1)",
+            Self::RequestMaxAge => "older than the request's max-age, or stale (RFC 9111 §5.2.1.1)",
             Self::RequestMinFresh => "not as long fresh as the request's min-fresh (RFC 9111 §5.2.1.3)",
         })
     }
@@ -189,6 +189,16 @@ pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
         )
     };
     !headers.keys().any(heeded)
+}
+
+impl RequestControl {
+    /// What in it asks for nothing stale, whoever else allows it (RFC 9111 §5.2.1.1, §5.2.1.3).
+    pub(crate) fn wants_nothing_stale(&self) -> Option<WhyRevalidate> {
+        if self.max_age.is_some() && self.max_stale.is_none() {
+            return Some(WhyRevalidate::RequestMaxAge);
+        }
+        self.min_fresh.map(|_| WhyRevalidate::RequestMinFresh)
+    }
 }
 
 impl Rules {
@@ -289,6 +299,9 @@ impl Rules {
         // §4.2.4
         if stored.forbids_stale {
             return Err(WhyRevalidate::MustRevalidate);
+        }
+        if let Some(why) = asked.wants_nothing_stale() {
+            return Err(why);
         }
         let stale_for = age.saturating_sub(stored.lifetime);
         // RFC 5861 §3

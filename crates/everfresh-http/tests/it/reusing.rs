@@ -72,6 +72,13 @@ fn what_the_request_says_is_heeded() {
         ("max-age=60, stale-while-revalidate=30", 90, &[], "stale"),
         ("max-age=60, stale-while-revalidate=30", 70, &[("cache-control", "max-age=5")], "asked max-age"),
         ("max-age=60, stale-while-revalidate=30", 70, &[("cache-control", "min-fresh=5")], "asked min-fresh"),
+        // Who names an age wants nothing stale, unless max-stale says so.
+        ("max-age=60, stale-while-revalidate=30", 70, &[("cache-control", "max-age=90")], "asked max-age"),
+        ("max-age=60, stale-while-revalidate=30", 70, &[("cache-control", "min-fresh=0")], "asked min-fresh"),
+        ("max-age=60, stale-while-revalidate=30", 70, &[("cache-control", "max-age=90, max-stale=20")], "window"),
+        ("max-age=60", 70, &[("cache-control", "max-age=90, max-stale=20")], "max-stale"),
+        ("max-age=60", 75, &[("cache-control", "max-age=70, max-stale=20")], "asked max-age"),
+        ("max-age=60", 59, &[("cache-control", "max-age=59")], "fresh"),
         ("max-age=60, stale-while-revalidate=30", 95, &[("cache-control", "max-stale")], "max-stale"),
         ("max-age=60", 10, &[("cache-control", "nothing-to-see-here")], "fresh"),
     ];

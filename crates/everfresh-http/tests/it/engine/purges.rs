@@ -69,6 +69,16 @@ async fn a_purge_makes_unservable_and_an_expiry_makes_stale() {
 }
 
 #[tokio::test]
+async fn what_was_made_stale_is_given_to_nobody_who_names_an_age() {
+    let world = World::new(shared(), Origin::counting(&[("cache-control", "max-age=60, stale-while-revalidate=60")]));
+    world.get("/a").await;
+    world.cache.expire(&uri("/a"));
+    assert_eq!(world.get_with("/a", &[("cache-control", "max-age=30")]).await.body, "1");
+    world.cache.expire(&uri("/a"));
+    assert_eq!(world.get_with("/a", &[("cache-control", "max-age=30, max-stale")]).await.brief(), "stale 1");
+}
+
+#[tokio::test]
 async fn a_purge_leaves_others_alone() {
     let world = tagged();
     world.get("/a").await;

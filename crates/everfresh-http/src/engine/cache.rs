@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::answer::{Outcome, Uncacheable, Why};
 use super::body::Body;
-use super::event::HttpEvent;
+use super::event::{HttpEvent, RefreshEnding};
 use super::fetch::{Fetch, FetchError, Origin, Way, erase, sending};
 use super::flight::{Asks, Flight, Phase, Role};
 use super::inner::{Ask, Inner};
@@ -477,10 +477,10 @@ impl Inner {
                 told.stored = true;
                 Ok(Some(self.serve_own(&ask.key, &ask.parts, (head, meta, reader), verbatim, told)))
             }
-            Led::Renewed { stored, .. } => {
+            Led::Renewed { stored, ending } => {
                 let mut told = told(Outcome::Revalidated);
                 told.status = Some(StatusCode::NOT_MODIFIED);
-                told.stored = true;
+                told.stored = ending == RefreshEnding::Renewed;
                 Ok(self.serve(&ask.key, &ask.parts, &stored, told))
             }
             Led::Own { response, why } => {
@@ -538,12 +538,11 @@ struct Plan {
 impl Plan {
     fn new(found: Option<Found>, missed: Forwarded) -> Self {
         match found {
-            Some(Found { stored, reuse: Reuse::Revalidate { why, fallback, .. }, .. }) => {
+            Some(Found { stored, reuse: Reuse::Revalidate { why, fallback, .. }, now }) => {
                 use rfc9111::WhyRevalidate as By;
-                let forwarded = match why {
-                    By::RequestNoCache | By::RequestMaxAge | By::RequestMinFresh => Forwarded::Request,
-                    _ => Forwarded::Stale,
-                };
+                let more = matches!(why, By::RequestNoCache | By::RequestMaxAge | By::RequestMinFresh);
+                // RFC 9211 §2.2: `request` is said of what is fresh.
+                let forwarded = if more && stored.is_fresh(now) { Forwarded::Request } else { Forwarded::Stale };
                 Self { old: Some(stored), in_window: false, fallback, forwarded, why: Some(Why::Revalidate(why)) }
             }
             // Within its window, but nobody is there to refresh it behind: asked for first.

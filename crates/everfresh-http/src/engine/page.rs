@@ -194,6 +194,11 @@ impl Stored {
         let _ = self.expired_at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Whether it is fresh, and nobody has said otherwise.
+    pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
+        self.meta.is_fresh(now) && self.expired_at.load(Ordering::Relaxed) == 0
+    }
+
     /// How long ago it was made stale by hand.
     pub(crate) fn expired_for(&self, now: impl FnOnce() -> Duration) -> Option<Duration> {
         let at = self.expired_at.load(Ordering::Relaxed);

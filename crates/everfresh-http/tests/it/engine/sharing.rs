@@ -55,6 +55,7 @@ async fn a_304_that_may_not_be_kept_is_for_the_one_who_asked() {
         world.origin.let_through(9);
         let (first, second) = (first.await.expect("an answer"), second.await.expect("an answer"));
         assert_eq!((first.brief().as_str(), first.field("set-cookie")), ("revalidated old", "id=first"), "{value}");
+        assert!(!first.field("cache-status").contains("stored"), "{value}: {first:?}");
         assert_eq!((second.body.as_str(), second.field("set-cookie")), ("2", ""), "{field}: {value}");
     }
 }

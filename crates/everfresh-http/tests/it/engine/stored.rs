@@ -112,6 +112,29 @@ async fn an_expired_response_is_validated_and_renewed_by_a_304() {
 }
 
 #[tokio::test]
+async fn what_is_stale_is_not_told_as_fresh_whatever_the_client_asks_for() {
+    for (after, expired, asked, told) in [
+        (5, false, "no-cache", "request"),
+        (5, false, "max-age=1", "request"),
+        (5, false, "min-fresh=6", "request"),
+        (10, false, "no-cache", "stale"),
+        (10, false, "max-age=0", "stale"),
+        (10, false, "min-fresh=1", "stale"),
+        (5, true, "no-cache", "stale"),
+    ] {
+        let world = World::new(shared(), Origin::counting(&[("cache-control", "max-age=10"), ("etag", "\"1\"")]));
+        world.get("/a").await;
+        world.advance(after);
+        if expired {
+            world.cache.expire_all();
+        }
+        let got = world.get_with("/a", &[("cache-control", asked)]).await;
+        let status = format!("everfresh; fwd={told}; fwd-status=200; stored; ttl=10");
+        assert_eq!(got.field("cache-status"), status, "{asked} after {after} s");
+    }
+}
+
+#[tokio::test]
 async fn an_expired_response_is_replaced_by_a_200() {
     let origin = Origin::counting(&[("etag", "\"1\""), ("cache-control", "max-age=60")]);
     let world = World::new(shared(), origin);

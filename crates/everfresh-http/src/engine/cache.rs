@@ -331,13 +331,14 @@ impl Inner {
         let mut sent = Sent {
             parts: ask.parts.clone(),
             old: plan.old.clone(),
+            beside: None,
             named: Vec::new(),
             part: None,
             conditional: false,
             refresh: false,
         };
         if verbatim {
-            sent.old = None;
+            sent.beside = sent.old.take();
             return sent;
         }
         rfc9111::strip_conditions(&mut sent.parts.headers);

@@ -29,6 +29,8 @@ pub(crate) struct Sent {
     pub(crate) parts: request::Parts,
     /// The stored response that the request selects.
     pub(crate) old: Option<Arc<Stored>>,
+    /// The same, where a part of it is asked for as the client does, and the answer says nothing of the whole.
+    pub(crate) beside: Option<Arc<Stored>>,
     /// Those whose validators it names, the selected one first.
     pub(crate) named: Vec<Arc<Stored>>,
     /// The stored part of which it asks for the rest (RFC 9111 §3.4).
@@ -37,6 +39,13 @@ pub(crate) struct Sent {
     pub(crate) conditional: bool,
     /// Behind a reader's back.
     pub(crate) refresh: bool,
+}
+
+impl Sent {
+    /// What stands in, or may once more, should the origin fail.
+    fn kept(&self) -> Option<&Arc<Stored>> {
+        self.old.as_ref().or(self.beside.as_ref())
+    }
 }
 
 /// What the leader of a flight is told.
@@ -173,7 +182,7 @@ impl Inner {
             return self.renewed(&flight, &sent, &head, asked_at, came, began);
         }
         let is_error = Failure::Status(head.status).is_error();
-        if sent.old.is_some() && (is_error || (refresh && is_refusal(head.status))) {
+        if sent.kept().is_some() && (is_error || (refresh && is_refusal(head.status))) {
             self.left_alone(&sent, Failure::Status(head.status));
             return self.failed(&flight, &sent, (head, body), asked_at, came);
         }
@@ -216,7 +225,7 @@ impl Inner {
     /// The origin failed while something is stored: it is left alone for a while (contract R3, T1). A refresh notes that
     /// itself, as it knows of failures that come later.
     fn left_alone(&self, sent: &Sent, failure: Failure) {
-        if let Some(old) = sent.old.as_ref().filter(|_| !sent.refresh) {
+        if let Some(old) = sent.kept().filter(|_| !sent.refresh) {
             self.note_failure(old, failure);
         }
     }
@@ -238,7 +247,7 @@ impl Inner {
         let shared = (!alone).then(|| self.rules.may_share_failure(&sent.parts, &head, asked_at, came)).flatten();
         let fill = Fill::new(self.settings.max_body, self.settings.read_ahead);
         let (Some(meta), Some(reader)) = (shared, fill.join()) else {
-            let passed = if sent.old.is_some() {
+            let passed = if sent.kept().is_some() {
                 Phase::OriginFailed(head.status, sent.refresh)
             } else {
                 let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came);

@@ -77,7 +77,15 @@ impl Passing {
             self.inner.stamp(&key, &mut response, None, told);
             return Ok(response);
         };
-        let sent = Sent { parts: get, old: None, named: Vec::new(), part: None, conditional: false, refresh: false };
+        let sent = Sent {
+            parts: get,
+            old: None,
+            beside: None,
+            named: Vec::new(),
+            part: None,
+            conditional: false,
+            refresh: false,
+        };
         match self.inner.fill(flight, sent, (head, body), meta, self.began, None, Around::default()) {
             Led::Head { head, meta, reader, .. } => {
                 told.stored = true;

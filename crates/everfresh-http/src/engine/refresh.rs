@@ -93,8 +93,15 @@ impl Inner {
         let conditional = stored.meta.has_validator();
         let fetching = origin.fetch(parts.clone());
         let old = Arc::clone(&stored);
-        let sent =
-            Sent { parts, old: Some(Arc::clone(&old)), named: vec![old], part: None, conditional, refresh: true };
+        let sent = Sent {
+            parts,
+            old: Some(Arc::clone(&old)),
+            beside: None,
+            named: vec![old],
+            part: None,
+            conditional,
+            refresh: true,
+        };
         let deadline = Some(self.settings.refresh_timeout);
         let mut failure = Failure::Unreachable;
         let ending = match Arc::clone(&self).lead(flight, sent, fetching, deadline, permit).await {

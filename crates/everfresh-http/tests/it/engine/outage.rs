@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 
 use super::kit::{Got, Origin, Pipe, World, once, read, settle, shared, text, whole};
+use crate::world::Fields;
 
 const SIE: &[(&str, &str)] = &[("cache-control", "max-age=10, stale-if-error=1000"), ("etag", "\"1\"")];
 
@@ -149,6 +150,28 @@ async fn in_the_window_of_stale_if_error_an_origin_that_failed_is_left_alone_for
         world.advance(10);
         assert_eq!(world.get("/a").await.brief(), "replaced new");
         assert_eq!(world.get("/a").await.brief(), "hit new");
+    }
+}
+
+#[tokio::test]
+async fn who_reads_in_parts_leaves_an_origin_that_failed_alone_too_and_takes_nothing_from_the_whole() {
+    // The last says for how long it wants to be left alone, and may be stored for that.
+    let failures: [Option<Fields<'static>>; 3] = [None, Some(&[]), Some(&[("cache-control", "max-age=60")])];
+    for failure in failures {
+        let origin = Origin::new(move |count, _| match (count, failure) {
+            (0, _) => Ok(text(200, SIE, "0123456789")),
+            (_, Some(with)) => Ok(text(503, with, "down")),
+            (_, None) => Err("refused".to_owned()),
+        });
+        let world = World::new(shared().backoff(Duration::from_secs(8), Duration::from_secs(8)), origin);
+        world.get("/a").await;
+        world.advance(20);
+        for (range, part) in [("bytes=0-3", "0123"), ("bytes=4-7", "4567"), ("bytes=8-", "89")] {
+            let got = world.get_with("/a", &[("range", range)]).await;
+            assert_eq!((got.status, got.brief()), (206, format!("fallback {part}")), "{failure:?}");
+        }
+        assert_eq!(world.get("/a").await.brief(), "fallback 0123456789", "{failure:?}");
+        assert_eq!(world.origin.count(), 2, "{failure:?}");
     }
 }
 

@@ -478,11 +478,11 @@ impl Inner {
                 told.stored = true;
                 Ok(Some(self.serve_own(&ask.key, &ask.parts, (head, meta, reader), verbatim, told)))
             }
-            Led::Renewed { stored, ending } => {
+            Led::Renewed { stored, own, ending } => {
                 let mut told = told(Outcome::Revalidated);
                 told.status = Some(StatusCode::NOT_MODIFIED);
                 told.stored = ending == RefreshEnding::Renewed;
-                Ok(self.serve(&ask.key, &ask.parts, &stored, told))
+                Ok(self.serve_renewed(&ask.key, &ask.parts, &stored, &own, told))
             }
             Led::Own { response, why } => {
                 let status = response.status();

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, request, response};
+use http::{HeaderMap, Method, StatusCode, request, response};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
@@ -52,8 +52,8 @@ impl Sent {
 pub(crate) enum Led {
     /// A response that is being stored, a reader of its body, and how the storing ends.
     Head { head: response::Parts, meta: Meta, reader: Reader, done: oneshot::Receiver<RefreshEnding> },
-    /// What is stored holds.
-    Renewed { stored: Arc<Stored>, ending: RefreshEnding },
+    /// What is stored holds; these fields are for the one who asked.
+    Renewed { stored: Arc<Stored>, own: HeaderMap, ending: RefreshEnding },
     /// A response for the leader alone.
     Own { response: Incoming, why: Uncacheable },
     /// A failure, which those who wait for it read, too.
@@ -353,6 +353,7 @@ impl Inner {
             return Led::Unusable;
         };
         let fresh = self.rules.freshen(&old.meta, &sent.parts, head, asked_at, came);
+        let own = self.rules.said_to_one(&fresh.meta, head);
         let tags = self.tags(&sent.parts, fresh.meta.headers(), &fresh.meta);
         let new = Stored::new(old.target.clone(), fresh.meta, old.body.clone(), tags);
         let new = Arc::new(new.made_at(self.time.elapsed()));
@@ -384,7 +385,7 @@ impl Inner {
             }
         };
         self.close(flight, phase);
-        Led::Renewed { stored, ending }
+        Led::Renewed { stored, own, ending }
     }
 
     /// A response that is to be stored: its body comes in a task of its own, whoever reads it.

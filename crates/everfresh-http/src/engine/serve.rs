@@ -69,6 +69,23 @@ impl Inner {
         Some(self.finish(key, status, headers, body, Some((meta, expired)), told))
     }
 
+    /// As [`serve`](Self::serve) to the one who had it validated, with what the origin said to him alone.
+    pub(crate) fn serve_renewed(
+        &self,
+        key: &str,
+        parts: &request::Parts,
+        stored: &Arc<Stored>,
+        own: &HeaderMap,
+        told: Told,
+    ) -> Option<Response<Body>> {
+        let mut response = self.serve(key, parts, stored, told)?;
+        for (name, value) in own {
+            // A map of fields that is full goes without.
+            drop(response.headers_mut().try_append(name, value.clone()));
+        }
+        Some(response)
+    }
+
     /// The answer from a body that is on its way into the store, to somebody who joined.
     pub(crate) fn serve_joined(
         &self,

@@ -61,6 +61,28 @@ async fn a_304_that_may_not_be_kept_is_for_the_one_who_asked() {
 }
 
 #[tokio::test]
+async fn a_field_of_a_304_that_is_not_to_be_kept_reaches_the_one_who_asked_and_nobody_else() {
+    for control in ["max-age=9, no-cache=\"set-cookie, x-own\"", "max-age=9, private=\"set-cookie, x-own\""] {
+        let origin = Origin::new(move |count, _| {
+            let id = format!("id={count}");
+            let with = [("cache-control", control), ("etag", "\"1\""), ("set-cookie", &id), ("set-cookie", "b=2")];
+            Ok(text(if count == 0 { 200 } else { 304 }, &with, if count == 0 { "body" } else { "" }))
+        });
+        let world = World::new(shared(), origin);
+        let cookies = |got: &super::kit::Got| got.headers.get_all("set-cookie").iter().cloned().collect::<Vec<_>>();
+        for round in ["id=0", "id=1", "id=2"] {
+            assert_eq!(cookies(&world.get("/a").await), [round, "b=2"], "{control}");
+            let hit = world.get("/a").await;
+            assert_eq!((hit.brief().as_str(), cookies(&hit).len()), ("hit body", 0), "{control}");
+            world.advance(10);
+        }
+        // Also to one who has it himself.
+        let got = world.get_with("/a", &[("if-none-match", "\"1\"")]).await;
+        assert_eq!((got.status, cookies(&got).len()), (304, 2), "{control}");
+    }
+}
+
+#[tokio::test]
 async fn one_with_credentials_neither_holds_up_a_wave_without_nor_lets_it_go_apart() {
     let origin = Origin::new(|count, asked| {
         let who = if asked.headers.contains_key("authorization") { "own" } else { "all" };

@@ -352,6 +352,10 @@ pub(crate) fn date_value(time: SystemTime) -> HeaderValue {
 }
 
 fn extent(request: &request::Parts, response: &response::Parts) -> Result<Extent, WhyNot> {
+    if response.status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6: it has no content and must not tell a length; one that does is not short of so much.
+        return Ok(Extent::Complete(None));
+    }
     if response.status != StatusCode::PARTIAL_CONTENT {
         return Ok(Extent::Complete(content_length(&response.headers)));
     }

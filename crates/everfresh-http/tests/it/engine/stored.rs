@@ -288,6 +288,17 @@ async fn a_truncated_body_is_never_stored_as_whole() {
 }
 
 #[tokio::test]
+async fn a_204_has_no_body_whatever_length_it_tells() {
+    for method in ["GET", "HEAD"] {
+        let world = World::new(shared(), Origin::new(|_, _| Ok(text(204, &[("content-length", "5"), MINUTE[0]], ""))));
+        for outcome in [Outcome::Miss, Outcome::Hit] {
+            let got = read(world.ask(method, "/a", &[]).await.expect("a response")).await;
+            assert_eq!((got.status, got.outcome()), (204, outcome), "{method}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn trailers_are_stored_and_served() {
     let (pipe, body) = Pipe::new();
     pipe.send("body");

@@ -350,7 +350,8 @@ impl Inner {
         }
         if let Some(page) = page {
             let others = page.variants.iter().filter(|own| !plan.old.as_ref().is_some_and(|old| Arc::ptr_eq(own, old)));
-            sent.named = plan.old.iter().chain(others).cloned().collect();
+            let named = plan.old.iter().chain(others).filter(|own| own.may_be_named(&ask.parts));
+            sent.named = named.cloned().collect();
             let metas: Vec<_> = sent.named.iter().map(|stored| &stored.meta).collect();
             if let Some(headers) = rfc9111::conditional(&sent.parts, &metas) {
                 sent.parts.headers = headers;

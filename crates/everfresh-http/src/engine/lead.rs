@@ -347,7 +347,10 @@ impl Inner {
         began: Duration,
     ) -> Led {
         let metas: Vec<&Meta> = sent.named.iter().map(|old| &old.meta).collect();
-        let about = rfc9111::validated(&metas, head).into_iter().min().and_then(|at| sent.named.get(at));
+        let about = rfc9111::validated_for(&sent.parts.headers, &metas, head)
+            .into_iter()
+            .min()
+            .and_then(|at| sent.named.get(at));
         let Some(old) = about else {
             self.close(flight, Phase::Abandoned);
             return Led::Unusable;

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{StatusCode, Uri, request};
 
-use crate::rfc9111::{Failure, Meta};
+use crate::rfc9111::{self, Failure, Meta};
 
 /// A stored body is held in pieces of this size, so that nothing of it keeps a larger buffer alive.
 const PIECE: usize = 256 * 1024;
@@ -197,6 +197,11 @@ impl Stored {
     /// Whether it is fresh, and nobody has said otherwise.
     pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
         self.meta.is_fresh(now) && self.expired_at.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a request that asks for the whole may name its validators.
+    pub(crate) fn may_be_named(&self, asked: &request::Parts) -> bool {
+        rfc9111::may_be_named(&self.meta, &asked.headers, &asked.method)
     }
 
     /// How long ago it was made stale by hand.

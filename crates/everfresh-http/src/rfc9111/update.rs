@@ -44,9 +44,19 @@ pub enum HeadUpdate {
 /// the latest that has it; without any, or where one tag alone was asked about, the only one there is. None of them:
 /// the 304 cannot be used, fetch unconditionally.
 pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {
+    validated_as(stored, not_modified, |_| true)
+}
+
+/// As [`validated`], for a request with these fields: weak tags and dates, which several variants may share, speak only of
+/// what it selects (RFC 9111 §4.3.4: of those that could have been chosen for it).
+pub(crate) fn validated_for(asked: &HeaderMap, stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {
+    validated_as(stored, not_modified, |meta| meta.matches(asked))
+}
+
+fn validated_as(stored: &[&Meta], not_modified: &response::Parts, selects: impl Fn(&Meta) -> bool) -> Vec<usize> {
     let headers = &not_modified.headers;
     let latest = |matches: &dyn Fn(&Meta) -> bool| {
-        let matching = stored.iter().enumerate().filter(|(_, meta)| matches(meta));
+        let matching = stored.iter().enumerate().filter(|(_, meta)| matches(meta) && selects(meta));
         matching.max_by_key(|(_, meta)| (meta.date(), meta.response_time())).map(|(at, _)| at).into_iter().collect()
     };
     // A 304 to a question that named one tag and nothing else can only answer that tag, even if it carries another:

@@ -1,8 +1,8 @@
 //! The request that asks whether stored responses still hold (RFC 9111 §4.3.1).
 
 use http::header::{
-    HeaderMap, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
-    RANGE,
+    CONTENT_ENCODING, HeaderMap, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, request};
 
@@ -16,9 +16,9 @@ const MOST_TAGS: usize = 32;
 /// replaced (RFC 9111 §4.3.1).
 ///
 /// `stored` are the stored responses of the same URI, the one that the request selects first, if there is one: its
-/// date is sent as `If-Modified-Since`. Entity tags of the others are sent too, so that the origin can say which of
-/// them answers this request; those of partial responses are not, as a 304 could not be served from them. `None` if
-/// nothing stored has a validator: fetch unconditionally.
+/// date is sent as `If-Modified-Since`. Strong entity tags of the others are sent too, so that the origin can say which of
+/// them answers this request; those of partial responses are not, as a 304 could not be served from them, nor those of
+/// a coding that the request does not select. `None` if nothing stored has a validator to ask by: fetch unconditionally.
 pub fn conditional(request: &request::Parts, stored: &[&Meta]) -> Option<HeaderMap> {
     let mut headers = request.headers.clone();
     strip_conditions(&mut headers);
@@ -46,13 +46,22 @@ pub fn strip_conditions(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a 304 to a request with these fields may be answered from it, so that its validators are worth naming.
+///
+/// It must leave something to serve: a whole body, unless none is asked for. And it must say that this is what the
+/// request selects: of another variant only a strong tag does (RFC 9110 §8.8.1). A weak one may be that of all codings
+/// of a page, and in practice so may a strong one, where a server compresses behind its validators.
+pub(crate) fn may_be_named(meta: &Meta, asked: &HeaderMap, method: &Method) -> bool {
+    let whole =
+        matches!(meta.extent(), Extent::Complete(_)) && (meta.method() != Method::HEAD || method == Method::HEAD);
+    let says_which = || meta.etag().is_some_and(|tag| !tag.is_weak()) && !meta.headers().contains_key(CONTENT_ENCODING);
+    whole && (meta.matches(asked) || says_which())
+}
+
 fn add_conditions(headers: &mut HeaderMap, asked: &HeaderMap, method: &Method, stored: &[&Meta]) -> bool {
-    // A 304 must leave something to serve: a whole body, unless none is asked for.
-    let whole = |meta: &&&Meta| {
-        matches!(meta.extent(), Extent::Complete(_)) && (meta.method() != Method::HEAD || method == Method::HEAD)
-    };
+    let nameable = |meta: &&&Meta| may_be_named(meta, asked, method);
     let mut tags: Vec<&HeaderValue> = Vec::new();
-    for meta in stored.iter().filter(whole) {
+    for meta in stored.iter().filter(nameable) {
         if let Some(tag) = meta.etag().map(|tag| tag.value()).filter(|tag| !tags.contains(tag)) {
             tags.push(tag);
         }
@@ -65,7 +74,7 @@ fn add_conditions(headers: &mut HeaderMap, asked: &HeaderMap, method: &Method, s
         put(headers, IF_NONE_MATCH, value);
     }
     // §4.3.1: Last-Modified only of the one that the request selects; it says nothing of other variants.
-    let selected = stored.first().filter(whole).filter(|meta| meta.matches(asked));
+    let selected = stored.first().filter(nameable).filter(|meta| meta.matches(asked));
     let modified = selected.filter(|meta| meta.last_modified().is_some());
     if let Some(value) = modified.and_then(|meta| meta.headers().get(LAST_MODIFIED)) {
         put(headers, IF_MODIFIED_SINCE, value.clone());

@@ -12,5 +12,6 @@ mod sharing;
 mod stale;
 mod stored;
 mod use_stale;
+mod validated;
 
 pub(crate) use kit::until;

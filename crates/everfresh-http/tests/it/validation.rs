@@ -42,6 +42,18 @@ fn all_variants_tags_are_offered_but_only_the_selected_ones_date() {
 }
 
 #[test]
+fn of_other_variants_only_tags_are_offered_that_are_theirs_alone() {
+    let selected = variant("1", &[("etag", "W/\"one\"")]);
+    let weak = variant("2", &[("etag", "W/\"two\"")]);
+    let coded = variant("3", &[("etag", "\"three\""), ("content-encoding", "br")]);
+    let sent = conditional(&get(&[("foo", "1")]), &[&selected, &weak, &coded]).expect("validators");
+    assert_eq!(sent["if-none-match"], "W/\"one\"");
+    let sent = conditional(&get(&[("foo", "3")]), &[&coded, &selected, &weak]).expect("validators");
+    assert_eq!(sent["if-none-match"], "\"three\"");
+    assert!(conditional(&get(&[("foo", "9")]), &[&selected, &weak, &coded]).is_none());
+}
+
+#[test]
 fn without_a_validator_there_is_nothing_to_ask() {
     let rules = Rules::shared();
     let plain = stored(&rules, &[("cache-control", "max-age=60")]);

@@ -1,0 +1,82 @@
+//! RFC 9111 §4.3.4: which of several stored responses a 304 lets answer.
+
+use everfresh_http::Outcome;
+
+use super::kit::{Origin, World, read, settle, shared, text};
+use crate::world::{Fields, date};
+
+const WEAK: (&str, &str) = ("etag", "W/\"1\"");
+const STRONG: (&str, &str) = ("etag", "\"1\"");
+const MODIFIED: (&str, &str) = ("last-modified", "Sun, 06 Nov 1994 08:00:00 GMT");
+
+/// Answers by the field that it varies on, dated by the number of the request, all under the same validators.
+fn varying(on: &'static str, validators: Fields<'static>, coded: bool) -> Origin {
+    Origin::new(move |count, asked| {
+        let now = date(20 * count as i64);
+        let mut with = vec![("cache-control", "max-age=10"), ("vary", on), ("date", &now)];
+        with.extend(validators);
+        let chosen = asked.headers.get(on).map_or("", |value| value.to_str().expect("text")).to_owned();
+        let asks = |name| asked.headers.get(name).is_some_and(|sent| validators.iter().any(|(_, own)| sent == own));
+        if asks("if-none-match") || asks("if-modified-since") {
+            return Ok(text(304, &with, ""));
+        }
+        if coded && !chosen.is_empty() {
+            with.push(("content-encoding", &chosen));
+        }
+        Ok(text(200, &with, &format!("{chosen} body")))
+    })
+}
+
+#[tokio::test]
+async fn a_304_answers_with_what_the_request_selects_although_others_have_its_validators() {
+    for (on, values) in [("accept-language", ["de", "fr"]), ("accept-encoding", ["", "gzip"])] {
+        for validators in [&[WEAK][..], &[MODIFIED], &[WEAK, MODIFIED]] {
+            let world = World::new(shared(), varying(on, validators, on == "accept-encoding"));
+            for value in values {
+                world.get_with("/a", &[(on, value)]).await;
+                world.advance(20);
+            }
+            for value in values {
+                let got = world.get_with("/a", &[(on, value)]).await;
+                assert_eq!(got.brief(), format!("revalidated {value} body"), "{on} {validators:?}");
+                assert_eq!(got.headers.contains_key("content-encoding"), value == "gzip", "{validators:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_other_codings_may_share_is_not_offered_for_them() {
+    for validators in [&[WEAK][..], &[STRONG]] {
+        let world = World::new(shared(), varying("accept-encoding", validators, true));
+        world.get_with("/a", &[("accept-encoding", "gzip")]).await;
+        let got = world.get("/a").await;
+        assert_eq!((got.brief().as_str(), got.field("content-encoding")), ("miss  body", ""), "{validators:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_304_to_a_get_is_never_answered_from_a_head() {
+    for validator in [WEAK, STRONG, MODIFIED] {
+        let origin = Origin::new(move |count, asked| {
+            let now = date(20 * count as i64);
+            let with = [("cache-control", "max-age=10"), validator, ("date", &now), ("content-length", "10")];
+            let known = ["if-none-match", "if-modified-since"].iter().any(|name| asked.headers.contains_key(*name));
+            Ok(match asked.method.as_str() {
+                // It knows no conditions there, as many do.
+                "HEAD" => text(200, &with, ""),
+                _ if known => text(304, &with[..3], ""),
+                _ => text(200, &with, "0123456789"),
+            })
+        });
+        let world = World::new(shared(), origin);
+        world.get("/a").await;
+        world.advance(20);
+        read(world.ask("HEAD", "/a", &[]).await.expect("a response")).await;
+        settle().await;
+        world.advance(20);
+        assert_eq!(world.get("/a").await.brief(), "revalidated 0123456789", "{validator:?}");
+        let hit = world.get("/a").await;
+        assert_eq!((hit.outcome(), hit.body.as_str()), (Outcome::Hit, "0123456789"), "{validator:?}");
+    }
+}

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::header::{ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Method, StatusCode, request, response};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -418,7 +419,8 @@ impl Inner {
             self.pass(&flight, Uncacheable::Rule(WhyNot::Useless));
         }
         if sent.parts.method == Method::HEAD {
-            self.shelf.update(&flight, |old| {
+            let told = head.headers.contains_key(ETAG) || head.headers.contains_key(LAST_MODIFIED);
+            self.shelf.update(&flight, told, |old| {
                 match self.rules.update_from_head(old, &sent.parts, &head, meta.request_time(), meta.response_time()) {
                     HeadUpdate::Nothing => None,
                     HeadUpdate::Updated(fresh) => Some(Some(fresh.meta)),

@@ -196,7 +196,11 @@ impl Stored {
 
     /// Whether it is fresh, and nobody has said otherwise.
     pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
-        self.meta.is_fresh(now) && self.expired_at.load(Ordering::Relaxed) == 0
+        self.meta.is_fresh(now) && !self.is_expired()
+    }
+
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired_at.load(Ordering::Relaxed) != 0
     }
 
     /// Whether a request that asks for the whole may name its validators.

@@ -222,8 +222,8 @@ impl Shelf {
     }
 
     /// Puts what a HEAD response says into the stored GET responses (RFC 9111 §4.3.5), but for those that were purged or
-    /// expired after it was asked for.
-    pub(crate) fn update(&self, flight: &Flight, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
+    /// expired after it was asked for. Without a word on validators (`told`) it says nothing of what was expired by hand.
+    pub(crate) fn update(&self, flight: &Flight, told: bool, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
         let key = &*flight.key;
         let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
         let _stripe = self.stripe(key);
@@ -231,7 +231,7 @@ impl Shelf {
         let strikes = flight.strikes();
         let mut changed = false;
         let variants = page.variants.iter().map(|own| match change(&own.meta) {
-            Some(Some(_)) if strikes.on(&own.tags).is_some() => Arc::clone(own),
+            Some(Some(_)) if strikes.on(&own.tags).is_some() || (own.is_expired() && !told) => Arc::clone(own),
             Some(Some(meta)) => {
                 changed = true;
                 let new = Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone());

@@ -79,6 +79,22 @@ async fn what_was_made_stale_is_given_to_nobody_who_names_an_age() {
 }
 
 #[tokio::test]
+async fn a_head_without_validators_makes_nothing_fresh_that_was_expired() {
+    for (validator, third) in [(None, "2"), (Some(("etag", "\"1\"")), "0")] {
+        let with: Vec<_> = [("cache-control", "max-age=60")].into_iter().chain(validator).collect();
+        let origin = Origin::new(move |count, asked| {
+            let body = if asked.method == "HEAD" { String::new() } else { count.to_string() };
+            Ok(text(200, &with, &body))
+        });
+        let world = World::new(shared(), origin);
+        world.get("/a").await;
+        world.cache.expire(&uri("/a"));
+        read(world.ask("HEAD", "/a", &[]).await.expect("a response")).await;
+        assert_eq!(world.get("/a").await.body, third, "{validator:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_purge_leaves_others_alone() {
     let world = tagged();
     world.get("/a").await;

@@ -8,6 +8,7 @@ mod outage;
 mod parts;
 mod posts;
 mod purges;
+mod random;
 mod sharing;
 mod stale;
 mod stored;

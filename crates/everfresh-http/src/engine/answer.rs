@@ -82,7 +82,7 @@ pub enum Uncacheable {
     NotModified,
     /// It is another URL's: the client below the cache followed a redirect.
     Redirected,
-    /// The client wants only what is stored, and there is nothing (RFC 9111 §5.2.1.7); answered with 504.
+    /// The client wants only what is stored, and nothing stored answers it (RFC 9111 §5.2.1.7): 504.
     OnlyIfCached,
 }
 
@@ -94,7 +94,7 @@ impl fmt::Display for Uncacheable {
             Self::OriginFailed(status) => write!(out, "the origin answered {}", status.as_u16()),
             Self::NotModified => out.write_str("a 304 to the client's own condition"),
             Self::Redirected => out.write_str("it came by a redirect, from another URL"),
-            Self::OnlyIfCached => out.write_str("only-if-cached, and nothing is stored (RFC 9111 §5.2.1.7)"),
+            Self::OnlyIfCached => out.write_str("only-if-cached, and nothing stored answers it (RFC 9111 §5.2.1.7)"),
         }
     }
 }

@@ -97,9 +97,11 @@ async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any 
     .await
 }
 
-/// Statuses that speak of the request, not of what is stored: a refresh that gets one has failed.
+/// Statuses that speak of the request, or of a server in trouble (RFC 9111 §4.3.3: any 5xx), not of what is stored: a
+/// refresh that gets one has failed.
 fn is_refusal(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
+    let in_trouble = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+    in_trouble || matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
 }
 
 /// Whether a HEAD was sent where a GET's response is stored.

@@ -176,6 +176,31 @@ async fn who_reads_in_parts_leaves_an_origin_that_failed_alone_too_and_takes_not
 }
 
 #[tokio::test]
+async fn no_5xx_takes_away_what_is_stored() {
+    for status in [505, 507, 520, 522, 599] {
+        let origin = Origin::new(move |count, _| {
+            let both = "max-age=10, stale-while-revalidate=10, stale-if-error=1000";
+            Ok(match count {
+                0 => text(200, &[("cache-control", both), ("etag", "\"1\"")], "old"),
+                1 | 2 => text(status, &[], "in trouble"),
+                _ => text(503, &[], "down"),
+            })
+        });
+        let world = World::new(shared().backoff(Duration::from_secs(2), Duration::from_secs(2)), origin);
+        world.get("/a").await;
+        world.advance(11);
+        assert_eq!(world.get("/a").await.brief(), "stale old");
+        world.refreshed(1).await;
+        assert_eq!(world.get("/a").await.brief(), "stale old", "{status}");
+        assert_eq!(world.origin.count(), 2, "the origin is left alone for a while: {status}");
+        // It is no error of RFC 5861 §4, so it is passed on where somebody waits for it; and what is stored stays.
+        world.advance(15);
+        assert_eq!(world.get("/a").await.brief(), "uncacheable in trouble", "{status}");
+        assert_eq!(world.get("/a").await.brief(), "fallback old", "{status}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_head_says_is_changed_still_stands_in_for_an_origin_that_fails() {
     // The last two know nothing of HEAD; the one may be stored, the other not.
     const CHANGED: &[(&str, &str)] = &[SIE[0], ("etag", "\"2\"")];

@@ -96,8 +96,12 @@ pub fn evaluate(request: &request::Parts, meta: &Meta, body_length: Option<u64>)
         (Extent::Partial { range: part, complete }, Some(ranges)) => {
             let found = ranges.as_slice().iter().map(|asked| range::in_part(*asked, part, *complete));
             match found.collect::<Option<Vec<_>>>() {
-                Some(found) if !found.is_empty() => parts(meta, found, *part.start(), *complete),
-                _ => Served::NotHere,
+                Some(mut found) => {
+                    found.dedup();
+                    // There is no whole to serve instead: what it makes of such a question is the origin's choice.
+                    if overlap(&found) { Served::NotHere } else { parts(meta, found, *part.start(), *complete) }
+                }
+                None => Served::NotHere,
             }
         }
         (Extent::Partial { .. }, None) => Served::NotHere,
@@ -142,13 +146,18 @@ fn of_whole(meta: &Meta, ranges: &Ranges, length: u64) -> Served {
         return Served::RangeNotSatisfiable(headers);
     }
     found.dedup();
-    // RFC 9110 §14.2: overlapping ranges may be an attack; the whole answers them as well.
-    let mut sorted: Vec<_> = found.iter().map(|range| (*range.start(), *range.end())).collect();
-    sorted.sort_unstable();
-    if sorted.windows(2).any(|pair| pair[1].0 <= pair[0].1) {
+    // The whole answers them as well.
+    if overlap(&found) {
         return Served::Full;
     }
     parts(meta, found, 0, Some(length))
+}
+
+/// RFC 9110 §14.2, §17.15: overlapping ranges may be an attack.
+fn overlap(found: &[RangeInclusive<u64>]) -> bool {
+    let mut sorted: Vec<_> = found.iter().map(|range| (*range.start(), *range.end())).collect();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[1].0 <= pair[0].1)
 }
 
 /// The 206 for these positions, of a stored body whose first byte stands at `offset` of the representation.

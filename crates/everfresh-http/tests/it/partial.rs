@@ -55,6 +55,23 @@ fn a_part_answers_what_lies_within_it() {
 }
 
 #[test]
+fn a_part_is_not_sent_over_and_over_in_one_answer() {
+    let meta = part("bytes 0-8/10", &[]);
+    let told = |range: &str| match evaluate(&get(&[("range", range)]), &meta, None) {
+        Served::Partial { body, .. } => vec![body],
+        Served::Multipart(message) => message.parts.into_iter().map(|part| part.body).collect(),
+        Served::NotHere => Vec::new(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told("bytes=0-3,5-8"), [0..4, 5..9]);
+    assert_eq!(told("bytes=5-8,0-3"), [5..9, 0..4]);
+    assert_eq!(told("bytes=0-8,0-8,0-8,0-8").len(), 1);
+    for range in ["bytes=0-8,1-8,2-8,3-8", "bytes=0-8,3-4,0-8"] {
+        assert!(told(range).is_empty(), "{range}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_asked_for_with_the_strong_tag() {
     let tag = [("etag", "\"a\"")];
     let asks = |meta: &Meta| completion(&get(&[("accept", "*/*"), ("if-none-match", "\"z\"")]), meta);

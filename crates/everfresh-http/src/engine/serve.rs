@@ -79,10 +79,7 @@ impl Inner {
         told: Told,
     ) -> Option<Response<Body>> {
         let mut response = self.serve(key, parts, stored, told)?;
-        for (name, value) in own {
-            // A map of fields that is full goes without.
-            drop(response.headers_mut().try_append(name, value.clone()));
-        }
+        append(response.headers_mut(), own);
         Some(response)
     }
 
@@ -113,7 +110,8 @@ impl Inner {
         told: Told,
     ) -> Response<Body> {
         let served = if verbatim { Served::Full } else { rfc9111::evaluate(parts, &meta, None) };
-        if let Served::NotModified(headers) = served {
+        if let Served::NotModified(mut headers) = served {
+            append(&mut headers, &self.rules.said_to_one(&meta, &head));
             return self.finish(key, StatusCode::NOT_MODIFIED, headers, Body::empty(), Some((&meta, None)), told);
         }
         let body = joined_body(parts, &meta, reader);
@@ -208,6 +206,13 @@ impl Inner {
         // Nothing was forwarded, and nothing served: RFC 9211 has no better word than that it missed.
         told.forwarded = Some(Forwarded::Miss);
         self.finish(key, StatusCode::GATEWAY_TIMEOUT, headers, Body::empty(), None, told)
+    }
+}
+
+fn append(headers: &mut HeaderMap, more: &HeaderMap) {
+    for (name, value) in more {
+        // A map of fields that is full goes without.
+        drop(headers.try_append(name, value.clone()));
     }
 }
 

@@ -106,14 +106,14 @@ impl Rules {
         self.updated(meta, request, headers, request_time, response_time)
     }
 
-    /// What a 304 says to the one who asked and to nobody after him: the fields that `no-cache="…"` or, in a shared cache,
+    /// What a response says to the one who asked and to nobody after him: the fields that `no-cache="…"` or, in a shared cache,
     /// `private="…"` names (RFC 9111 §5.2.2.4, §5.2.2.7).
-    pub(crate) fn said_to_one(&self, freshened: &Meta, not_modified: &response::Parts) -> HeaderMap {
-        let control = freshened.control();
+    pub(crate) fn said_to_one(&self, meta: &Meta, came: &response::Parts) -> HeaderMap {
+        let control = meta.control();
         let private = if self.is_shared() { control.private.fields() } else { &[] };
         let mut said = HeaderMap::new();
         for name in control.no_cache.fields().iter().chain(private).filter(|name| !is_hop_by_hop(name)) {
-            replace(&mut said, name, &not_modified.headers);
+            replace(&mut said, name, &came.headers);
         }
         said
     }

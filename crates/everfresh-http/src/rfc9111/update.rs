@@ -40,7 +40,9 @@ pub enum HeadUpdate {
 
 /// Which of the stored responses a 304 says are still good; their places in the sequence (RFC 9111 §4.3.4).
 ///
-/// `stored` are those whose validators were sent. With a strong validator all that have the same one; with a weak one
+/// `stored` are those whose validators were sent by [`conditional`](super::conditional): the one that the request selects,
+/// and of the others none but those with a strong tag and without a coding; the rest may share a weak tag or a date with
+/// it, and be another language or an empty HEAD. With a strong validator all that have the same one; with a weak one
 /// the latest that has it; without any, or where one tag alone was asked about, the only one there is. None of them:
 /// the 304 cannot be used, fetch unconditionally.
 pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {

@@ -50,10 +50,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         enough: Enough,
         loader: impl Future<Output = Made<V, E>>,
     ) -> (Made<V, E>, Origin) {
-        if let Some(found) = self.ask_second_level(flight, enough).await {
-            return (Ok(Load::Loaded(found)), Origin::SecondLevel);
-        }
-        (leading(flight, loader).await, Origin::Loader)
+        // The second level from inside, too: who is told that it failed may ask for the key.
+        let made = async {
+            match self.ask_second_level(flight, enough).await {
+                Some(found) => (Ok(Load::Loaded(found)), Origin::SecondLevel),
+                None => (loader.await, Origin::Loader),
+            }
+        };
+        leading(flight, made).await
     }
 
     /// What the second level has of the key of a flight, if it is enough.

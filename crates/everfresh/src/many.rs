@@ -41,6 +41,8 @@ struct Sorted<K: Key, V: Value, S: Hasher> {
     stale: Led<K, V, S>,
     /// What was served of the stale ones, to be told when it is known what became of their refresh.
     served: Vec<(K, Outcome, Duration)>,
+    /// Until the flights that were taken on are handed over, listeners and copies that ask for them would wait for this very call.
+    inside: Vec<Inside>,
 }
 
 /// A key that is waited for.
@@ -143,15 +145,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let mut keys: Vec<K> = keys.into_iter().filter(|key| seen.insert(key.clone())).collect();
         drop(seen);
         while !keys.is_empty() {
-            let Sorted { missing, mut awaited, stale, served } = self.sort(std::mem::take(&mut keys), &mut tally);
+            let sorted = self.sort(std::mem::take(&mut keys), &mut tally);
+            let Sorted { missing, mut awaited, stale, served, inside } = sorted;
             self.refresh_many(stale, served, &batch, blocking);
-            if !missing.leaders.is_empty() {
-                let bounded = give_up_at != Moment::NEVER || self.policy.load_timeout.is_some();
-                if bounded || (soft.is_some() && missing.any_old) {
-                    awaited.splice(0..0, self.load_many_behind(missing, &batch, blocking, &mut tally));
-                } else {
-                    self.load_many(missing, &batch, &mut tally).await;
-                }
+            let bounded = give_up_at != Moment::NEVER || self.policy.load_timeout.is_some();
+            let mut to_load = Some(missing).filter(|missing| !missing.leaders.is_empty());
+            if let Some(missing) = to_load.take_if(|missing| bounded || (soft.is_some() && missing.any_old)) {
+                awaited.splice(0..0, self.load_many_behind(missing, &batch, blocking, &mut tally));
+            }
+            drop(inside);
+            if let Some(missing) = to_load {
+                self.load_many(missing, &batch, &mut tally).await;
             }
             // Only now: whoever loads those may be waiting for what was just landed here.
             for Awaiting { key, hash, wait, join_point, own, old } in awaited {
@@ -189,8 +193,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Serves what can be served, and takes the lead for the rest where nobody has it.
     fn sort<E: Send + Sync + 'static>(self: &Arc<Self>, keys: Vec<K>, tally: &mut Tally<K, V, E>) -> Sorted<K, V, S> {
-        let mut sorted =
-            Sorted { missing: Led::new(self), awaited: Vec::new(), stale: Led::new(self), served: Vec::new() };
+        let mut sorted = Sorted {
+            missing: Led::new(self),
+            awaited: Vec::new(),
+            stale: Led::new(self),
+            served: Vec::new(),
+            inside: Vec::new(),
+        };
         for key in keys {
             let hash = self.store.hash(&key);
             loop {
@@ -214,7 +223,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                         drop(leader);
                         continue;
                     }
-                    Joined::Lead(leader) => sorted.missing.take_on(leader, old),
+                    Joined::Lead(leader) => sorted.inside.push(sorted.missing.take_on(leader, old)),
                     Joined::Wait { wait, join_point } => {
                         sorted.awaited.push(Awaiting { key, hash, wait, join_point, own: false, old });
                     }
@@ -242,10 +251,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let stage = self.stage(&entry, now);
         let (outcome, refresh) = match stage.freshness {
             Freshness::Fresh if self.wants_early_refresh(&entry, stage, now) => {
-                (Outcome::Hit, self.claim_for_batch(hash, &entry, now, &mut sorted.stale))
+                (Outcome::Hit, self.claim_for_batch(hash, &entry, now, sorted))
             }
             Freshness::Fresh => (Outcome::Hit, RefreshStatus::NotNeeded),
-            Freshness::Stale => (Outcome::Stale, self.claim_for_batch(hash, &entry, now, &mut sorted.stale)),
+            Freshness::Stale => (Outcome::Stale, self.claim_for_batch(hash, &entry, now, sorted)),
             Freshness::Fallback if self.is_backing_off(&entry, now) => (Outcome::Fallback, RefreshStatus::BackingOff),
             Freshness::Fallback => return Served::IfAllElseFails,
             Freshness::Expired => return Served::Nothing,
@@ -281,7 +290,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         hash: u64,
         entry: &Entry<K, V>,
         now: Moment,
-        stale: &mut Led<K, V, S>,
+        Sorted { stale, inside, .. }: &mut Sorted<K, V, S>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
         let before = match self.claim(hash, entry, now, deadline) {
@@ -298,7 +307,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
             Joined::Lead(leader) => {
                 leader.flight().note_claim(entry, entry.attempt());
-                stale.take_on(leader, true);
+                inside.push(stale.take_on(leader, true));
                 RefreshStatus::Started
             }
             _ => {
@@ -446,8 +455,8 @@ async fn bring<K: Key, V: Value, S: Hasher, E>(
     if engine.second_level.is_some() {
         let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
         let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight, Enough::Stale).await) });
-        let answers = join_all(asked).await;
-        // As its loader would, a key whose copying asks for it waits for itself.
+        // From inside, as below: who is told that it failed may ask for a key, and so may a key when it is copied.
+        let answers = leading_all(flights, join_all(asked)).await;
         let _inside = Inside::enter(flights);
         found.extend(answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))));
     }
@@ -498,11 +507,14 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
         }
     }
 
-    fn take_on(&mut self, leader: Leader<K, V>, old: bool) {
+    #[must_use = "dropped too early, who asks for the key from here waits for ever"]
+    fn take_on(&mut self, leader: Leader<K, V>, old: bool) -> Inside {
+        let inside = Inside::enter(std::slice::from_ref(leader.flight()));
         self.flights.push(Arc::clone(leader.flight()));
         self.leaders.push(leader);
         self.old.push(old);
         self.any_old |= old;
+        inside
     }
 
     /// Runs behind the callers, to the end or to the deadline.
@@ -529,6 +541,8 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
     }
 
     fn land<E: Send + Sync + 'static>(&mut self, brought: Brought<K, V, E>) -> Vec<Ended<K, V, S>> {
+        // Whoever is told of the first of them, or copies its value, and asks for the last would wait for this thread.
+        let _inside = Inside::enter(&self.flights);
         let Brought { mut found, mut made } = brought;
         let mut landed = Vec::with_capacity(self.leaders.len());
         self.leaders.reverse();
@@ -550,6 +564,7 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
     }
 
     fn panicked(&mut self) {
+        let _inside = Inside::enter(&self.flights);
         self.leaders.drain(..).for_each(|leader| self.engine.land_panic(leader));
     }
 }

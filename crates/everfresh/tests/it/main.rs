@@ -3,6 +3,7 @@
 
 mod doors;
 mod flights;
+mod inside;
 mod kit;
 mod level;
 mod many;

@@ -146,12 +146,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if told { self.clock.now().since(loaded_at) } else { Duration::ZERO }
     }
 
-    /// Waits for a landing that is good for one who joined at `join_point`.
-    pub(crate) async fn await_landing(&self, wait: Wait<K, V>, join_point: u64, until: Moment) -> Awaited<V> {
-        match wait_until(self, wait, until).await {
-            None => Awaited::TimedOut,
-            Some(waited) => Awaited::of(waited, join_point),
-        }
+    /// Waits for a landing that is good for one who joined at `join_point`; `None` if there is none `until` then.
+    pub(crate) async fn await_landing(
+        &self,
+        wait: &mut Wait<K, V>,
+        join_point: u64,
+        until: Moment,
+    ) -> Option<Awaited<V>> {
+        Some(Awaited::of(wait_until(self, wait, until).await?, join_point))
     }
 }
 

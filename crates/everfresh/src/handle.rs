@@ -77,9 +77,9 @@ impl<K: Key, V: Value, S: Hasher> IntoFuture for Refreshing<K, V, S> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let wait = self.watched?;
+            let mut wait = self.watched?;
             let flight = Arc::clone(wait.flight());
-            wait_until(&self.engine, wait, Moment::NEVER).await;
+            wait_until(&self.engine, &mut wait, Moment::NEVER).await;
             flight.ending()
         })
     }

@@ -158,10 +158,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 self.load_many(missing, &batch, &mut tally).await;
             }
             // Only now: whoever loads those may be waiting for what was just landed here.
-            for Awaiting { key, hash, wait, join_point, own, old } in awaited {
+            for Awaiting { key, hash, mut wait, join_point, own, old } in awaited {
                 let until = if old { soft.unwrap_or(give_up_at) } else { give_up_at };
                 let flight = Arc::clone(wait.flight());
-                let error = match self.await_landing(wait, join_point, until).await {
+                let mut ended = self.await_landing(&mut wait, join_point, until).await;
+                // What was better than waiting any longer may have gone meanwhile.
+                if ended.is_none() && until < give_up_at && self.what_is_left(hash, &key, None, None).is_none() {
+                    ended = self.await_landing(&mut wait, join_point, give_up_at).await;
+                }
+                drop(wait);
+                let error = match ended.unwrap_or(Awaited::TimedOut) {
                     Awaited::Value { value, loaded_at, from_second_level } => {
                         let outcome = match (own, from_second_level) {
                             (false, _) => Outcome::Coalesced,

@@ -172,7 +172,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 (Old::ServeIfAllElseFails { .. }, Some(soft)) => give_up_at.min(begun.after(soft)),
                 _ => give_up_at,
             };
-            let (wait, join_point, own) = match self.begin(hash, key, Purpose::Load, now, deadline) {
+            let (mut wait, join_point, own) = match self.begin(hash, key, Purpose::Load, now, deadline) {
                 Joined::Full => return self.fall_back(hash, key, old, Error::OVERLOADED.into()),
                 Joined::Recursive => return Err(Gave::Up(Error::RECURSIVE.into())),
                 Joined::Wait { wait, join_point } => (wait, join_point, false),
@@ -201,7 +201,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             };
             let flight = own.then(|| Arc::clone(wait.flight()));
             let holds = || flight.as_ref().is_some_and(|flight| flight.ending() == Some(Ending::NotModified));
-            match self.await_landing(wait, join_point, patience).await {
+            let mut awaited = self.await_landing(&mut wait, join_point, patience).await;
+            if awaited.is_none() && patience < give_up_at {
+                if let Some(left) = self.what_is_left_of(hash, key, &old) {
+                    return Ok(left);
+                }
+                // What was better than waiting any longer has gone meanwhile.
+                awaited = self.await_landing(&mut wait, join_point, give_up_at).await;
+            }
+            drop(wait);
+            match awaited.unwrap_or(Awaited::TimedOut) {
                 // It was held already, which would not do.
                 Awaited::Value { from_second_level: true, .. } if bounds.bypass => now = self.clock.now(),
                 Awaited::Value { value, loaded_at, from_second_level } => {
@@ -395,11 +404,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         old: Old<V>,
         error: LoadError<E>,
     ) -> Result<Answer<V>, Gave<E>> {
-        match old {
-            Old::ServeIfAllElseFails { max_stale, gate } => {
-                self.what_is_left(hash, key, max_stale, gate).ok_or(Gave::Up(error))
-            }
-            Old::None => Err(Gave::Up(error)),
+        self.what_is_left_of(hash, key, &old).ok_or(Gave::Up(error))
+    }
+
+    fn what_is_left_of<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q, old: &Old<V>) -> Option<Answer<V>> {
+        match *old {
+            Old::ServeIfAllElseFails { max_stale, gate } => self.what_is_left(hash, key, max_stale, gate),
+            Old::None => None,
         }
     }
 

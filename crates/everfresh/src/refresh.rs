@@ -418,15 +418,15 @@ pub(crate) async fn first_of<T>(work: impl Future<Output = T>, limit: impl Futur
 /// Waits for a flight, but not beyond `until`, and ends it when its own deadline passes.
 pub(crate) async fn wait_until<K: Key, V: Value, S: Hasher>(
     engine: &Engine<K, V, S>,
-    mut wait: Wait<K, V>,
+    wait: &mut Wait<K, V>,
     until: Moment,
 ) -> Option<Waited<K, V>> {
     let deadline = wait.flight().deadline;
     let first = until.min(deadline);
     if first == Moment::NEVER {
-        return Some((&mut wait).await);
+        return Some(wait.await);
     }
-    if let Some(waited) = first_of(&mut wait, engine.clock.sleep_until(first)).await {
+    if let Some(waited) = first_of(&mut *wait, engine.clock.sleep_until(first)).await {
         return Some(waited);
     }
     if deadline > until {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use everfresh::{Cache, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus};
+use everfresh::{Cache, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus, Traits};
 
-use crate::kit::{Count, Gate, MINUTE, SECOND, poll_once, within_a_minute};
+use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 use crate::support::{Bench, Dropping, Fragile, Probe, bench, crowd};
 
 #[test]
@@ -264,4 +264,42 @@ fn l7_an_error_is_remembered_beside_a_value_that_has_expired_and_is_not_yet_recl
     assert!(cache.stats().entries == 1 && cache.get_or_load(&1, || Err::<u64, _>("bad")).is_err());
     assert!(cache.get_or_load(&1, || 2_u64).is_err());
     assert_eq!(cache.stats().negative, 1);
+}
+
+#[test]
+fn l6_who_has_lost_the_old_value_at_the_soft_timeout_waits_on_as_if_there_had_been_none() {
+    type Loss = fn(&Cache<u32, u64>, &ManualClock);
+    let losses: [(&str, Loss); 3] = [
+        ("invalidated", |cache, _| cache.invalidate_tag("tag")),
+        ("removed", |cache, _| cache.invalidate_matching(|_, _| true)),
+        ("too old", |_, clock| clock.advance(MINUTE)),
+    ];
+    for (name, lose) in losses {
+        for (bound, ends) in [(None, "never"), (Some(10 * MINUTE), "in ten minutes")] {
+            let (clock, hand) = (ManualClock::new(), Hand::default());
+            let mut builder = Cache::<u32, u64>::builder().capacity(10).soft_timeout(MINUTE);
+            if let Some(bound) = bound {
+                builder = builder.wait_at_most(bound);
+            }
+            let cache = builder
+                .lifetime(Lifetime::ttl(MINUTE).stale_if_error(2 * MINUTE))
+                .clock(clock.clone())
+                .spawner(hand.clone())
+                .build()
+                .unwrap();
+            (1..=2).for_each(|key| cache.insert_with(key, 1, Traits::new().tag("tag")));
+            clock.advance(2 * MINUTE + SECOND);
+            let mut one = Box::pin(cache.get_or_load_async(&1, || async { 2 }));
+            let mut many = Box::pin(cache.get_many_or_load_async([2], |_| async { Ok::<_, &str>(vec![(2, 2)]) }));
+            assert!(poll_once(one.as_mut()).is_pending() && poll_once(many.as_mut()).is_pending());
+            lose(&cache, &clock);
+            clock.advance(MINUTE);
+            assert!(poll_once(one.as_mut()).is_pending(), "{name}, waits {ends}");
+            assert!(poll_once(many.as_mut()).is_pending(), "{name}, waits {ends}");
+            hand.run();
+            assert!(matches!(poll_once(one.as_mut()), Poll::Ready(Ok(2))), "{name}, waits {ends}");
+            let Poll::Ready(Ok(many)) = poll_once(many.as_mut()) else { panic!("{name}, waits {ends}") };
+            assert_eq!(many[&2], 2);
+        }
+    }
 }

@@ -47,8 +47,10 @@ pub(crate) struct Flight<K, V> {
     timed_out: AtomicBool,
     /// The key was declared stale while it ran, at that moment; `u64::MAX` if not.
     expired_at: AtomicU64,
-    /// How many wait; grows only while the flight is in the table, under the table's lock.
+    /// How many wait who came upon it; grows only while the flight is in the table, under the table's lock.
     waiters: AtomicUsize,
+    /// The one who had it begun behind, and who has a handle to it. Grows as `waiters` does.
+    watchers: AtomicUsize,
     /// The entry that this is to renew, by the end of its load, and how it was stamped for that.
     pub(crate) claim: OnceLock<(Moment, Attempt)>,
     /// How it ended; known before anybody who waits is woken.
@@ -114,6 +116,7 @@ impl<K, V> Flight<K, V> {
             timed_out: AtomicBool::new(false),
             expired_at: AtomicU64::new(u64::MAX),
             waiters: AtomicUsize::new(0),
+            watchers: AtomicUsize::new(0),
             claim: OnceLock::new(),
             ending: OnceLock::new(),
             shown: OnceLock::new(),
@@ -186,9 +189,19 @@ impl<K, V> Flight<K, V> {
         }
     }
 
-    /// How many wait for it, or have waited until its end. Once it is out of the table this only falls, by those who give up.
+    /// How many came upon it and wait, or have waited until its end. Once it is out of the table this only falls, by those who
+    /// give up.
     pub(crate) fn waiters(&self) -> usize {
         self.waiters.load(Ordering::Acquire)
+    }
+
+    /// Whether anybody waits for it. Once it is out of the table nobody begins to.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiters() > 0 || self.watchers.load(Ordering::Acquire) > 0
+    }
+
+    fn count(&self, watches: bool) -> &AtomicUsize {
+        if watches { &self.watchers } else { &self.waiters }
     }
 
     /// Gives its landing to everybody who waits. Only the first landing counts.
@@ -232,13 +245,15 @@ pub(crate) struct Wait<K, V> {
     flight: Option<Arc<Flight<K, V>>>,
     /// Where its waker is, while it has one there.
     place: Option<usize>,
+    /// It takes no place among those that `max_waiters` bounds.
+    watches: bool,
 }
 
 impl<K, V> Wait<K, V> {
     /// Only under the table's lock, while the flight is in the table: afterwards the number of those who wait only falls.
-    fn on(flight: &Arc<Flight<K, V>>) -> Wait<K, V> {
-        flight.waiters.fetch_add(1, Ordering::AcqRel);
-        Wait { flight: Some(Arc::clone(flight)), place: None }
+    fn on(flight: &Arc<Flight<K, V>>, watches: bool) -> Wait<K, V> {
+        flight.count(watches).fetch_add(1, Ordering::AcqRel);
+        Wait { flight: Some(Arc::clone(flight)), place: None, watches }
     }
 
     /// What it waits for, before the end was seen.
@@ -254,7 +269,7 @@ impl<K, V> Future for Wait<K, V> {
     type Output = Waited<K, V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<K, V>> {
-        let Wait { flight, place } = &mut *self;
+        let Wait { flight, place, .. } = &mut *self;
         let Some(waited_for) = flight else { return Poll::Pending };
         if waited_for.end.get().is_none() && waited_for.waiting.note(place, cx.waker()).is_some() {
             return Poll::Pending;
@@ -271,7 +286,7 @@ impl<K, V> Future for Wait<K, V> {
 impl<K, V> Drop for Wait<K, V> {
     fn drop(&mut self) {
         let Some(flight) = &self.flight else { return };
-        flight.waiters.fetch_sub(1, Ordering::AcqRel);
+        flight.count(self.watches).fetch_sub(1, Ordering::AcqRel);
         if let Some(place) = self.place {
             flight.waiting.forget(place);
         }
@@ -360,7 +375,7 @@ impl<K, V> Flights<K, V> {
                 if flight.waiters() >= max_waiters {
                     return Joined::Full;
                 }
-                let wait = Wait::on(&flight);
+                let wait = Wait::on(&flight, false);
                 if plan.purpose == Purpose::Load {
                     flight.adopt();
                 }
@@ -406,7 +421,7 @@ impl<K, V> Flights<K, V> {
             return None;
         }
         flight.adopt();
-        Some(Wait::on(flight))
+        Some(Wait::on(flight, false))
     }
 
     /// The flight of a key, if one is running.
@@ -422,7 +437,10 @@ impl<K, V> Flights<K, V> {
     pub(crate) fn watch<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Wait<K, V>> {
         let shard = self.shard(hash);
         let table = shard.lock();
-        table.find(hash, |flight| key.is(&flight.key)).filter(|flight| !is_led_from_here(flight)).map(Wait::on)
+        table
+            .find(hash, |flight| key.is(&flight.key))
+            .filter(|flight| !is_led_from_here(flight))
+            .map(|it| Wait::on(it, true))
     }
 
     /// Something newer than any running load of the key is about to be written (contract I1).
@@ -545,7 +563,7 @@ impl<K, V> Leader<K, V> {
 
     /// Waits for the flight that is about to be led by somebody else.
     pub(crate) fn wait(&self) -> Wait<K, V> {
-        Wait::on(&self.flight)
+        Wait::on(&self.flight, true)
     }
 
     /// Ends the flight: `install` runs under the table's lock, told whether the flight still may change anything; nobody can
@@ -578,7 +596,7 @@ impl<K, V> Drop for Leader<K, V> {
         if !self.landed {
             self.land(|_| ());
             self.flight.finish(End::Vacated);
-        } else if self.flight.waiters() > 0 && self.flight.end.get().is_none() {
+        } else if self.flight.is_awaited() && self.flight.end.get().is_none() {
             // What came out at the landing panicked when it was dropped, before those who wait were told.
             self.flight.finish(End::Vacated);
         }

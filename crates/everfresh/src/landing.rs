@@ -99,7 +99,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         };
         let ending = stored.map_or_else(Ending::Discarded, |()| Ending::Stored);
         flight.note_ending(ending);
-        if flight.waiters() > 0 {
+        if flight.is_awaited() {
             let good_for = match self.history.tags(&tags, flight.began) {
                 Some(tags) => match History::struck_at(&tags) {
                     point if point > flight.began.tag_point => Validity::JoinedBefore(point),
@@ -222,7 +222,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         };
         let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
         flight.note_ending(ending);
-        if flight.waiters() > 0 {
+        if flight.is_awaited() {
             let good_for = match History::struck_at(old.tags()) {
                 point if point > flight.began.tag_point => Validity::JoinedBefore(point),
                 _ => Validity::Everybody,
@@ -251,7 +251,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         });
         let ending = Ending::Discarded(why);
         flight.note_ending(ending);
-        if flight.waiters() > 0 {
+        if flight.is_awaited() {
             // Its tags are gone with it: whoever joined after any tag was struck asks anew.
             let good_for = Validity::JoinedBefore(flight.began.tag_point + 1);
             let value = value.clone();

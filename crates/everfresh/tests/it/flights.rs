@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use everfresh::{Cache, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus, Traits};
+use everfresh::{Cache, Ending, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus, Traits};
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 use crate::support::{Bench, Dropping, Fragile, Probe, bench, crowd};
@@ -302,4 +302,49 @@ fn l6_who_has_lost_the_old_value_at_the_soft_timeout_waits_on_as_if_there_had_be
             assert_eq!(many[&2], 2);
         }
     }
+}
+
+#[test]
+fn l5_who_leads_a_bounded_load_is_none_of_those_who_wait_for_it() {
+    for bypass in [false, true] {
+        let (clock, hand) = (ManualClock::new(), Hand::default());
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(10)
+            .max_waiters(1)
+            .load_timeout(MINUTE)
+            .clock(clock)
+            .spawner(hand.clone())
+            .build()
+            .unwrap();
+        let lookup = || if bypass { cache.lookup(&1).bypass() } else { cache.lookup(&1) };
+        let mut leads = Box::pin(lookup().load_async(|| async { 1 }));
+        assert!(poll_once(leads.as_mut()).is_pending());
+        let mut waits = Box::pin(lookup().load_async(|| async { 2 }));
+        assert!(poll_once(waits.as_mut()).is_pending(), "one may wait beside the one who leads");
+        let mut one_more = Box::pin(lookup().load_async(|| async { 3 }));
+        assert!(matches!(poll_once(one_more.as_mut()), Poll::Ready(Err(error)) if error.is_overloaded()));
+        drop(leads);
+        let mut one_more = Box::pin(lookup().load_async(|| async { 3 }));
+        assert!(matches!(poll_once(one_more.as_mut()), Poll::Ready(Err(error)) if error.is_overloaded()));
+        drop(waits);
+        let mut waits = Box::pin(lookup().load_async(|| async { 2 }));
+        assert!(poll_once(waits.as_mut()).is_pending(), "one has gone, so there is room for one");
+        hand.run();
+        assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 1));
+    }
+}
+
+#[test]
+fn l5_a_handle_to_a_refresh_takes_no_place_among_those_who_wait() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(10).max_waiters(1).clock(clock).spawner(hand.clone()).build().unwrap();
+    let begun = cache.refresh_with(&1, || 1);
+    let watched = cache.refresh_with(&1, || 1);
+    assert_eq!((begun.status(), watched.status()), (RefreshStatus::Started, RefreshStatus::AlreadyRunning));
+    let mut waits = Box::pin(cache.get_or_load_async(&1, || async { 2 }));
+    assert!(poll_once(waits.as_mut()).is_pending());
+    hand.run();
+    assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(1))));
+    assert_eq!((begun.wait(), watched.wait()), (Some(Ending::Stored), Some(Ending::Stored)));
 }

@@ -185,8 +185,8 @@ impl<K: Key, V: Value, S: Hasher> Telling<K, V, S> {
         match ending {
             Ending::Stored | Ending::NotModified => {}
             Ending::Absent => self.loaded = None,
-            // Here it has replaced what there was, and there it has to.
-            Ending::Discarded(NotStored::TooHeavy) => self.loaded = None,
+            // Here it has taken the place of what there was, and there it has to.
+            Ending::Discarded(NotStored::TooHeavy | NotStored::NotServable) => self.loaded = None,
             _ => return,
         }
         let engine = Arc::clone(&self.engine);

@@ -155,7 +155,7 @@ pub enum NotStored {
     TooHeavy,
     /// `store_if` said no (contract L7).
     Rejected,
-    /// It was stale at once, and no window lets it be served.
+    /// It was stale at once, and no window lets it be served. What it would have replaced has left.
     NotServable,
 }
 

@@ -133,7 +133,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         // Not dropped under the lock, whatever happens there.
         let mut entry = Some(self.entry(flight.key.clone(), value, traits, tags, flight.began, (now, took)));
         let mut insertion = Insertion::nothing(self.listeners.any());
-        let installed = leader.land(|good| self.install(flight, good, &mut entry, (weight, now), &mut insertion));
+        let (mut older, mut superseded) = (None, None);
+        let installed = leader.land(|good| {
+            let installed = self.install(flight, good, &mut entry, (weight, now), &mut insertion);
+            if installed == Err(NotStored::NotServable) {
+                // Nobody may have it who did not ask for it, but what it was to replace is older still.
+                older = self.store.peek_locked(flight.hash, &flight.key);
+                let meant = older.as_ref().filter(|older| self.may_replace(flight, older, now));
+                superseded = meant.and_then(|older| self.store.remove_exact(older));
+            }
+            installed
+        });
+        if let Some(superseded) = superseded {
+            self.depart(superseded, Cause::Replaced);
+        }
+        drop(older);
         if installed.is_ok()
             && let Some(negatives) = &self.negatives
         {
@@ -161,10 +175,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let deadline = self.deadline(entry);
         let admitted =
             self.store.put_if_admitted(flight.hash, offered, (weight, deadline), now, insertion, |current| {
-                takes_any_place(flight)
-                    || current.is_some_and(|current| is_meant(flight, current) && !self.stage(current, now).gone)
+                current.map_or(takes_any_place(flight), |current| self.may_replace(flight, current, now))
             });
         if admitted { Ok(deadline) } else { Err(NotStored::EntryGone) }
+    }
+
+    /// Whether what a flight brings may take the place of what is there.
+    fn may_replace(&self, flight: &Flight<K, V>, current: &Entry<K, V>, now: Moment) -> bool {
+        takes_any_place(flight) || is_meant(flight, current) && !self.stage(current, now).gone
     }
 
     /// Notes in an entry that is about to be stored what befell it while it was loaded; or says why it is not stored then.

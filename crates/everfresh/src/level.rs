@@ -16,7 +16,8 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// # What it is told
 /// * [`put`](SecondLevel::put): what a loader made, or said to hold still ([`Load::NotModified`](crate::Load::NotModified)),
 ///   after it was stored here; nothing that was rejected or overtaken.
-/// * [`remove`](SecondLevel::remove): a key that was inserted by hand, removed, invalidated, expired, or found absent.
+/// * [`remove`](SecondLevel::remove): a key that was inserted by hand, removed, invalidated, expired, or found absent, or whose
+///   new value could not be kept here.
 /// * [`remove_tag`](SecondLevel::remove_tag), [`clear`](SecondLevel::clear): the same by tag, and of all. A predicate cannot be
 ///   asked about what is only there, so that `invalidate_matching` and `expire_matching` clear it.
 ///

@@ -117,6 +117,9 @@ fn s1_what_the_loader_made_is_told_to_the_second_level() {
     assert_eq!(fake.asked(), ["get 2"]);
     assert!(cache.get_or_load(&2, || None::<u64>).unwrap_err().is_absent());
     assert_eq!(fake.asked(), ["get 2", "remove 2"], "found absent");
+    let unservable = || Loaded::new(9_u64).lifetime(Lifetime::ttl(Duration::ZERO));
+    assert_eq!(cache.lookup(&1).bypass().load(unservable).unwrap().value, 9);
+    assert_eq!(fake.asked(), ["remove 1"], "what is there is older");
 }
 
 #[test]

@@ -201,6 +201,8 @@ impl Model {
         let fresh_until = if stale_at_once { self.now } else { self.now + if short { SHORT } else { TTL } };
         let held = Held { value, tags: tag.into_iter().collect(), short, fresh_until, claimed_by: None };
         if self.life(&held) == Life::Expired {
+            // What it was to replace is older still.
+            self.held.remove(&key);
             return false;
         }
         self.held.insert(key, held);

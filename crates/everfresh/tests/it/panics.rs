@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use everfresh::{Cache, Ending, Lifetime, Loaded, ManualClock, RefreshStatus};
 
@@ -100,12 +99,13 @@ fn r2_a_panic_after_a_refresh_has_ended_leaves_no_claim_behind() {
         .unwrap();
     cache.insert(1, Fragile(1, Arc::clone(&copied)));
     clock.advance(10 * SECOND);
-    let of_no_use = Loaded::new(Fragile(13, Arc::clone(&copied))).lifetime(Lifetime::ttl(Duration::ZERO));
+    let of_no_use = Loaded::new(Fragile(13, Arc::clone(&copied))).tag("struck");
     let refreshing = cache.refresh_with(&1, move || of_no_use);
     assert_eq!(refreshing.status(), RefreshStatus::Started);
+    cache.invalidate_tag("struck");
     hand.run();
     assert!(copied.load(Ordering::SeqCst));
-    let ending = Ending::Discarded(everfresh::NotStored::NotServable);
+    let ending = Ending::Discarded(everfresh::NotStored::Overtaken);
     assert_eq!(
         (refreshing.wait(), ends(cache.stats().refreshes)),
         (Some(ending), 1),

@@ -221,6 +221,31 @@ fn t5_what_a_loader_brings_and_nobody_may_serve_is_not_stored_and_told() {
 }
 
 #[test]
+fn t5_what_nobody_may_serve_takes_the_older_value_with_it() {
+    let unservable = || Loaded::new(2_u64).lifetime(Lifetime::ttl(Duration::ZERO));
+    let Bench { cache, clock, hand } = bench(|it| it);
+    let log = Log::of(&cache);
+    cache.insert(1, 1);
+    assert_eq!(cache.lookup(&1).bypass().load(unservable).unwrap().value, 2);
+    assert_eq!(cache.get(&1), None, "the older value was given to who came after the newer");
+    assert_eq!(log.count(&Told::Left(Cause::Replaced)), 1);
+
+    cache.insert(1, 1);
+    clock.advance(11 * SECOND);
+    assert_eq!(cache.get_or_load(&1, unservable).unwrap(), 1);
+    hand.run();
+    assert_eq!(log.count(&Told::Refresh(Ending::Discarded(NotStored::NotServable))), 1);
+    assert_eq!(cache.get(&1), None, "the stale value would be refreshed by each reader, and stay");
+
+    cache.insert(1, 1);
+    clock.advance(11 * SECOND);
+    assert_eq!(cache.get_or_load(&1, unservable).unwrap(), 1);
+    cache.insert(1, 3);
+    hand.run();
+    assert_eq!(cache.get(&1), Some(3), "that is newer (contract R4)");
+}
+
+#[test]
 fn i1_what_was_struck_while_it_was_loaded_takes_no_room_and_is_told_to_be_overtaken() {
     type Strike = fn(&Cache<u32, u64>);
     let strikes: [(&str, Strike); 2] = [("clear", |cache| cache.clear()), ("tag", |cache| cache.invalidate_tag("tag"))];

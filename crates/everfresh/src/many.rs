@@ -27,7 +27,6 @@ use crate::moment::Moment;
 use crate::obtain::not_run;
 use crate::pool::{Permit, Running};
 use crate::refresh::{Unpanicking, first_of};
-use crate::spawn::Job;
 
 /// Loads many keys at once; called for the missing ones here, and for the stale ones behind.
 type Batch<K, V, E> = Arc<dyn Fn(Vec<K>) -> BatchFuture<K, V, E> + Send + Sync>;
@@ -411,9 +410,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         led.running = Some(self.background.begin());
         let flights = led.flights.clone();
         let work = led.run(Arc::clone(batch));
+        #[cfg(feature = "tracing")]
+        let work = tracing::Instrument::instrument(work, crate::trace::background_span());
         let taken = if blocking {
-            let job: Job = Box::new(move || drive(work));
-            self.pool.spawner().spawn_job(job)
+            self.pool.spawner().spawn_job(Box::new(move || drive(work)))
         } else {
             self.pool.spawner().spawn_task(Box::pin(work))
         };

@@ -14,6 +14,8 @@ mod overtaken;
 mod panics;
 mod refresh;
 mod renewal;
+#[cfg(feature = "tracing")]
+mod spans;
 mod struck;
 mod support;
 mod time;

@@ -75,7 +75,7 @@ pub(crate) enum Landing<V> {
     Value {
         value: V,
         loaded_at: Moment,
-        /// The latest point at which one of its tags was invalidated after it began; who joined later must load anew.
+        /// One of its tags may have been invalidated after it began; who joined after that must load anew.
         good_for: Validity,
         from_second_level: bool,
     },

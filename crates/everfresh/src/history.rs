@@ -217,9 +217,9 @@ impl History {
         tags.iter().fold(Standing::Good, |standing, tag| standing.and(tag.marks.standing(began)))
     }
 
-    /// The latest point of the history of tags at which one of these was invalidated; 0 if none was.
-    pub(crate) fn struck_at(tags: &[Arc<Tag>]) -> u64 {
-        tags.iter().map(|tag| tag.marks.gone_before.load(Ordering::Acquire)).max().unwrap_or(0)
+    /// Whether one of these tags was invalidated after what began at that point of their history.
+    pub(crate) fn is_struck_since(tags: &[Arc<Tag>], began: u64) -> bool {
+        tags.iter().any(|tag| began < tag.marks.gone_before.load(Ordering::Acquire))
     }
 
     /// Whether what began there has been invalidated with everything else since.

@@ -12,7 +12,7 @@ use crate::entry::Entry;
 use crate::error::Failure;
 use crate::event::{Cause, Ending, Event, NotStored};
 use crate::flight::{Flight, Handed, Landing, Leader, Purpose, Validity};
-use crate::history::History;
+use crate::history::{History, Tag};
 use crate::leading::Inside;
 use crate::lifetime::Freshness;
 use crate::load::{Load, Loaded, Traits};
@@ -100,13 +100,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = stored.map_or_else(Ending::Discarded, |()| Ending::Stored);
         flight.note_ending(ending);
         if flight.is_awaited() {
-            let good_for = match self.history.tags(&tags, flight.began) {
-                Some(tags) => match History::struck_at(&tags) {
-                    point if point > flight.began.tag_point => Validity::JoinedBefore(point),
-                    _ => Validity::Everybody,
-                },
-                None => Validity::JoinedBefore(flight.began.tag_point + 1),
-            };
+            let good_for = good_for(flight, self.history.tags(&tags, flight.began).as_deref());
             let from_second_level = origin == Origin::SecondLevel;
             flight.settle(Landing::Value { value: copy.clone(), loaded_at: now, good_for, from_second_level });
         }
@@ -241,10 +235,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
         flight.note_ending(ending);
         if flight.is_awaited() {
-            let good_for = match History::struck_at(old.tags()) {
-                point if point > flight.began.tag_point => Validity::JoinedBefore(point),
-                _ => Validity::Everybody,
-            };
+            let good_for = good_for(flight, Some(old.tags()));
             let landing = Landing::Value { value: value.clone(), loaded_at: now, good_for, from_second_level: false };
             flight.settle(landing);
         }
@@ -270,9 +261,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = Ending::Discarded(why);
         flight.note_ending(ending);
         if flight.is_awaited() {
-            // Its tags are gone with it: whoever joined after any tag was struck asks anew.
-            let good_for = Validity::JoinedBefore(flight.began.tag_point + 1);
-            let value = value.clone();
+            // Its tags are gone with it.
+            let (value, good_for) = (value.clone(), good_for(flight, None));
             flight.settle(Landing::Value { value, loaded_at: now, good_for, from_second_level: false });
         }
         self.tell_not_stored(&flight.key, why);
@@ -421,6 +411,16 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 self.listeners.tell(&Event::Refresh { key, ending, took, waiters });
             }
         }
+    }
+}
+
+/// For whom a value with these tags is good; `None` if they are not known any more. When the first strike was since the load began
+/// nobody knows: whoever joined after any tag was struck, this one or another, asks anew.
+fn good_for<K, V>(flight: &Flight<K, V>, tags: Option<&[Arc<Tag>]>) -> Validity {
+    let began = flight.began.tag_point;
+    match tags {
+        Some(tags) if !History::is_struck_since(tags, began) => Validity::Everybody,
+        _ => Validity::JoinedBefore(began + 1),
     }
 }
 

@@ -162,6 +162,32 @@ fn i3_who_comes_after_a_tag_was_struck_and_forgotten_is_not_given_what_bears_it(
 }
 
 #[test]
+fn i3_who_comes_between_two_strikes_of_a_tag_is_not_given_what_began_before_the_first() {
+    let Bench { cache, clock, hand } = bench(|it| it);
+    // Its loader says that the old value still holds, or makes a new one; both bear the tag.
+    for answer in [|| Load::NotModified, || Loaded::new(1_u64).tag("struck").into()] as [fn() -> Load<u64>; 2] {
+        cache.insert_with(1, 1, Traits::new().tag("struck"));
+        clock.advance(11 * SECOND);
+        let (go, told) = tokio::sync::oneshot::channel::<()>();
+        let load = move |_| async move {
+            let _ = told.await;
+            answer()
+        };
+        let mut first = Box::pin(cache.lookup(&1).bypass().load_async_with(load));
+        assert!(poll_once(first.as_mut()).is_pending());
+        cache.invalidate_tag("struck");
+        let mut between = Box::pin(cache.get_or_load_async(&1, || async { 2_u64 }));
+        assert!(poll_once(between.as_mut()).is_pending(), "it may bring something else");
+        cache.invalidate_tag("struck");
+        go.send(()).unwrap();
+        assert!(matches!(poll_once(first.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 1));
+        assert!(matches!(poll_once(between.as_mut()), Poll::Ready(Ok(2))), "that was struck before it came");
+        assert_eq!(cache.get(&1), Some(2));
+    }
+    assert_eq!(hand.waiting(), 0);
+}
+
+#[test]
 fn i3_what_is_made_after_a_strike_is_not_touched_by_it() {
     let Bench { cache, .. } = bench(|it| it);
     for _ in 0..300 {

@@ -244,7 +244,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let found = self.engine.store.peek(self.hash(key), key)?;
         let now = self.engine.clock.now();
         let stage = self.engine.stage(&found, now);
-        let too_stale = max_stale.is_some_and(|bound| now.since(stage.fresh_until) > bound);
+        let too_stale = self.engine.is_too_stale(&found, stage, now, max_stale);
         let outcome = match stage.freshness {
             Freshness::Fresh => Outcome::Hit,
             Freshness::Stale if !too_stale => Outcome::Stale,

@@ -77,7 +77,8 @@ impl Bounds {
 
     #[inline]
     pub(crate) fn of_waiting(&self) -> Waiting {
-        Waiting { may: !self.bypass && self.wait_at_most.is_none(), aged: self.aged, absent: false }
+        let may = self.enough() == Enough::Stale && self.wait_at_most.is_none();
+        Waiting { may, aged: self.aged, absent: false }
     }
 }
 

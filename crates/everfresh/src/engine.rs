@@ -230,6 +230,20 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Stage { freshness, fresh_until, gone: false }
     }
 
+    /// Whether what is not fresh has been stale for longer than a lookup takes, or nobody knows for how long: what came from the
+    /// second level as stale had been for some time.
+    pub(crate) fn is_too_stale(
+        &self,
+        entry: &Entry<K, V>,
+        stage: Stage,
+        now: Moment,
+        max_stale: Option<Duration>,
+    ) -> bool {
+        let Some(bound) = max_stale else { return false };
+        let was_fresh = |extra: &Extra| !extra.is_rest || extra.lifetime.is_none_or(|rest| !rest.is_stale_from_birth());
+        now.since(stage.fresh_until) > bound || !entry.extra().is_none_or(was_fresh)
+    }
+
     pub(crate) fn windows(&self, entry: &Entry<K, V>) -> Windows {
         match entry.extra().and_then(|extra| extra.lifetime) {
             Some(own) => own.windows(),

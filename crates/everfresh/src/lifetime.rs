@@ -116,6 +116,10 @@ impl Lifetime {
         Ok(())
     }
 
+    pub(crate) fn is_stale_from_birth(&self) -> bool {
+        self.ttl == Some(Duration::ZERO)
+    }
+
     pub(crate) fn windows(&self) -> Windows {
         Windows {
             stale: saturating_nanos(self.stale_while_revalidate),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::beneath::Enough;
 use crate::coalesce::{Answer, Awaited, Bounds, Later, Obtained};
 use crate::engine::{Engine, Hasher, Key, Negative, Stage, Value};
 use crate::entry::Entry;
@@ -211,8 +212,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             drop(wait);
             match awaited.unwrap_or(Awaited::TimedOut) {
-                // It was held already, which would not do.
-                Awaited::Value { from_second_level: true, .. } if bounds.bypass => now = self.clock.now(),
+                // It was held already, which would not do, or may have been stale for too long.
+                Awaited::Value { from_second_level: true, .. } if !own && bounds.enough() != Enough::Stale => {
+                    now = self.clock.now();
+                }
                 Awaited::Value { value, loaded_at, from_second_level } => {
                     let outcome = match (bounds.bypass, own, from_second_level) {
                         (true, ..) => Outcome::Bypass,
@@ -269,7 +272,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 serve(Outcome::Hit, status)
             }
             Freshness::Fresh => serve(Outcome::Hit, RefreshStatus::NotNeeded),
-            Freshness::Stale if max_stale.is_none_or(|bound| now.since(stage.fresh_until) <= bound) => {
+            Freshness::Stale if !self.is_too_stale(&found, stage, now, max_stale) => {
                 let status = refresh();
                 serve(Outcome::Stale, status)
             }
@@ -277,9 +280,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 self.counters.refresh_status(RefreshStatus::BackingOff);
                 serve(Outcome::Fallback, RefreshStatus::BackingOff)
             }
-            Freshness::Fallback if max_stale.is_none_or(|bound| now.since(stage.fresh_until) <= bound) => {
-                Served::IfAllElseFails
-            }
+            Freshness::Fallback if !self.is_too_stale(&found, stage, now, max_stale) => Served::IfAllElseFails,
             _ => Served::Nothing,
         }
     }
@@ -425,8 +426,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let found = self.store.peek(hash, key)?;
         let now = self.clock.now();
         let stage = self.stage(&found, now);
-        let too_stale = max_stale.is_some_and(|bound| now.since(stage.fresh_until) > bound);
-        if stage.freshness == Freshness::Expired || too_stale {
+        if stage.freshness == Freshness::Expired || self.is_too_stale(&found, stage, now, max_stale) {
             return None;
         }
         // It may have gone bad while the load ran that failed.

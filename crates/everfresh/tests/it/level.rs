@@ -793,6 +793,30 @@ fn s1_a_bound_on_staleness_holds_also_for_what_is_beneath() {
 }
 
 #[test]
+fn s1_a_bound_on_staleness_holds_for_what_others_have_taken_from_beneath() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let rest = Lifetime::ttl(Duration::ZERO).stale_while_revalidate(40 * SECOND);
+    let cache = cache(&Fake::with(1, Loaded::new(7).lifetime(rest)), &clock, &hand);
+    let strict = || cache.lookup(&1).max_stale(5 * SECOND);
+    assert_eq!(cache.lookup(&1).load(|| 8_u64).unwrap().outcome, Outcome::SecondLevel);
+    assert_eq!(cache.peek(&1), Some(7));
+    assert!(strict().peek().is_none(), "nobody knows for how long it has been stale");
+    assert!(strict().load(|| Err::<u64, _>("down")).is_err());
+    assert_eq!(strict().load(|| 8_u64).unwrap().value, 8);
+
+    let fake = Fake::with(1, Loaded::new(7).lifetime(rest));
+    let cache = self::cache(&fake, &clock, &hand);
+    let mut first = Box::pin(cache.lookup(&1).load_timeout(MINUTE).load_async(|| async { 8_u64 }));
+    assert!(poll_once(first.as_mut()).is_pending());
+    let mut strict = Box::pin(cache.lookup(&1).max_stale(5 * SECOND).load_async(|| async { 9_u64 }));
+    assert!(poll_once(strict.as_mut()).is_pending());
+    hand.run();
+    assert!(matches!(poll_once(first.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 7));
+    assert!(matches!(poll_once(strict.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 9));
+    assert_eq!(cache.peek(&1), Some(9));
+}
+
+#[test]
 fn s1_r7_a_refresh_on_demand_asks_the_loader_also_where_only_the_second_level_has_the_key() {
     let (clock, hand) = (ManualClock::new(), Hand::default());
     let rest = Lifetime::ttl(Duration::ZERO).stale_while_revalidate(MINUTE);

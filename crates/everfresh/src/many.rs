@@ -298,27 +298,24 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Sorted { stale, inside, .. }: &mut Sorted<K, V, S>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
-        let before = match self.claim(hash, entry, now, deadline) {
-            Ok(before) => before,
+        let claim = match self.claim(hash, entry, now, deadline) {
+            Ok(claim) => claim,
             Err(status) => return status,
         };
         if stale.permit.is_none() {
             stale.permit = self.pool.acquire(&self.clock, deadline);
         }
         if stale.permit.is_none() {
-            entry.set_attempt(before);
             return RefreshStatus::Saturated;
         }
         match self.begin(hash, &entry.key, Purpose::Refresh, now, deadline) {
             Joined::Lead(leader) => {
                 leader.flight().note_claim(entry, entry.attempt());
                 inside.push(stale.take_on(leader, true));
+                claim.hand_over();
                 RefreshStatus::Started
             }
-            _ => {
-                entry.set_attempt(before);
-                RefreshStatus::AlreadyRunning
-            }
+            _ => RefreshStatus::AlreadyRunning,
         }
     }
 

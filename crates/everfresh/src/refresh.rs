@@ -72,13 +72,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: impl FnOnce() -> Result<Detached<K, V>, RefreshStatus>,
     ) -> RefreshStatus {
         let deadline = self.refresh_deadline(now);
-        let before = match self.claim(hash, entry, now, deadline) {
-            Ok(before) => before,
+        let claim = match self.claim(hash, entry, now, deadline) {
+            Ok(claim) => claim,
             Err(status) => return status,
         };
         let status = self.launch_refresh(hash, entry, (now, deadline), watch, loader);
-        if status != RefreshStatus::Started {
-            entry.set_attempt(before);
+        if status == RefreshStatus::Started {
+            claim.hand_over();
         }
         status
     }
@@ -87,14 +87,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.policy.refresh_timeout.map_or(Moment::NEVER, |bound| now.after(bound))
     }
 
-    /// Stamps an entry as being refreshed, before it is: only one of many readers gets further. Returns what stood there.
-    pub(crate) fn claim(
+    /// Stamps an entry as being refreshed, before it is: only one of many readers gets further.
+    pub(crate) fn claim<'e>(
         &self,
         hash: u64,
-        entry: &Entry<K, V>,
+        entry: &'e Entry<K, V>,
         now: Moment,
         deadline: Moment,
-    ) -> Result<Attempt, RefreshStatus> {
+    ) -> Result<Claim<'e, K, V>, RefreshStatus> {
         let before = entry.attempt();
         if before.until > now && (before.running || before.failures > 0) {
             return Err(if before.running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff });
@@ -113,7 +113,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let number = self.claims.fetch_add(1, Ordering::Relaxed);
         match entry.change_attempt(before, Attempt::running(before.failures, deadline, number)) {
-            true => Ok(before),
+            true => Ok(Claim { entry, before: Some(before) }),
             false => Err(RefreshStatus::AlreadyRunning),
         }
     }
@@ -312,6 +312,29 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 // One less a throw is in (0, 1]: its logarithm is finite.
                 -took * beta * (1.0 - self.dice.throw()).ln() >= left
             })
+    }
+}
+
+/// The stamp on an entry whose refresh is about to begin. Dropped before that, be it by a panic of the key's clone, it is taken
+/// off, and what stood there is put back.
+pub(crate) struct Claim<'e, K, V> {
+    entry: &'e Entry<K, V>,
+    /// There until it is handed over.
+    before: Option<Attempt>,
+}
+
+impl<K, V> Claim<'_, K, V> {
+    /// The refresh has begun: its end takes the stamp off.
+    pub(crate) fn hand_over(mut self) {
+        self.before = None;
+    }
+}
+
+impl<K, V> Drop for Claim<'_, K, V> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            self.entry.set_attempt(before);
+        }
     }
 }
 

@@ -114,3 +114,38 @@ fn r2_a_panic_after_a_refresh_has_ended_leaves_no_claim_behind() {
     let again = Fragile(2, copied);
     assert_eq!(cache.lookup(&1).load(move || again).unwrap().refresh, RefreshStatus::Started);
 }
+
+/// A key whose copying panics, as long as it is told to.
+#[derive(PartialEq, Eq, Hash, Debug)]
+struct Key(u32);
+
+static KEYS_PANIC: AtomicBool = AtomicBool::new(false);
+
+impl Clone for Key {
+    fn clone(&self) -> Key {
+        assert!(!KEYS_PANIC.load(Ordering::SeqCst), "told to");
+        Key(self.0)
+    }
+}
+
+#[test]
+fn r2_a_key_whose_clone_panics_when_its_refresh_begins_can_be_refreshed_later() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<Key, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(100 * SECOND))
+        .refresh_timeout(None)
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    cache.insert(Key(1), 1);
+    clock.advance(10 * SECOND);
+    KEYS_PANIC.store(true, Ordering::SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.get_or_load(&Key(1), || 2_u64))).is_err());
+    KEYS_PANIC.store(false, Ordering::SeqCst);
+    let begun = cache.lookup(&Key(1)).load(|| 2_u64).unwrap().refresh;
+    assert_eq!(begun, RefreshStatus::Started, "it looked as if its refresh ran, for ever");
+    hand.run();
+    assert_eq!(cache.get(&Key(1)), Some(2));
+}

@@ -392,7 +392,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.engine.flights.mark_expired(hash, key, now);
         self.forget_negative(hash, key);
         if let Some(found) = self.engine.store.peek(hash, key) {
-            found.expire(now);
+            self.engine.expire(&found, now);
             self.engine.reclaim_sooner(&found, now);
         }
     }
@@ -412,7 +412,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.forget_negatives();
         for found in self.engine.store.iter() {
             if matches(&found.key, &found.value) {
-                found.expire(now);
+                self.engine.expire(&found, now);
                 self.engine.reclaim_sooner(&found, now);
             }
         }

@@ -261,6 +261,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
     }
 
+    /// Declares an entry stale from a moment on. If it is left alone after a failure, that was measured by a life that is over
+    /// now: the pause is never longer than a quarter of the window that begins (contract R3).
+    pub(crate) fn expire(&self, entry: &Entry<K, V>, from: Moment) {
+        if entry.fresh_until() <= from {
+            return;
+        }
+        entry.expire(from);
+        let (windows, attempt) = (self.windows(entry), entry.attempt());
+        let window = if windows.stale > 0 { windows.stale } else { windows.fallback };
+        let latest = from.after_nanos(window / 4);
+        if !attempt.running && attempt.failures > 0 && attempt.until > latest {
+            entry.change_attempt(attempt, Attempt::failed(attempt.failures, latest));
+        }
+    }
+
     /// What the loader of a flight may look at, whatever its age, unless it was invalidated, or it is not known how long it would
     /// live if it still held: what is left of a life gets shorter from one node of a fleet to the next.
     pub(crate) fn previous(&self, flight: &Flight<K, V>) -> Option<Previous<V>> {

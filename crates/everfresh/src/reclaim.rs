@@ -31,9 +31,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             if stage.freshness != Freshness::Expired {
                 // Stale by its own time from now on, also when its epoch can no longer be told from a later one.
-                if stage.fresh_until < entry.fresh_until() {
-                    entry.expire(stage.fresh_until);
-                }
+                self.expire(entry, stage.fresh_until);
                 return Judgement::KeepUntil(self.end(entry, stage.fresh_until));
             }
             let attempt = entry.attempt();

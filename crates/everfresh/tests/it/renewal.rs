@@ -369,3 +369,34 @@ fn r2_a_bound_that_was_lowered_holds_also_while_what_ran_before_hangs() {
     assert_eq!(begin(10), RefreshStatus::Started, "those four hang");
     assert_eq!(begin(11), RefreshStatus::Saturated, "and one runs");
 }
+
+#[test]
+fn r3_a_pause_is_never_longer_than_a_quarter_of_the_window_that_begins_when_its_key_is_expired() {
+    type Expire = fn(&Cache<u32, u64>);
+    let ways: [(&str, Expire); 4] = [
+        ("key", |cache| cache.expire(&1)),
+        ("tag", |cache| cache.expire_tag("tag")),
+        ("predicate", |cache| cache.expire_matching(|_, _| true)),
+        ("all", |cache| cache.expire_all()),
+    ];
+    let windows = [
+        (Lifetime::ttl(MINUTE).stale_while_revalidate(8 * SECOND), RefreshStatus::Started),
+        (Lifetime::ttl(MINUTE).stale_if_error(8 * SECOND), RefreshStatus::NotNeeded),
+    ];
+    for (name, expire) in ways {
+        for (lifetime, tries) in windows {
+            let Bench { clock, hand, cache } =
+                bench(|it| it.lifetime(lifetime).refresh_ahead(0.1).backoff(60 * MINUTE, 60 * MINUTE));
+            let read = || cache.lookup(&1).load(|| Err::<u64, _>("down")).unwrap().refresh;
+            cache.insert_with(1, 1, Traits::new().tag("tag"));
+            clock.advance(10 * SECOND);
+            assert_eq!(read(), RefreshStatus::Started);
+            hand.run();
+            expire(&cache);
+            clock.advance(2 * SECOND - Duration::from_millis(1));
+            assert_eq!(read(), RefreshStatus::BackingOff, "{name}, {lifetime:?}");
+            clock.advance(Duration::from_millis(1));
+            assert_eq!(read(), tries, "{name}, {lifetime:?}: of the window of eight seconds two are over");
+        }
+    }
+}

@@ -171,7 +171,10 @@ impl Future for ManualSleep {
             sleepers.next_id += 1;
             sleepers.next_id
         });
-        sleepers.waiting.insert((self.at, id), cx.waker().clone());
+        let replaced = sleepers.waiting.insert((self.at, id), cx.waker().clone());
+        // Not under the lock: it may be the last that knows of a task.
+        drop(sleepers);
+        drop(replaced);
         Poll::Pending
     }
 }
@@ -179,8 +182,9 @@ impl Future for ManualSleep {
 impl Drop for ManualSleep {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let mut sleepers = self.clock.shared.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-            let _waker = sleepers.waiting.remove(&(self.at, id));
+            let sleepers = self.clock.shared.sleepers.lock();
+            let waker = sleepers.unwrap_or_else(PoisonError::into_inner).waiting.remove(&(self.at, id));
+            drop(waker);
         }
     }
 }

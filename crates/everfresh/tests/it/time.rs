@@ -1,10 +1,12 @@
 //! T1-T6: which life a value is in, to the nanosecond.
 
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use everfresh::{Cache, Clock, Event, Lifetime, Loaded, ManualClock, Outcome, RefreshStatus, Traits};
 
-use crate::kit::{Count, Hand, MINUTE, SECOND};
+use crate::kit::{Count, Hand, MINUTE, SECOND, within_a_minute};
 
 const NANO: Duration = Duration::from_nanos(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -310,4 +312,33 @@ fn t6_a_schedule_on_a_clock_moved_by_hand_goes_with_it() {
     drop(schedule);
     clock.advance(10 * SECOND);
     assert_eq!((hand.asked(), cache.stats().loads.stored + cache.stats().refreshes.stored), (8, 8));
+}
+
+/// A task that looks at the clock when the last waker of it is gone.
+struct Leaves(ManualClock, Count);
+
+impl Wake for Leaves {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        let _next = self.0.next_wake();
+        self.1.add();
+    }
+}
+
+#[test]
+fn t6_a_task_that_ends_with_its_last_waker_may_look_at_the_clock_that_it_slept_by() {
+    within_a_minute(|| {
+        let (clock, left) = (ManualClock::new(), Count::default());
+        let waker = || Waker::from(Arc::new(Leaves(clock.clone(), left.clone())));
+        let mut sleep = clock.sleep_until(SECOND);
+        for slept in 0..2 {
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker())).is_pending());
+            assert_eq!(left.get(), slept, "another task's waker has taken its place");
+        }
+        drop(sleep);
+        assert_eq!((left.get(), clock.next_wake()), (2, None));
+    });
 }

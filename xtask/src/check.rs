@@ -92,7 +92,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
-    &["apart", "arena", "body", "config", "forward", "framing", "tunnel"],
+    &["apart", "arena", "body", "config", "forward", "framing", "patience", "tunnel"],
     &["stats", "outlet"],
     &["log", "origin", "tls"],
     &["cache", "say", "server"],

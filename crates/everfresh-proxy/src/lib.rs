@@ -16,6 +16,7 @@ mod framing;
 pub mod log;
 pub mod origin;
 pub mod outlet;
+mod patience;
 pub mod proxy;
 mod say;
 pub mod server;

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::config::{Config, Limits, Timeouts};
 use crate::forward::Peer;
 use crate::framing::Framing;
 use crate::outlet::Outlet;
+use crate::patience::{Busy, Patience, Taken};
 use crate::tls;
 
 /// The bounds of one listener.
@@ -210,9 +211,9 @@ async fn connection<T, S, F, B>(
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
-    let patience = Arc::new(Patience::new(bounds.timeouts.head.get(), bounds.timeouts.keep_alive.get()));
-    let write = bounds.timeouts.idle.get();
+    let idle = bounds.timeouts.idle.get();
     let whole = bounds.timeouts.whole.get();
+    let patience = Arc::new(Patience::new(bounds.timeouts.head.get(), bounds.timeouts.keep_alive.get(), idle));
     let watched = Arc::clone(&patience);
     let stream = Timed {
         stream,
@@ -220,7 +221,7 @@ async fn connection<T, S, F, B>(
         read: Box::pin(sleep(bounds.timeouts.head.get())),
         write: None,
         stuck: false,
-        idle: write,
+        idle,
         lingers: None,
         framing: Framing::default(),
         asked: 0,
@@ -236,17 +237,14 @@ async fn connection<T, S, F, B>(
         async move {
             // Boxed: hyper moves this future about, and what an exchange with an origin needs is large.
             let response = Box::pin(service(peer, request)).await;
+            let patience = busy.patience();
             if response.status().is_client_error() && response.headers().contains_key(http::header::CONNECTION) {
                 // Relaxed: read by the same task, when it shuts the connection down.
-                busy.0.refused.store(true, Ordering::Relaxed);
+                patience.refused.store(true, Ordering::Relaxed);
             }
             // Relaxed: the connection is handed over later.
-            busy.0.upgraded.fetch_or(response.status() == StatusCode::SWITCHING_PROTOCOLS, Ordering::Relaxed);
-            Ok::<_, Infallible>(response.map(|body| {
-                // Without a body it is answered.
-                let busy = (!body.is_end_stream()).then_some(busy);
-                Watched::new(body, whole, None, busy)
-            }))
+            patience.upgraded.fetch_or(response.status() == StatusCode::SWITCHING_PROTOCOLS, Ordering::Relaxed);
+            Ok::<_, Infallible>(response.map(|body| Watched::new(Taken::new(body, busy), whole, None, ())))
         }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answering);
@@ -267,55 +265,8 @@ async fn connection<T, S, F, B>(
 /// answer together with the connection (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a connection may go without a request: a short while at first, longer once it has been of use.
-struct Patience {
-    running: AtomicUsize,
-    refused: AtomicBool,
-    /// A head has come that names a length and a coding.
-    ambiguous: AtomicBool,
-    /// It speaks another protocol, without requests: whoever joined it to its other side is patient in his own way.
-    upgraded: AtomicBool,
-    /// Requests so far.
-    asked: AtomicUsize,
-    idle_since: Mutex<(Instant, Duration)>,
-    keep_alive: Duration,
-}
-
-impl Patience {
-    fn new(head: Duration, keep_alive: Duration) -> Self {
-        let (running, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let [refused, ambiguous, upgraded] = [(); 3].map(|()| AtomicBool::new(false));
-        let idle_since = Mutex::new((Instant::now(), head));
-        Self { running, refused, ambiguous, upgraded, asked, idle_since, keep_alive }
-    }
-
-    /// When to give up, if nothing runs.
-    fn until(&self) -> Option<Instant> {
-        let (since, most) = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.running.load(Ordering::Acquire) == 0).then(|| since + most)
-    }
-}
-
-/// A request runs on the connection until this is dropped.
-struct Busy(Arc<Patience>);
-
-impl Busy {
-    fn new(patience: &Arc<Patience>) -> Self {
-        // Release: pairs with the Acquire in until(), as does the one in drop().
-        patience.running.fetch_add(1, Ordering::Release);
-        // Relaxed: read by the same task.
-        patience.asked.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(patience))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let now = (Instant::now(), self.0.keep_alive);
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        self.0.running.fetch_sub(1, Ordering::Release);
-    }
-}
+/// Some frames of HTTP/2 that carry no answer, together.
+const LONGEST_CONTROL: usize = 64;
 
 /// A stream that ends when its client neither asks nor reads: however slowly it trickles, the clock runs from the end
 /// of the last request.
@@ -335,7 +286,8 @@ struct Timed<T> {
 
 impl<T> Timed<T> {
     fn out_of_patience(&mut self, context: &mut Context<'_>) -> bool {
-        if self.patience.upgraded.load(Ordering::Relaxed) {
+        // What the system does not take has a time of its own.
+        if self.stuck || self.patience.upgraded.load(Ordering::Relaxed) {
             return false;
         }
         // The timer may be early, as a request came since it was set: then it is set anew when it ends, and not by each of
@@ -358,7 +310,7 @@ impl<T> Timed<T> {
     /// Looks at what was read, if it is of a head. What a client sends before it has its answer is not looked at: should it
     /// be a head, too, then its parser decides, and the connection ends with the answer.
     fn heed(&mut self, bytes: &[u8]) {
-        if self.patience.running.load(Ordering::Acquire) > 0 || self.patience.upgraded.load(Ordering::Relaxed) {
+        if self.patience.is_running() || self.patience.upgraded.load(Ordering::Relaxed) {
             return;
         }
         let asked = self.patience.asked.load(Ordering::Relaxed);
@@ -367,6 +319,14 @@ impl<T> Timed<T> {
         }
         if self.framing.heed(bytes) {
             self.patience.ambiguous.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer that was handed over whole may be on its way for long; what is as short as the frames by which HTTP/2 asks
+    /// whether its client still lives is none.
+    fn heed_taken(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(taken)) if *taken > LONGEST_CONTROL) {
+            self.patience.goes_on();
         }
     }
 
@@ -426,6 +386,7 @@ impl<T: AsyncRead + Unpin> Timed<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.heed_taken(&written);
         if self.written(context, written.is_pending()) { timed_out("the client does not read") } else { written }
     }
 
@@ -459,6 +420,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.heed_taken(&written);
         if self.written(context, written.is_pending()) { timed_out("the client does not read") } else { written }
     }
 

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod arena;
 mod config;
+mod downloads;
 mod forward;
 mod key_of_rules;
 mod poison;

@@ -7,21 +7,21 @@ use tokio::time::timeout;
 use crate::world::{Origin, PATIENCE, before, ok};
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const SETTINGS: u8 = 4;
 const AWAY: u8 = 7;
-const END_OF_STREAM: u8 = 1;
-const END_OF_HEADERS: u8 = 4;
+pub(crate) const END_OF_STREAM: u8 = 1;
+pub(crate) const END_OF_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).expect("short").to_be_bytes();
     let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
     [&head, content].concat()
 }
 
 /// Fields as HPACK has them without tables and Huffman (RFC 7541 §6.2.2): no client library lets these through.
-fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
     fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }

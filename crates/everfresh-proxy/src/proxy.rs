@@ -23,7 +23,7 @@ use crate::forward::{self, Peer};
 use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
 use crate::say::{say, say_refused, say_trouble};
-use crate::stats::{Counted, Stats};
+use crate::stats::{Counted, Flight, Stats};
 use crate::tunnel;
 
 /// What a configuration makes of the proxy; replaced whole when it is read again.
@@ -268,10 +268,10 @@ impl Door {
         way.busy = busy;
         let public = way.public.clone();
         let authority = public.authority().map_or("", |authority| authority.as_str());
-        if is_upgrade(&request) {
+        if let Some(protocol) = wished(&request) {
             let bypass = Told { outcome: "bypass", age: None };
             // Boxed, as all that few requests need: the future of a hit, which is moved for each of them, stays small.
-            return match Box::pin(way.tunnel(request, peer, authority)).await {
+            return match Box::pin(way.tunnel(request, peer, authority, protocol)).await {
                 Ok(response) => (response, bypass, None),
                 Err(trouble) => (say_trouble(&trouble), error, None),
             };
@@ -307,12 +307,7 @@ impl Door {
         if busy {
             parts.headers.append(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
         }
-        let body = if body.is_end_stream() {
-            empty()
-        } else {
-            let limited = Limited::new(body, usize::try_from(limits.body.get()).unwrap_or(usize::MAX));
-            Watched::new(limited, site.config.timeouts.idle.get(), None, ()).boxed_unsync()
-        };
+        let body = content(body, &site.config);
         let bypass = rule.bypass;
         way.keyed = (!keyed.is_empty()).then(|| Arc::new(keyed));
         let request = Request::from_parts(parts, body);
@@ -409,39 +404,23 @@ impl Way {
             }
             answer => answer,
         };
-        flight.landed(match &answer {
-            Ok(answer) => answer.status().is_server_error(),
-            Err(trouble) => !trouble.is_of_the_client(),
-        });
-        let mut answer = answer.inspect_err(|trouble| {
-            if trouble.is_of_the_client() {
-                tracing::info!(target: "everfresh::client", key = shown(&key), "{trouble}");
-            } else {
-                tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "{trouble}");
-            }
-        })?;
-        let version = answer.version();
-        forward::clean_answer(answer.headers_mut(), version);
+        told(flight, &answer, &key, kind);
+        let mut answer = relayed(answer?, key, kind);
         adopt(self.rule(), self.ttl(), &mut answer);
-        // Connections to the client and to the origin have each their own version.
-        *answer.version_mut() = Version::HTTP_11;
-        if head {
-            return Ok(answer.map(|_| empty()));
-        }
-        // Nobody else tells it: the client's connection breaks off, too, and the log of requests has its status already.
-        let told = move |error: BoxError| {
-            tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "the answer broke off: {}", whole(&*error));
-            error
-        };
-        Ok(answer.map(|body| if body.is_end_stream() { body } else { body.map_err(told).boxed_unsync() }))
+        Ok(if head { answer.map(|_| empty()) } else { answer })
     }
 
     /// Another protocol: both sides are joined byte for byte once the origin agrees (RFC 9110 §7.8).
-    async fn tunnel(self, mut request: Request<Incoming>, peer: Peer, host: &str) -> Result<Response<Body>, Trouble> {
+    async fn tunnel(
+        self,
+        mut request: Request<Incoming>,
+        peer: Peer,
+        host: &str,
+        protocol: HeaderValue,
+    ) -> Result<Response<Body>, Trouble> {
         if self.busy {
             return Err(Trouble::Busy);
         }
-        let protocol = request.headers().get(UPGRADE).cloned();
         let client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         parts.uri = self.public.clone();
@@ -449,20 +428,16 @@ impl Way {
         forward::clean(&mut parts, peer, host, origin.trust_forwarded);
         forward::address(&mut parts, origin.url.uri(), &self.public, origin.preserve_host);
         let upgrade = HeaderValue::from_static("upgrade");
-        if let Some(protocol) = protocol {
-            parts.headers.insert(UPGRADE, protocol);
-            parts.headers.insert(CONNECTION, upgrade.clone());
-        }
-        let most = usize::try_from(self.door.site.config.limits.body.get()).unwrap_or(usize::MAX);
-        let body = Limited::new(body, most).boxed_unsync();
-        let flight = self.door.proxy.stats.takes_off(&format!("{} {}", parts.method, self.public), "load");
+        parts.headers.insert(UPGRADE, protocol);
+        parts.headers.insert(CONNECTION, upgrade.clone());
+        let body = content(body, &self.door.site.config);
+        let key = format!("{} {}", parts.method, self.public);
+        let flight = self.door.proxy.stats.takes_off(&key, "load");
         let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, Speak::One).await;
-        flight.landed(answer.as_ref().is_err_and(|trouble| !trouble.is_of_the_client()));
+        told(flight, &answer, &key, "load");
         let mut answer = answer?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let version = answer.version();
-            forward::clean_answer(answer.headers_mut(), version);
-            return Ok(answer);
+            return Ok(relayed(answer, key, "load"));
         }
         let agreed = answer.headers().get(UPGRADE).cloned();
         let origin = hyper::upgrade::on(&mut answer);
@@ -484,18 +459,62 @@ impl Way {
     }
 }
 
-fn is_upgrade<B>(request: &Request<B>) -> bool {
-    let named = request.headers().get_all(CONNECTION).iter().any(|line| {
-        let mut tokens = line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+/// What a client sends, within its bounds.
+fn content(body: Incoming, config: &Config) -> Body {
+    if body.is_end_stream() {
+        return empty();
+    }
+    let most = usize::try_from(config.limits.body.get()).unwrap_or(usize::MAX);
+    Watched::new(Limited::new(body, most), config.timeouts.idle.get(), None, ()).boxed_unsync()
+}
+
+/// Counts how a request to an origin went, and writes down what went wrong.
+fn told(flight: Flight<'_>, answer: &Result<Response<Body>, Trouble>, key: &str, kind: &str) {
+    flight.landed(match answer {
+        Ok(answer) => answer.status().is_server_error(),
+        Err(trouble) => !trouble.is_of_the_client(),
     });
-    // RFC 9110 §7.8: h2c is agreed on here or not at all; a request for it is a plain one for the origin.
-    let wanted = request.headers().get(UPGRADE);
-    // A write must not slip past the cache: it is a plain one for the origin, too.
-    request.version() == Version::HTTP_11
-        && request.method().is_safe()
-        && named
-        && wanted.is_some_and(|wanted| !wanted.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    match answer {
+        Err(trouble) if trouble.is_of_the_client() => {
+            tracing::info!(target: "everfresh::client", key = shown(key), "{trouble}");
+        }
+        Err(trouble) => tracing::warn!(target: "everfresh::origin", key = shown(key), kind, "{trouble}"),
+        Ok(_) => {}
+    }
+}
+
+/// An origin's answer as it passes on.
+fn relayed(mut answer: Response<Body>, key: String, kind: &'static str) -> Response<Body> {
+    let version = answer.version();
+    forward::clean_answer(answer.headers_mut(), version);
+    // Connections to the client and to the origin have each their own version.
+    *answer.version_mut() = Version::HTTP_11;
+    // Nobody else tells it: the client's connection breaks off, too, and the log of requests has its status already.
+    let told = move |error: BoxError| {
+        tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "the answer broke off: {}", whole(&*error));
+        error
+    };
+    answer.map(|body| if body.is_end_stream() { body } else { body.map_err(told).boxed_unsync() })
+}
+
+/// The protocols that a client wishes to go over to.
+fn wished<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let tokens = |name| {
+        let lines = request.headers().get_all(name).iter();
+        lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+    };
+    // A write must not slip past the cache: it is a plain one for the origin.
+    if request.version() != Version::HTTP_11
+        || !request.method().is_safe()
+        || !tokens(CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+    {
+        return None;
+    }
+    // RFC 9110 §7.8: h2c is agreed on here or not at all. Over one with an origin, requests would pass that nobody here
+    // sees: it is left out, wherever it stands in the list.
+    let others: Vec<&[u8]> =
+        tokens(UPGRADE).filter(|token| !token.is_empty() && !token.eq_ignore_ascii_case(b"h2c")).collect();
+    if others.is_empty() { None } else { HeaderValue::from_bytes(&others.join(&b", "[..])).ok() }
 }
 
 /// Gives a response what the operator's rule says for those that say nothing themselves.

@@ -90,6 +90,17 @@ async fn an_answer_that_breaks_off_is_told() {
 }
 
 #[tokio::test]
+async fn why_a_websocket_did_not_come_about_is_told() {
+    let arguments = ["--origin", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--no-admin", "--no-access-log"];
+    let mut process = Process::begin(&arguments).await;
+    let wish = "connection: upgrade, close\r\nupgrade: websocket\r\n";
+    let answer = raw(process.address, format!("GET /ws HTTP/1.1\r\nhost: a\r\n{wish}\r\n")).await;
+    assert_eq!(status(&answer), 502, "{answer}");
+    let line = process.until("the origin cannot be reached: ").await;
+    assert!(line.contains("WARN") && line.contains("/ws"), "{line}");
+}
+
+#[tokio::test]
 async fn a_rust_log_that_is_empty_is_none_and_a_wrong_one_is_told() {
     for (wished, told) in [("", false), ("everfresh=nonsense", true), ("everfresh=debug", false)] {
         let mut child = everfresh()

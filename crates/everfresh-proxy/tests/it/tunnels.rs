@@ -103,3 +103,39 @@ async fn a_websocket_on_which_nobody_says_anything_ends() {
     };
     timeout(PATIENCE, gone).await.expect("what it took up is given back");
 }
+
+#[tokio::test]
+async fn h2c_is_never_agreed_on_with_an_origin_wherever_a_client_lists_it() {
+    let origin = Origin::new(|_| ok("cache-control: no-store\r\n", "seen")).await;
+    let running = before(&origin).await;
+    for (wish, passed_on) in [
+        ("upgrade: h2c, other\r\n", "upgrade: other\r\n"),
+        ("upgrade: other, H2C ,\r\n", "upgrade: other\r\n"),
+        ("upgrade: other\r\nupgrade: h2c\r\nupgrade: third/2\r\n", "upgrade: other, third/2\r\n"),
+        ("upgrade: h2c, h2c\r\nhttp2-settings: AAMAAABk\r\n", ""),
+    ] {
+        let lines = format!("connection: upgrade, http2-settings, close\r\n{wish}");
+        raw(running.address, format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n")).await;
+        let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+        assert!(!saw.contains("h2c") && !saw.contains("http2"), "{wish:?}: {saw}");
+        assert_eq!(saw.contains("upgrade"), !passed_on.is_empty(), "{wish:?}: {saw}");
+        assert!(saw.contains(passed_on), "{wish:?}: {saw}");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_does_not_agree_is_heard_as_any_other() {
+    let origin = Origin::new(|_| "HTTP/1.0 503 Not Now\r\ncontent-length: 5\r\n\r\nlater".to_owned()).await;
+    let mut config = config(origin.address);
+    config.timeouts.idle = Span::millis(200);
+    let running = run(config).await;
+    let wish = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n";
+    let answer = raw(running.address, format!("{wish}\r\n")).await;
+    // RFC 9112 §2.3: the version is that of this connection.
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("later"), "{answer}");
+    let told = ask_admin(running.admin, "/metrics").await;
+    assert!(told.contains("everfresh_origin_errors_total 1\n"), "{told}");
+    // Content that its client does not send has no more time than that of other requests.
+    let answer = raw(running.address, format!("{wish}content-length: 9\r\n\r\nhalf")).await;
+    assert_eq!(status(&answer), 408, "{answer}");
+}

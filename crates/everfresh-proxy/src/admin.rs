@@ -35,9 +35,13 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
     end: watch::Receiver<bool>,
 ) -> Ended {
-    let mut bounds = Bounds::of(&proxy.site().config);
-    bounds.limits.connections = 256;
-    bounds.timeouts.drain = crate::config::Span::secs(0);
+    let bounding = Arc::clone(&proxy);
+    let bounds = move || {
+        let mut bounds = Bounds::of(&bounding.site().config);
+        bounds.limits.connections = 256;
+        bounds.timeouts.drain = crate::config::Span::secs(0);
+        bounds
+    };
     let stopping = stop.clone();
     let service = move || {
         let (proxy, stopping) = (Arc::clone(&proxy), stopping.clone());

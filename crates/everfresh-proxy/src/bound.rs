@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::admin;
 use crate::body::BoxError;
 use crate::config::Config;
-use crate::proxy::{Client, Proxy};
+use crate::proxy::{Client, Proxy, Site};
 use crate::server::{self, Bounds};
 use crate::tls::Certificate;
 
@@ -64,7 +64,7 @@ impl Bound {
 
     /// What takes on another configuration while this serves.
     pub fn reload(&self) -> Reload {
-        Reload { proxy: Arc::clone(&self.proxy), certificate: self.certificate.clone() }
+        Reload { proxy: Arc::clone(&self.proxy), begun: self.proxy.site(), certificate: self.certificate.clone() }
     }
 
     /// Serves until `stop` turns true; then no more connections are accepted, and what runs may end within
@@ -73,7 +73,6 @@ impl Bound {
     /// # Errors
     /// TLS cannot be set up.
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<CutOff, BoxError> {
-        let site = self.proxy.site();
         let tls = self.certificate.as_ref().map(Certificate::acceptor).transpose()?;
         let ticking = tokio::spawn(tick(Arc::clone(&self.proxy)));
         // The admin address answers until all is over, so that it can be seen that this is not ready any more.
@@ -95,7 +94,8 @@ impl Bound {
                 _ => connections.fetch_sub(1, Ordering::Relaxed),
             };
         };
-        let bounds = Bounds { arena: self.proxy.cache.arena().cloned(), ..Bounds::of(&site.config) };
+        let bounding = Arc::clone(&self.proxy);
+        let bounds = move || Bounds { arena: bounding.cache.arena().cloned(), ..Bounds::of(&bounding.site().config) };
         let ended = server::serve(self.public, tls, bounds, Arc::new(count), service, stop).await;
         let rest = || (self.proxy.stats.running.read(), self.proxy.cache.refreshing());
         while rest() != (0, 0) && Instant::now() < ended.until {
@@ -123,17 +123,20 @@ pub struct CutOff {
 /// Takes on another configuration while a proxy serves.
 pub struct Reload {
     proxy: Arc<Proxy>,
+    /// What some of it is of, whatever is taken on.
+    begun: Arc<Site>,
     certificate: Option<Certificate>,
 }
 
 impl Reload {
-    /// Takes it on, certificate and key included; what is stored stays. Returns the keys whose change counts from the
-    /// next start on.
+    /// Takes it on, certificate and key included; what is stored stays. Returns the keys that are not as they were at the
+    /// start, and count from the next one on.
     ///
     /// # Errors
     /// The files of TLS are no good, or TLS to the origins cannot be set up; all is as it was.
-    pub fn take_on(&self, config: Config) -> Result<Vec<&'static str>, BoxError> {
-        let later = self.proxy.site().config.counts_from_the_start(&config);
+    pub fn take_on(&self, mut config: Config) -> Result<Vec<&'static str>, BoxError> {
+        let later = self.begun.config.counts_from_the_start(&config);
+        config.listen = self.begun.config.listen;
         if let (Some(certificate), Some(tls)) = (&self.certificate, &config.tls) {
             certificate.replace(tls)?;
         }

@@ -96,7 +96,9 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
         let counted = Arc::clone(&counted);
         move |_: Peer, request: Request<Incoming>| page(request, Arc::clone(&counted))
     };
-    tokio::spawn(server::serve(listener, None, Bounds::of(&config), Arc::new(|_| ()), service, stopped.clone()));
+    let bounds = Bounds::of(&config);
+    let bounds = move || bounds.clone();
+    tokio::spawn(server::serve(listener, None, bounds, Arc::new(|_| ()), service, stopped.clone()));
 
     let bound = Bound::new(config).await?;
     let proxy = Arc::clone(bound.proxy());

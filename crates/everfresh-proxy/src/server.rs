@@ -79,25 +79,25 @@ pub struct Ended {
 
 /// Serves until `stop` turns true, then lets what runs end for as long as `drain` says.
 ///
-/// `services` is asked for a service for each connection.
-pub async fn serve<N, S, F, B>(
+/// `services` is asked for a service for each connection, and `bounds` for what holds for it: both may have changed since
+/// the one before. How many connections there may be is as it was at first.
+pub async fn serve<G, N, S, F, B>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    bounds: Bounds,
+    bounds: G,
     connections: Arc<dyn Fn(isize) + Send + Sync>,
     services: N,
     mut stop: watch::Receiver<bool>,
 ) -> Ended
 where
+    G: Fn() -> Bounds,
     N: Fn() -> S,
     S: Fn(Peer, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
-    let room = Arc::new(Semaphore::new(bounds.limits.connections));
-    let bounds = Arc::new(bounds);
+    let room = Arc::new(Semaphore::new(bounds().limits.connections));
     let mut running = JoinSet::new();
-    let drain = bounds.timeouts.drain.get();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -117,7 +117,7 @@ where
                 continue;
             }
         };
-        let (tls, bounds, service, stop) = (tls.clone(), Arc::clone(&bounds), services(), stop.clone());
+        let (tls, bounds, service, stop) = (tls.clone(), bounds(), services(), stop.clone());
         let connections = Arc::clone(&connections);
         running.spawn(async move {
             let place = Place::take(permit, connections);
@@ -140,7 +140,7 @@ where
         });
     }
     drop(listener);
-    let until = Instant::now() + drain;
+    let until = Instant::now() + bounds().timeouts.drain.get();
     let drained = timeout_at(until, async { while running.join_next().await.is_some() {} }).await;
     let cut_off = running.len();
     if drained.is_err() {

@@ -316,19 +316,12 @@ impl Config {
 
     /// The keys in which another configuration differs and that cannot change while this one is served.
     pub(crate) fn counts_from_the_start(&self, other: &Self) -> Vec<&'static str> {
-        let (limits, others) = (&self.limits, &other.limits);
-        let client = |config: &Self| {
-            let times = &config.timeouts;
-            (times.head, times.keep_alive, times.drain)
-        };
         let fixed = [
             ("listen", self.listen != other.listen),
             ("admin.listen", self.admin.listen != other.admin.listen),
             ("[tls], there or not", self.tls.is_some() != other.tls.is_some()),
             ("[cache]", self.cache != other.cache),
-            ("limits.head", limits.head != others.head),
-            ("limits.connections", limits.connections != others.connections),
-            ("timeouts.head, keep_alive or drain", client(self) != client(other)),
+            ("limits.connections", self.limits.connections != other.limits.connections),
             ("log.format", self.log.format != other.log.format),
         ];
         fixed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

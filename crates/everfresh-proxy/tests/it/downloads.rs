@@ -1,5 +1,6 @@
 //! Who reads slowly has all of it, however little time a connection has without requests; who does not read holds nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use everfresh_proxy::config::Span;
@@ -75,15 +76,20 @@ async fn over_http_2_too_who_takes_nothing_of_an_answer_is_let_go() {
         let mut config = config(origin.address);
         config.timeouts.idle = Span::millis(300);
         let running = run(config).await;
-        let mut stream = TcpStream::connect(running.address).await.expect("connected");
-        // SETTINGS_INITIAL_WINDOW_SIZE is 0, and never enlarged (RFC 9113 §6.5.2).
-        let ask = [(":method", "GET"), (":scheme", "http"), (":authority", "a.example"), (":path", "/")];
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
-        bytes.extend(frame(HEADERS, END_OF_HEADERS | END_OF_STREAM, 1, &fields(&ask)));
-        stream.write_all(&bytes).await.expect("sent");
-        let mut answer = Vec::new();
-        // Whoever resets the connection has said all that he had to say.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection is kept");
+        takes_nothing(running.address).await;
     }
+}
+
+/// Asks over HTTP/2, takes nothing of the answer, and returns when the other side ends that.
+pub(crate) async fn takes_nothing(to: SocketAddr) {
+    let mut stream = TcpStream::connect(to).await.expect("connected");
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0, and never enlarged (RFC 9113 §6.5.2).
+    let ask = [(":method", "GET"), (":scheme", "http"), (":authority", "a.example"), (":path", "/")];
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    bytes.extend(frame(HEADERS, END_OF_HEADERS | END_OF_STREAM, 1, &fields(&ask)));
+    stream.write_all(&bytes).await.expect("sent");
+    let mut answer = Vec::new();
+    // Whoever resets the connection has said all that he had to say.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection is kept");
 }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use everfresh_proxy::config::Span;
 
+use crate::downloads::takes_nothing;
 use crate::world::{
     Origin, PATIENCE, Running, TOKEN, ask_admin, before, body, config, get, ok, purge, raw, run, status,
 };
@@ -154,6 +155,16 @@ async fn sighup_takes_on_the_configuration_and_keeps_the_cache() {
     process.signal("-HUP").await;
     let told = process.until("configuration read again").await;
     assert!(told.contains("[cache] counts from the next start on"), "{told}");
+    // That is in vain until then, however often it is read, and not once all is as it was at the start.
+    process.signal("-HUP").await;
+    let told = process.until("configuration read again").await;
+    assert!(told.contains("[cache] counts from the next start on"), "{told}");
+    std::fs::write(&path, text(&two).replace("listen", "timeouts.idle = \"300ms\"\nlisten")).expect("written");
+    process.signal("-HUP").await;
+    let told = process.until("configuration read again").await;
+    assert!(!told.contains("counts from the next start on"), "{told}");
+    // What is not told to be in vain holds, for clients too: takes_nothing() waits for less than the 30 s of the start.
+    takes_nothing(process.address).await;
     std::fs::write(&path, "nonsense = 1").expect("written");
     process.signal("-HUP").await;
     let told = process.until("the old configuration holds on").await;

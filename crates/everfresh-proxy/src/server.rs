@@ -96,7 +96,8 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
-    let room = Arc::new(Semaphore::new(bounds().limits.connections));
+    // More than the semaphore counts is as good as no bound.
+    let room = Arc::new(Semaphore::new(bounds().limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut running = JoinSet::new();
     loop {
         let accepted = tokio::select! {

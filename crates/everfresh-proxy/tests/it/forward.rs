@@ -397,6 +397,13 @@ async fn an_answer_without_an_end_ends_when_the_whole_time_is_over() {
 }
 
 #[tokio::test]
+async fn no_number_of_connections_is_too_many() {
+    let mut config = crate::world::config(Origin::counting().await.address);
+    config.limits.connections = usize::MAX;
+    assert_eq!(status(&get(run(config).await.address, "/", "").await), 200);
+}
+
+#[tokio::test]
 async fn more_connections_than_allowed_wait_until_one_ends() {
     let origin = Origin::counting().await;
     let mut config = config(origin.address);

@@ -170,8 +170,10 @@ pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     join_crumbs(headers);
     let readable = parts.method == Method::GET || parts.method == Method::HEAD;
     // One look at the few fields that came, rather than one for each that could have.
-    let is_confusing =
-        |name: &&HeaderName| name.as_str() == CONTENT_LENGTH_ALIAS || (readable && CONFUSING.contains(&name.as_str()));
+    let is_confusing = |name: &&HeaderName| {
+        let name = name.as_str();
+        name == CONTENT_LENGTH_ALIAS || (readable && CONFUSING.contains(&name)) || (!trust && is_forwarding(name))
+    };
     let confusing: Vec<HeaderName> = headers.keys().filter(is_confusing).cloned().collect();
     confusing.iter().for_each(|name| drop(headers.remove(name)));
     let proto = if peer.secure { "https" } else { "http" };
@@ -192,6 +194,14 @@ pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     set(headers, X_FOR, HeaderValue::try_from(address));
     set(headers, X_HOST, HeaderValue::from_str(host));
     headers.insert(X_PROTO, HeaderValue::from_static(proto));
+}
+
+/// Whether a field is one of those by which proxies tell of a client: who it is to them, too (`X-Forwarded-User`). With a
+/// line in the place of a dash it is the same to CGI and what came after it.
+fn is_forwarding(name: &str) -> bool {
+    const BEGINNING: &str = "x-forwarded-";
+    let is = |(one, two): (u8, u8)| one == two || (one == b'_' && two == b'-');
+    name.len() > BEGINNING.len() && name.bytes().zip(BEGINNING.bytes()).all(is)
 }
 
 /// RFC 9113 §8.2.3: HTTP/2 may send a cookie in pieces, each in a field of its own; nobody else knows that.

@@ -40,6 +40,24 @@ async fn unkeyed_fields_reach_no_origin() {
 }
 
 #[tokio::test]
+async fn forwarded_fields_that_are_not_trusted_reach_no_origin_with_a_write_either() {
+    let origin = mirror().await;
+    let mut trusting = config(origin.address);
+    trusting.origins[0].trust_forwarded = true;
+    let (running, trusting) = (before(&origin).await, run(trusting).await);
+    let fields = ["x-forwarded-for", "x-forwarded-port", "x-forwarded-ssl", "x-forwarded-user", "x_forwarded_for"];
+    for (method, fields) in [("POST", &fields[..]), ("GET", &fields[3..])] {
+        for field in fields {
+            let lines = format!("host: a.example\r\nconnection: close\r\n{field}: evil\r\ncontent-length: 0\r\n");
+            let ask = |to| raw(to, format!("{method} /{field} HTTP/1.1\r\n{lines}\r\n"));
+            let (answer, trusted) = (ask(running.address).await, ask(trusting.address).await);
+            assert!(status(&answer) == 200 && !body(&answer).contains("evil"), "{answer}");
+            assert!(body(&trusted).contains("evil"), "{trusted}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_host_is_another_key() {
     let origin = Origin::counting().await;
     let running = before(&origin).await;

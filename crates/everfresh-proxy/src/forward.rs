@@ -384,12 +384,31 @@ pub fn strip_hop(headers: &mut HeaderMap) {
     named.iter().chain(&own).for_each(|name| drop(headers.remove(name)));
 }
 
+/// Lets an answer say its length in one way, as it was read.
+///
+/// # Errors
+/// It has a transfer coding beside `chunked`, which this proxy never says that it understands (RFC 9110 §10.1.4): its
+/// content would be told as what it is not.
+pub fn one_length(status: StatusCode, headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().map(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    if is_chunked == Some(false) || codings.next().is_some() {
+        return Err("a Transfer-Encoding that nobody asked for");
+    }
+    // RFC 9112 §6.3: beside a Transfer-Encoding a Content-Length means nothing, and must not be passed on. RFC 9110 §8.6:
+    // a 204 has none.
+    if is_chunked.is_some() || status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    } else if let Some(length) = headers.get(CONTENT_LENGTH) {
+        // The same length, said several times: otherwise it would not have been read (RFC 9112 §6.3).
+        let one = length.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default();
+        set(headers, CONTENT_LENGTH, HeaderValue::from_bytes(one.trim_ascii()));
+    }
+    Ok(())
+}
+
 /// What of an answer passes on: not the fields of the connection; with `Via`.
 pub fn clean_answer(headers: &mut HeaderMap, version: Version) {
-    // RFC 9112 §6.3: beside a Transfer-Encoding a Content-Length means nothing, and must not be passed on.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
     strip_hop(headers);
     headers.remove(PROXY_AUTHENTICATE);
     append(headers, VIA, via(version));

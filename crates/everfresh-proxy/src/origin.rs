@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use crate::body::{Body, BoxError, Stalled, Watched, empty};
 use crate::config::{Config, OriginSettings, Timeouts};
+use crate::forward;
 
 type Pool = Client<HttpsConnector<HttpConnector>, Body>;
 
@@ -202,12 +203,14 @@ impl Origins {
                 (answer, _) => answer,
             }
         };
-        let answer = tokio::select! {
+        let mut answer = tokio::select! {
             biased;
             // What the client's content died of is told by itself; over HTTP/2 the connection does not tell it.
             answer = asking => answer.map_err(|error| turn.broke().unwrap_or_else(|| trouble(&error)))?,
             late = turn.is_late(patience, until) => return Err(late),
         };
+        let status = answer.status();
+        forward::one_length(status, answer.headers_mut()).map_err(|wrong| Trouble::Broken(wrong.into()))?;
         Ok(answer.map(|body| Watched::new(body, bounds.idle.get(), Some(until), ()).boxed_unsync()))
     }
 

@@ -221,6 +221,28 @@ async fn an_answer_with_both_lengths_passes_with_one() {
 }
 
 #[tokio::test]
+async fn an_answer_says_its_length_in_one_way_or_is_none() {
+    for (head, wanted) in [
+        ("204 No Content\r\ncontent-length: 4\r\n", (204, false)),
+        ("200 OK\r\ncontent-length: 4, 4\r\n", (200, true)),
+        ("200 OK\r\ncontent-length: 4\r\ncontent-length: 4\r\n", (200, true)),
+        ("200 OK\r\ntransfer-encoding: gzip\r\n", (502, true)),
+        ("200 OK\r\ntransfer-encoding: gzip, chunked\r\n", (502, true)),
+        ("200 OK\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", (502, true)),
+    ] {
+        let origin = Origin::new(move |_| format!("HTTP/1.1 {head}cache-control: max-age=60\r\n\r\nbody")).await;
+        let running = before(&origin).await;
+        for _ in 0..2 {
+            let answer = get(running.address, "/", "").await;
+            let lengths = answer.to_ascii_lowercase().matches("content-length: ").count();
+            assert_eq!((status(&answer), lengths == 1), wanted, "{head:?}: {answer}");
+            assert!(!answer.contains("4, 4") && !answer.contains("gzip"), "{answer}");
+        }
+        assert_eq!(origin.saw().len(), if wanted.0 == 502 { 2 } else { 1 }, "{head:?}: stored if it is an answer");
+    }
+}
+
+#[tokio::test]
 async fn what_lies_behind_a_refused_request_is_not_served() {
     let origin = Origin::counting().await;
     let running = before(&origin).await;

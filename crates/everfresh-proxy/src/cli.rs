@@ -120,7 +120,8 @@ impl Serve {
         config.log.access &= !self.no_access_log;
         config.origins.iter_mut().for_each(|origin| origin.preserve_host |= self.preserve_host);
         if config.admin.token.is_none() {
-            config.admin.token = std::env::var("EVERFRESH_TOKEN").ok().filter(|it| !it.is_empty()).map(Secret::new);
+            let token = std::env::var_os("EVERFRESH_TOKEN").filter(|it| !it.is_empty());
+            config.admin.token = token.map(|it| Secret::new(it.to_string_lossy()));
         }
         config.check()?;
         if let Some(file) = &self.config {

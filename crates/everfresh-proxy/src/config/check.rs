@@ -1,7 +1,10 @@
 //! What a configuration must not say, and how it is told: file, line, cure.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
 
 use super::{Config, RootedPath, RuleSettings, host_fits};
 
@@ -174,6 +177,11 @@ impl Config {
             let cure = "write a long one, or leave it out: then nothing can be purged";
             return Some(Nonsense::at("admin", "token", "the token is empty, which guards nothing", cure));
         }
+        if self.admin.token.as_ref().is_some_and(|token| !token.can_be_sent()) {
+            let cure = "write letters, digits and signs of ASCII, and no space or end of line around them";
+            let what = "the token is none that a client could send";
+            return Some(Nonsense::at("admin", "token", what, cure));
+        }
         let tls = self.tls.as_ref()?;
         let (name, path) = [("cert", &tls.cert), ("key", &tls.key)].into_iter().find(|(_, path)| !path.is_file())?;
         let what = format!("tls.{name}: there is no file {}", path.display());
@@ -246,7 +254,13 @@ fn cure_of_host(host: &str) -> Option<&'static str> {
     match name {
         "*" => Some("leave hosts out: then it is for every host"),
         _ if name.is_empty() || name.contains(['*', '/', ' ', '@']) => Some("write example.com or *.example.com"),
-        _ if name.contains(':') && !name.starts_with('[') => Some("leave the port out: all ports of a host are meant"),
+        _ if name.parse::<Ipv6Addr>().is_ok() => Some("write it in brackets, as [::1]"),
+        _ if !name.is_ascii() => Some("write it as clients send it, as xn--bcher-kva.example"),
+        _ if name.trim_start_matches(|it| it != ']').contains(':')
+            || (name.contains(':') && !name.starts_with('[')) =>
+        {
+            Some("leave the port out: all ports of a host are meant")
+        }
         _ => None,
     }
 }
@@ -270,21 +284,20 @@ fn takes_all_of(before: (&[String], Option<&RootedPath>), one: (&[String], Optio
     hosts && paths
 }
 
-/// The line of a key in the how manieth table of this name; the table's own line if the key is not in it.
+/// The line of a key in the how manieth table of this name, however it is written; the table's own line if the key is not
+/// in it. What is in no table of the file is a default that a key at the top does not go with.
 fn line_of(text: &str, table: &str, nth: usize, key: &str) -> Option<usize> {
-    let (mut here, mut seen, mut header) = (table.is_empty(), 0, None);
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.starts_with('[') {
-            let name = line.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
-            here = name == table && seen == nth;
-            seen += usize::from(name == table);
-            header = if here { Some(at + 1) } else { header };
-        } else if here && line.split_once('=').is_some_and(|(name, _)| name.trim() == key) {
-            return Some(at + 1);
-        }
-    }
-    header
+    let whole = DeTable::parse(text).ok()?;
+    let of_table = whole.get_ref().iter().find(|(name, _)| name.get_ref() == table).and_then(|(_, value)| {
+        let value = value.as_ref().as_array().map_or(Some(value), |several| several.get(nth))?;
+        Some(start_of(value.as_ref().as_table()?, key).unwrap_or(value.span().start))
+    });
+    let start = of_table.or_else(|| start_of(whole.get_ref(), key))?;
+    Some(text.get(..start)?.matches('\n').count() + 1)
+}
+
+fn start_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    table.keys().find(|name| name.get_ref() == key).map(|name| name.span().start)
 }
 
 /// What toml says of the value of a key, as a sentence and a cure.

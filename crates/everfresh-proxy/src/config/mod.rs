@@ -86,6 +86,11 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// Whether a client can send it in `Authorization`, of which spaces at either end are no part.
+    pub fn can_be_sent(&self) -> bool {
+        self.0.trim() == self.0 && self.0.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    }
+
     /// Whether it is this text; takes the same time for every text of its length.
     pub fn is(&self, given: &str) -> bool {
         let (own, given) = (self.0.as_bytes(), given.as_bytes());

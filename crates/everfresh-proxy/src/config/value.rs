@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -58,6 +58,9 @@ impl FromStr for Address {
         let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
         if let Some(port) = local {
             return Ok(Self(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Err(format!("\"{text}\" is no address with a port; write [{text}]:8080"));
         }
         let port: u16 = text.trim_start_matches(['*', ':']).parse().unwrap_or(8080);
         let cure = format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} for every address of this machine");

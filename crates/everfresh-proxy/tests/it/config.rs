@@ -192,6 +192,23 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
         (format!("{ORIGIN}[[rule]]\nttl = \"0s\""), 4, "a ttl of nothing", "bypass = true"),
         (format!("{ORIGIN}[[rule]]\nignore_query = [\"a=b\"]"), 4, "\"a=b\" is no name", "names alone"),
         (format!("{ORIGIN}[[rule]]\nignore_query = [\"\"]"), 4, "\"\" is no name", "names alone"),
+        (format!("{ORIGIN}[admin]\ntoken = \"pässword\""), 4, "none that a client could send", "of ASCII"),
+        (format!("{ORIGIN}[admin]\ntoken = \"secret \""), 4, "none that a client could send", "no space"),
+        (format!("{ORIGIN}hosts = [\"::1\"]"), 3, "\"::1\" is no host", "in brackets, as [::1]"),
+        (format!("{ORIGIN}hosts = [\"[::1]:80\"]"), 3, "\"[::1]:80\" is no host", "leave the port out"),
+        (format!("{ORIGIN}hosts = [\"*.bücher.example\"]"), 3, "is no host", "xn--bcher-kva.example"),
+        (format!("listen = \"::1\"\n{ORIGIN}"), 1, "\"::1\" is no address with a port", "write [::1]:8080"),
+        // However a key is written.
+        (format!("\nlimits.connections = 0\n{ORIGIN}"), 2, "would serve nobody", "leave connections out"),
+        (format!("\nlimits = {{ waiters = 9, connections = 0 }}\n{ORIGIN}"), 2, "would serve nobody", "leave"),
+        (format!("{ORIGIN}[ 'cache' ] # [x]\n\"capacity\" = \"1 KiB\""), 4, "below 64 KiB", "write 256 MiB"),
+        (format!("listen = \"127.0.0.1:9090\"\n{ORIGIN}"), 1, "is the public one", "port of its own"),
+        (
+            "origin = [\n  { url = \"http://x\" },\n  { url = \"http://y\" },\n]".to_owned(),
+            3,
+            "the same requests as number 1",
+            "leave one of the two out",
+        ),
         (format!("{ORIGIN}[tls]\ncert = \"/none\"\nkey = \"/none\""), 4, "there is no file /none", "PEM"),
     ] {
         let told = told(&text);

@@ -337,8 +337,13 @@ fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
     let mut last = error.to_string();
     while let Some(inner) = cause {
         let io = inner.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
-            return Trouble::Late;
+        if let Some(io) = io.filter(|io| io.kind() == std::io::ErrorKind::TimedOut) {
+            if !error.is_connect() {
+                return Trouble::Late;
+            }
+            // A connection that does not come about in time is none: nobody was there to answer.
+            let own = || "no connection came about within timeouts.connect".to_owned();
+            return Trouble::Unreachable(io.raw_os_error().map_or_else(own, |_| io.to_string()));
         }
         last = inner.to_string();
         cause = inner.source();

@@ -165,6 +165,25 @@ async fn an_origin_that_cannot_be_reached_is_502_and_one_that_hangs_is_504() {
     assert_eq!(running.proxy.stats.outcome("error"), 1);
 }
 
+/// Of a system that drops what asks to connect, as a firewall does, a client hears nothing.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_origin_to_which_no_connection_comes_about_in_time_cannot_be_reached() {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let full = socket.listen(1).expect("listening");
+    let address = full.local_addr().expect("an address");
+    // Nobody accepts these, and there is no room for more.
+    let mut waiting = Vec::new();
+    while let Ok(connected) = timeout(std::time::Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(connected.expect("connected"));
+    }
+    let mut config = config(address);
+    config.timeouts.connect = everfresh_proxy::config::Span::millis(100);
+    let answer = get(run(config).await.address, "/", "").await;
+    assert!(status(&answer) == 502 && answer.contains("the origin cannot be reached"), "{answer}");
+}
+
 #[tokio::test]
 async fn nothing_of_the_admin_address_is_on_the_public_port() {
     let origin = Origin::new(|_| ok("", "the origin's own")).await;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::body::{Body, BoxError, Watched, empty, whole};
-use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of};
+use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, url_of};
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer};
 use crate::log::shown;
@@ -138,6 +138,11 @@ impl Proxy {
     /// # Errors
     /// What is named is no URL.
     pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<Purged, String> {
+        let what = &match what {
+            // As a request for it would be answered: without the parameters that its rule leaves out.
+            Purge::Url(url) => Purge::Url(self.stored_as(url_of(url)?).to_string()),
+            other => other.clone(),
+        };
         let urls = self.cache.urls(what)?;
         let concerned = self.cache.purge(what, mode)?;
         if mode == PurgeMode::Hard {
@@ -146,6 +151,10 @@ impl Proxy {
         }
         let asked = if mode == PurgeMode::Revalidate { self.ask_about(urls).await } else { 0 };
         Ok(Purged { concerned, asked })
+    }
+
+    fn stored_as(self: &Arc<Self>, url: Uri) -> Uri {
+        Way::to(&self.door(), url.clone()).map_or(url, |way| way.public)
     }
 
     /// Asks the origins whether what is stored for these URLs still holds, some at a time; about how many it asked.

@@ -74,6 +74,23 @@ async fn what_is_to_be_revalidated_has_been_when_the_purge_is_answered() {
 }
 
 #[tokio::test]
+async fn a_url_is_purged_with_the_parameters_that_its_rule_leaves_out() {
+    let origin = shop().await;
+    let mut config = config(origin.address);
+    let rule = "[[origin]]\nurl = \"http://x\"\n[[rule]]\nignore_query = [\"utm_*\"]";
+    config.rules = everfresh_proxy::config::Config::parse("x".as_ref(), rule).expect("right").rules;
+    let running = run(config).await;
+    for wish in [json!({ "mode": "hard" }), json!({ "mode": "soft" }), json!({ "mode": "revalidate" })] {
+        get(running.address, "/p?utm_source=mail&a=1", "").await;
+        let mut wish = wish;
+        wish["url"] = json!("http://a.example/p?a=1&utm_source=page");
+        assert_eq!(told(&running, wish.clone()).await["purged"], 1, "{wish}");
+        wish["url"] = json!("http://a.example/p?a=2");
+        assert_eq!(told(&running, wish.clone()).await["purged"], 0, "{wish}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_purge_is_told_why_in_json() {
     let origin = shop().await;
     let running = stocked(&origin).await;

@@ -18,6 +18,7 @@ pub mod origin;
 pub mod outlet;
 mod patience;
 pub mod proxy;
+mod rule;
 mod say;
 pub mod server;
 pub mod stats;

@@ -5,9 +5,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, SET_COOKIE, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
@@ -22,6 +22,7 @@ use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_
 use crate::forward::{self, Peer};
 use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
+use crate::rule;
 use crate::say::{say, say_refused, say_trouble};
 use crate::stats::{Counted, Flight, Stats};
 use crate::tunnel;
@@ -300,7 +301,7 @@ impl Door {
         let mut keyed = if more.is_empty() { HeaderMap::new() } else { forward::told_to_go_on(&parts.headers) };
         let rule = way.rule();
         if !rule.key_headers.is_empty() {
-            more.push_str(&key_parts(rule, &parts.headers));
+            more.push_str(&rule::key_parts(rule, &parts.headers));
             for name in rule.key_headers.iter().map(FieldName::name) {
                 forward::take_over(&mut keyed, name, &parts.headers);
             }
@@ -415,7 +416,7 @@ impl Way {
         };
         told(flight, &answer, &key, kind);
         let mut answer = relayed(answer?, key, kind);
-        adopt(self.rule(), self.ttl(), &mut answer);
+        rule::adopt(self.rule(), self.ttl(), &mut answer);
         Ok(if head { answer.map(|_| empty()) } else { answer })
     }
 
@@ -524,60 +525,6 @@ fn wished<B>(request: &Request<B>) -> Option<HeaderValue> {
     let others: Vec<&[u8]> =
         tokens(UPGRADE).filter(|token| !token.is_empty() && !token.eq_ignore_ascii_case(b"h2c")).collect();
     if others.is_empty() { None } else { HeaderValue::from_bytes(&others.join(&b", "[..])).ok() }
-}
-
-/// Gives a response what the operator's rule says for those that say nothing themselves.
-fn adopt(rule: &RuleSettings, ttl: Option<Span>, answer: &mut Response<Body>) {
-    // An error without a lifetime of its own is not for the next reader, who may have asked for nothing wrong.
-    let may_be_kept = [200, 203, 204, 206, 300, 301, 308].contains(&answer.status().as_u16());
-    let headers = answer.headers_mut();
-    if let Some(most) = rule.max_vary {
-        let names = headers.get_all(http::header::VARY).iter().flat_map(|line| line.as_bytes().split(|&it| it == b','));
-        if names.count() > most {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            return;
-        }
-    }
-    let silent = may_be_kept
-        && !headers.contains_key(CACHE_CONTROL)
-        && !headers.contains_key(http::header::EXPIRES)
-        && !headers.contains_key("cdn-cache-control");
-    let has = |headers: &HeaderMap, directive: &str| {
-        let mut lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
-        lines.any(|line| line.to_ascii_lowercase().contains(directive))
-    };
-    if let Some(ttl) = ttl.filter(|_| silent && !headers.contains_key(SET_COOKIE)) {
-        add_directive(headers, "max-age", ttl.get());
-    }
-    let lives = headers.contains_key(CACHE_CONTROL) || headers.contains_key(http::header::EXPIRES);
-    if !lives || headers.contains_key("cdn-cache-control") {
-        return;
-    }
-    let windows = [("stale-while-revalidate", rule.stale_while_revalidate), ("stale-if-error", rule.stale_if_error)];
-    for (directive, window) in windows {
-        if let Some(window) = window.filter(|_| !has(headers, directive)) {
-            add_directive(headers, directive, window.get());
-        }
-    }
-}
-
-fn add_directive(headers: &mut HeaderMap, directive: &str, time: Duration) {
-    if let Ok(value) = HeaderValue::try_from(format!("{directive}={}", time.as_secs())) {
-        headers.append(CACHE_CONTROL, value);
-    }
-}
-
-/// The values of the fields that the operator put into the key, each with its length, so that none runs into another.
-fn key_parts(rule: &RuleSettings, headers: &HeaderMap) -> String {
-    use std::fmt::Write as _;
-    let mut key = String::new();
-    for field in &rule.key_headers {
-        let values: Vec<String> =
-            headers.get_all(field.name()).iter().map(|value| value.as_bytes().escape_ascii().to_string()).collect();
-        let joined = values.join(",");
-        let _ = write!(key, " {}={}:{joined}", field.name(), joined.len());
-    }
-    key
 }
 
 /// What the access log says of a request.

@@ -108,6 +108,25 @@ async fn a_write_reaches_what_it_names_with_whatever_is_in_its_key() {
 }
 
 #[tokio::test]
+async fn a_rule_holds_for_an_answer_that_cdn_cache_control_governs() {
+    let origin = Origin::new(|_| ok("vary: a, b\r\ncdn-cache-control: max-age=60\r\n", "answer")).await;
+    let mut narrow = config(origin.address);
+    narrow.rules = rules("max_vary = 1");
+    let narrow = run(narrow).await;
+    for _ in 0..2 {
+        get(narrow.address, "/", "").await;
+    }
+    assert_eq!(origin.saw().len(), 2, "more fields than may be");
+    let mut windowed = config(origin.address);
+    windowed.rules = rules("stale_while_revalidate = \"5m\"\nstale_if_error = \"1h\"");
+    let answer = get(run(windowed).await.address, "/", "").await.to_ascii_lowercase();
+    for wanted in ["cdn-cache-control: stale-while-revalidate=300\r\n", "cdn-cache-control: stale-if-error=3600\r\n"] {
+        assert!(answer.contains(wanted), "{answer}");
+    }
+    assert!(!answer.contains("\r\ncache-control:"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_window_of_a_rule_holds_for_an_answer_whose_lifetime_is_an_expires() {
     let origin = Origin::new(|_| {
         let fields = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nexpires: Sun, 06 Nov 1994 08:49:38 GMT\r\n";

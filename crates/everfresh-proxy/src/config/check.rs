@@ -1,12 +1,12 @@
 //! What a configuration must not say, and how it is told: file, line, cure.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::{Config, RootedPath, RuleSettings, host_fits};
+use super::{Config, OriginUrl, RootedPath, RuleSettings, host_fits};
 
 /// What is wrong with a configuration, where, and what to do about it.
 #[derive(Clone, Debug)]
@@ -169,6 +169,11 @@ impl Config {
             let cure = "add [[origin]] with url = \"http://127.0.0.1:3000\"";
             return Some(Nonsense::at("", "origin", "there is no origin to ask", cure));
         }
+        if let Some(at) = self.origins.iter().position(|origin| self.is_itself(&origin.url)) {
+            let what = format!("{} is where this proxy listens: it would ask itself", self.origins[at].url);
+            let cure = "name your server's own port, or give listen (--listen) another";
+            return Some(Nonsense("origin", at, "url", what, cure.into()));
+        }
         if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
             let cure = "give the admin address a port of its own: admin.listen, or --admin";
             return Some(Nonsense::at("admin", "listen", "the admin address is the public one", cure));
@@ -186,6 +191,19 @@ impl Config {
         let (name, path) = [("cert", &tls.cert), ("key", &tls.key)].into_iter().find(|(_, path)| !path.is_file())?;
         let what = format!("tls.{name}: there is no file {}", path.display());
         Some(Nonsense::at("tls", name, what, "give the path of a PEM file"))
+    }
+
+    /// Whether a URL leads back here, as far as it can be known without asking for names.
+    fn is_itself(&self, origin: &OriginUrl) -> bool {
+        let (uri, own) = (origin.uri(), self.listen.ip());
+        let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let leads_here = |ip: IpAddr| ip == own || (own.is_unspecified() && ip.is_loopback());
+        let here = match host.parse() {
+            Ok(ip) => leads_here(ip),
+            Err(_) => host.eq_ignore_ascii_case("localhost") && (own.is_loopback() || own.is_unspecified()),
+        };
+        here && self.listen.port() == uri.port_u16().unwrap_or(usual)
     }
 
     fn wrong_hosts(&self) -> Option<Nonsense> {

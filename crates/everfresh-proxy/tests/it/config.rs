@@ -198,6 +198,13 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
         (format!("{ORIGIN}hosts = [\"[::1]:80\"]"), 3, "\"[::1]:80\" is no host", "leave the port out"),
         (format!("{ORIGIN}hosts = [\"*.bücher.example\"]"), 3, "is no host", "xn--bcher-kva.example"),
         (format!("listen = \"::1\"\n{ORIGIN}"), 1, "\"::1\" is no address with a port", "write [::1]:8080"),
+        ("[[origin]]\nurl = \"http://127.0.0.1:8080\"".to_owned(), 2, "it would ask itself", "your server's own port"),
+        (
+            format!("listen = \"[::]:80\"\n{ORIGIN}hosts = [\"a\"]\n[[origin]]\nurl = \"http://Localhost/base\""),
+            6,
+            "it would ask itself",
+            "--listen",
+        ),
         // However a key is written.
         (format!("\nlimits.connections = 0\n{ORIGIN}"), 2, "would serve nobody", "leave connections out"),
         (format!("\nlimits = {{ waiters = 9, connections = 0 }}\n{ORIGIN}"), 2, "would serve nobody", "leave"),
@@ -218,4 +225,8 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
         assert!(told_cure.contains(cure), "{told}");
     }
     assert!(told("").contains("origin is missing"), "{}", told(""));
+    for other in ["http://127.0.0.1:8081", "http://127.0.0.2:8080", "http://a.example:8080", "https://127.0.0.1"] {
+        let told = told(&format!("[[origin]]\nurl = \"{other}\""));
+        assert!(!told.contains("itself"), "{other}: {told}");
+    }
 }

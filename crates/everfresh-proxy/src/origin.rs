@@ -161,7 +161,9 @@ impl Origins {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(timeouts.pool.get())
             .pool_max_idle_per_host(256)
-            .timer(TokioTimer::new());
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(quiet(&timeouts))
+            .http2_keep_alive_timeout(quiet(&timeouts));
         let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let either = builder.build(connector().enable_all_versions().wrap_connector(tcp()));
         let one = builder.build(connector().enable_http1().wrap_connector(tcp()));
@@ -218,6 +220,14 @@ impl Origins {
     pub fn whole(&self) -> Duration {
         self.timeouts.whole.get()
     }
+}
+
+/// How long an origin of HTTP/2 may say nothing while it is asked before it is asked whether it lives, and how long it may
+/// take to say so. All requests share one connection: one that is dead without a word, as when a firewall forgot it or a
+/// machine is gone, would have them all until the system gives up, a quarter of an hour later. What waits for its answer
+/// there is over a little sooner than its time.
+fn quiet(timeouts: &Timeouts) -> Duration {
+    (timeouts.first_byte.get() / 3).clamp(Duration::from_secs(1), Duration::from_secs(20))
 }
 
 /// Whose turn it is while a request goes out: the client's, who has to send more of its content and is watched for that,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use everfresh_proxy::bound::Bound;
-use everfresh_proxy::config::{Config, Tls};
+use everfresh_proxy::config::{Config, Span, Tls};
 use http::{Request, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::world::{Origin, PATIENCE, before, body, config, raw, run, status};
+use crate::world::{Origin, PATIENCE, before, body, config, get, raw, run, status};
 
 type Two = Client<HttpConnector, Empty<bytes::Bytes>>;
 
@@ -49,6 +49,58 @@ async fn h2c_is_served_to_clients_and_spoken_to_origins() {
     assert_eq!(outer.proxy.stats.outcome("hit"), 1);
     let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
     assert!(saw.contains("via: 2 everfresh") || saw.contains("via: 1.1 everfresh, 1.1 everfresh"), "{saw}");
+}
+
+/// A way to an origin of which the first connection goes dead without a word once this is told.
+async fn going_dead(to: std::net::SocketAddr) -> (std::net::SocketAddr, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (dead, is_dead) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut may_die = Some(is_dead);
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut dies = may_die.take();
+            tokio::spawn(async move {
+                let mut origin = TcpStream::connect(to).await.expect("connected");
+                let dead = async {
+                    match &mut dies {
+                        Some(dies) => drop(dies.wait_for(|dead| *dead).await),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut stream, &mut origin) => return,
+                    () = dead => {}
+                }
+                // Both sides stay open.
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    (address, dead)
+}
+
+#[tokio::test]
+async fn a_connection_of_http_2_that_is_dead_without_a_word_is_replaced() {
+    let origin = Origin::counting().await;
+    let inner = before(&origin).await;
+    let (way, dead) = going_dead(inner.address).await;
+    let mut outer = config(way);
+    outer.origins[0].http2 = true;
+    for time in [&mut outer.timeouts.first_byte, &mut outer.timeouts.connect] {
+        *time = Span::millis(300);
+    }
+    let outer = run(outer).await;
+    assert_eq!(status(&get(outer.address, "/alive", "").await), 200);
+    dead.send_replace(true);
+    // One after the other, so that the connection is never without requests for as long as timeouts.pool.
+    let again = async {
+        let mut at = 0;
+        while status(&get(outer.address, &format!("/{at}"), "").await) != 200 {
+            at += 1;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("the dead connection is kept");
 }
 
 /// An origin of HTTP/2 that refuses its first stream, or goes away before it, and counts what it looks at.

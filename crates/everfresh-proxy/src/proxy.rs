@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -211,8 +211,9 @@ impl Door {
         let began = Instant::now();
         let (site, stats) = (&self.site, &self.proxy.stats);
         let running = Running::new(Arc::clone(&self));
-        let line = site.config.log.access.then(|| Line::of(&request));
         let (chunked, version) = (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
+        let line = site.config.log.access.then(|| Line::of(&request));
+        let mut unanswered = Unanswered { line, peer, version, began };
         let mut answering = pin!(self.answer(peer, request));
         let mut waiter = None;
         // Who has an answer at once was no waiter.
@@ -233,7 +234,7 @@ impl Door {
         if version < Version::HTTP_2 && (chunked || refused) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(Line { method, host, target }) = line {
+        if let Some(Line { method, host, target }) = unanswered.line.take() {
             tracing::info!(
                 target: "everfresh::access",
                 client = %peer.address,
@@ -244,8 +245,7 @@ impl Door {
                 status = response.status().as_u16(),
                 outcome = told.outcome,
                 age_s = told.age.map(|age| age.as_secs()),
-                // To the microsecond, which a binary fraction of a second would tell with fifteen digits.
-                wait_ms = (wait.as_secs_f64() * 1e6).round() / 1e3,
+                wait_ms = millis(wait),
                 bytes = response.body().size_hint().exact(),
             );
         }
@@ -532,6 +532,35 @@ struct Line {
     method: Method,
     host: String,
     target: String,
+}
+
+/// A request that has no answer yet: if it is given up, its line is written all the same.
+struct Unanswered {
+    line: Option<Line>,
+    peer: Peer,
+    version: Version,
+    began: Instant,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let Some(Line { method, host, target }) = self.line.take() else { return };
+        tracing::info!(
+            target: "everfresh::access",
+            client = %self.peer.address,
+            method = %method,
+            host,
+            target,
+            protocol = ?self.version,
+            outcome = "unanswered",
+            wait_ms = millis(self.began.elapsed()),
+        );
+    }
+}
+
+/// To the microsecond, which a binary fraction of a second would tell with fifteen digits.
+fn millis(wait: Duration) -> f64 {
+    (wait.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl Line {

@@ -91,6 +91,20 @@ async fn an_answer_that_breaks_off_is_told() {
 }
 
 #[tokio::test]
+async fn a_request_whose_client_leaves_without_an_answer_has_its_line_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    let mut process = Process::begin(&["--origin", &origin, "--listen", "127.0.0.1:0", "--no-admin"]).await;
+    let mut client = TcpStream::connect(process.address).await.expect("connected");
+    client.write_all(b"GET /slow?password=1 HTTP/1.1\r\nhost: a.example\r\n\r\n").await.expect("sent");
+    let (_asked, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    drop(client);
+    let line = process.until("outcome=\"unanswered\"").await;
+    assert!(line.contains("target=\"/slow?password=…\"") && line.contains("a.example"), "{line}");
+    assert!(!process.said.contains("status="), "{}", process.said);
+}
+
+#[tokio::test]
 async fn why_a_websocket_did_not_come_about_is_told() {
     let arguments = ["--origin", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--no-admin", "--no-access-log"];
     let mut process = Process::begin(&arguments).await;

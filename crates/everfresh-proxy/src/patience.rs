@@ -23,6 +23,10 @@ pub(crate) struct Patience {
     pub(crate) ambiguous: AtomicBool,
     /// It speaks another protocol, without requests: whoever joined it to its other side is patient in his own way.
     pub(crate) upgraded: AtomicBool,
+    /// It is HTTP/2, which can say that it ends.
+    pub(crate) is_two: AtomicBool,
+    /// It has been without a request for too long, and that is to be said.
+    pub(crate) over: AtomicBool,
     /// Requests so far.
     pub(crate) asked: AtomicUsize,
     /// Since when the client has taken nothing, and how long it may be without a request.
@@ -34,9 +38,9 @@ pub(crate) struct Patience {
 impl Patience {
     pub(crate) fn new(head: Duration, keep_alive: Duration, idle: Duration) -> Self {
         let [running, working, asked] = [(); 3].map(|()| AtomicUsize::new(0));
-        let [refused, ambiguous, upgraded] = [(); 3].map(|()| AtomicBool::new(false));
+        let [refused, ambiguous, upgraded, is_two, over] = [(); 5].map(|()| AtomicBool::new(false));
         let since = Mutex::new((Instant::now(), head));
-        Self { running, working, refused, ambiguous, upgraded, asked, since, keep_alive, idle }
+        Self { running, working, refused, ambiguous, upgraded, is_two, over, asked, since, keep_alive, idle }
     }
 
     /// When to give up, if it is the client's turn.

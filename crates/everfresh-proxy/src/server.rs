@@ -1,7 +1,7 @@
 //! Clients' connections: accepted within bounds, watched for those that only take up room, drained at the end.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -215,13 +215,14 @@ async fn connection<T, S, F, B>(
     let idle = bounds.timeouts.idle.get();
     let whole = bounds.timeouts.whole.get();
     let patience = Arc::new(Patience::new(bounds.timeouts.head.get(), bounds.timeouts.keep_alive.get(), idle));
-    let watched = Arc::clone(&patience);
+    let (watched, waited) = (Arc::clone(&patience), Arc::clone(&patience));
     let stream = Timed {
         stream,
         patience,
         read: Box::pin(sleep(bounds.timeouts.head.get())),
         write: None,
         stuck: false,
+        leaves: None,
         idle,
         lingers: None,
         framing: Framing::default(),
@@ -229,6 +230,8 @@ async fn connection<T, S, F, B>(
         _place: place,
     };
     let answering = service_fn(move |mut request: Request<Incoming>| {
+        // Relaxed: read by the same task.
+        watched.is_two.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
         // Relaxed: written by the same task, when it read the head.
         if watched.ambiguous.swap(false, Ordering::Relaxed) && request.headers().contains_key(TRANSFER_ENCODING) {
             // The parser dropped it; whoever refuses such a request must see it.
@@ -250,13 +253,22 @@ async fn connection<T, S, F, B>(
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answering);
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stopped(&mut stop) => {
+    let mut stopping = std::pin::pin!(stopped(&mut stop));
+    let mut told = false;
+    let ended = poll_fn(|context| {
+        if !told && stopping.as_mut().poll(context).is_ready() {
+            told = true;
             serving.as_mut().graceful_shutdown();
-            serving.await
         }
-    };
+        let ended = serving.as_mut().poll(context);
+        // Relaxed: written by the poll before this.
+        if ended.is_ready() || !waited.over.swap(false, Ordering::Relaxed) {
+            return ended;
+        }
+        serving.as_mut().graceful_shutdown();
+        serving.as_mut().poll(context)
+    });
+    let ended = ended.await;
     if let Err(error) = ended {
         tracing::debug!(client = %peer.address, "a connection broke: {error}");
     }
@@ -277,6 +289,8 @@ struct Timed<T> {
     read: Pin<Box<Sleep>>,
     write: Option<Pin<Box<Sleep>>>,
     stuck: bool,
+    /// It was said that the connection ends, which is given so long to come about.
+    leaves: Option<Instant>,
     idle: Duration,
     lingers: Option<Pin<Box<Sleep>>>,
     framing: Framing,
@@ -286,6 +300,10 @@ struct Timed<T> {
 }
 
 impl<T> Timed<T> {
+    fn until(&self) -> Option<Instant> {
+        self.patience.until().map(|until| self.leaves.map_or(until, |last| last.max(until)))
+    }
+
     fn out_of_patience(&mut self, context: &mut Context<'_>) -> bool {
         // What the system does not take has a time of its own.
         if self.stuck || self.patience.upgraded.load(Ordering::Relaxed) {
@@ -293,14 +311,26 @@ impl<T> Timed<T> {
         }
         // The timer may be early, as a request came since it was set: then it is set anew when it ends, and not by each of
         // the requests that come one after the other.
-        if let Some(until) = self.patience.until()
+        if let Some(until) = self.until()
             && until < self.read.deadline()
         {
             self.read.as_mut().reset(until);
         }
         while self.read.as_mut().poll(context).is_ready() {
-            match self.patience.until() {
-                Some(until) if until <= Instant::now() => return true,
+            match self.until() {
+                Some(until) if until <= Instant::now() => {
+                    if self.leaves.is_some()
+                        || !self.patience.is_two.load(Ordering::Relaxed)
+                        || self.patience.is_running()
+                    {
+                        return true;
+                    }
+                    // RFC 9113 §6.8: who sends a request in this moment learns that nobody has looked at it.
+                    self.patience.over.store(true, Ordering::Relaxed);
+                    let last = Instant::now() + LINGER;
+                    self.leaves = Some(last);
+                    self.read.as_mut().reset(last);
+                }
                 // While a request runs, this looks again later: nobody wakes it when the request ends.
                 until => self.read.as_mut().reset(until.unwrap_or(Instant::now() + Duration::from_secs(1))),
             }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{interval, timeout};
 
-use crate::smuggle_two::{END_OF_HEADERS, END_OF_STREAM, HEADERS, SETTINGS, fields, frame};
+use crate::smuggle_two::{AWAY, END_OF_HEADERS, END_OF_STREAM, HEADERS, SETTINGS, fields, frame};
 use crate::world::{Origin, PATIENCE, Running, config, get, ok, run};
 
 /// More than the buffers of two systems and the window of a client take.
@@ -78,6 +78,28 @@ async fn over_http_2_too_who_takes_nothing_of_an_answer_is_let_go() {
         let running = run(config).await;
         takes_nothing(running.address).await;
     }
+}
+
+#[tokio::test]
+async fn over_http_2_it_is_said_that_a_connection_without_requests_ends() {
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.timeouts.keep_alive = Span::millis(200);
+    let running = run(config).await;
+    let mut stream = TcpStream::connect(running.address).await.expect("connected");
+    let ask = [(":method", "GET"), (":scheme", "http"), (":authority", "a.example"), (":path", "/")];
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    bytes.extend(frame(HEADERS, END_OF_HEADERS | END_OF_STREAM, 1, &fields(&ask)));
+    stream.write_all(&bytes).await.expect("sent");
+    let (mut said, mut kinds) = (Vec::new(), Vec::new());
+    timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the connection is kept").expect("read");
+    while !said.is_empty() {
+        // Three bytes of length, and the kind of the frame.
+        kinds.push(said[3]);
+        said.drain(..9 + usize::from(said[1]) * 256 + usize::from(said[2]));
+    }
+    assert!(kinds.contains(&HEADERS) && kinds.contains(&AWAY), "{kinds:?}");
 }
 
 /// Asks over HTTP/2, takes nothing of the answer, and returns when the other side ends that.

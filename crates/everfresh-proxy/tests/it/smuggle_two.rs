@@ -10,7 +10,7 @@ const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
-const AWAY: u8 = 7;
+pub(crate) const AWAY: u8 = 7;
 pub(crate) const END_OF_STREAM: u8 = 1;
 pub(crate) const END_OF_HEADERS: u8 = 4;
 

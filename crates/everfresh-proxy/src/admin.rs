@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::body::{Body, full};
+use crate::body::{Body, Watched, full};
 use crate::cache::{Purge, PurgeMode};
 use crate::forward::Peer;
 use crate::log::shown;
+use crate::origin::{Trouble, of_the_client};
 use crate::proxy::{Proxy, Purged};
 use crate::say::say;
 use crate::server::{self, Bounds, Ended};
@@ -189,9 +190,11 @@ async fn purge(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<Body>
         wrong.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return wrong;
     }
-    let body = match Limited::new(request.into_body(), MOST).collect().await {
+    let body = Watched::new(Limited::new(request.into_body(), MOST), site.config.timeouts.idle.get(), None, ());
+    let body = match body.collect().await.map_err(|error| of_the_client(&*error)) {
         Ok(body) => body.to_bytes(),
-        Err(_) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a purge is a short JSON object"),
+        Err(Trouble::TooLarge) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a purge is a short JSON object"),
+        Err(trouble) => return refuse(trouble.status(), &trouble.to_string()),
     };
     let wanted: Wanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,

@@ -327,7 +327,8 @@ fn was_not_looked_at(error: &hyper_util::client::legacy::Error) -> bool {
     false
 }
 
-fn of_the_client(error: &(dyn std::error::Error + 'static)) -> Trouble {
+/// What the content of a client's request died of.
+pub(crate) fn of_the_client(error: &(dyn std::error::Error + 'static)) -> Trouble {
     let (mut cause, mut last) = (Some(error), String::new());
     while let Some(inner) = cause {
         if inner.is::<LengthLimitError>() {

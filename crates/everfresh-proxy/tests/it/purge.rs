@@ -119,6 +119,23 @@ async fn a_wrong_purge_is_told_why_in_json() {
 }
 
 #[tokio::test]
+async fn a_purge_that_does_not_come_to_its_end_is_told_why() {
+    let mut config = config(Origin::counting().await.address);
+    config.timeouts.idle = everfresh_proxy::config::Span::millis(200);
+    let running = run(config).await;
+    for (rest, code) in [
+        ("content-length: 100\r\n\r\n{\"url\"", 408),
+        ("transfer-encoding: chunked\r\n\r\nno length\r\n", 400),
+        (&format!("content-length: 70000\r\n\r\n{}", " ".repeat(70_000)), 413),
+    ] {
+        let head = format!("POST /purge HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\n", running.admin);
+        let answer = raw(running.admin, format!("{head}connection: close\r\n{rest}")).await;
+        assert_eq!(status(&answer), code, "{answer}");
+        assert!(body(&answer).starts_with("{\"error\":"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_group_is_purged_whatever_host_stood_beside_a_target_in_absolute_form() {
     let origin = Origin::new(|_| ok("cache-control: max-age=60\r\ncache-groups: \"shop\"\r\n", "answer")).await;
     let running = before(&origin).await;

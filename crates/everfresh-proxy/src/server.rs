@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -125,17 +125,16 @@ where
             let _ = stream.set_nodelay(true);
             match tls {
                 None => {
-                    let (stream, peer) =
-                        (Outlet::new(stream, bounds.arena.clone()), Peer { address: address.ip(), secure: false });
+                    let (stream, peer) = (Outlet::new(stream, bounds.arena.clone()), Peer { address, secure: false });
                     connection(stream, peer, place, &bounds, service, stop).await;
                 }
                 Some(tls) => match timeout(bounds.timeouts.head.get(), tls::agree(&tls, stream)).await {
                     Ok(Ok(stream)) => {
-                        let peer = Peer { address: address.ip(), secure: true };
+                        let peer = Peer { address, secure: true };
                         connection(stream, peer, place, &bounds, service, stop).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(client = %address.ip(), "no TLS came about: {error}"),
-                    Err(_) => tracing::debug!(client = %address.ip(), "TLS took too long"),
+                    Ok(Err(error)) => tracing::debug!(client = %address, "no TLS came about: {error}"),
+                    Err(_) => tracing::debug!(client = %address, "TLS took too long"),
                 },
             }
         });
@@ -153,10 +152,11 @@ where
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, address) = listener.accept().await?;
-    Ok((stream, address, permit))
+    // On [::] a client of IPv4 has an address of IPv6 around its own, which origins and logs would take for another.
+    Ok((stream, address.ip().to_canonical(), permit))
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -49,6 +49,24 @@ async fn fields_of_one_hop_stay_there_and_the_way_is_told() {
 }
 
 #[tokio::test]
+async fn a_client_of_ipv4_is_told_as_such_where_ipv6_is_served_too() {
+    let origin = Origin::counting().await;
+    let mut config = config(origin.address);
+    config.listen = "[::]:0".parse().expect("an address");
+    if TcpListener::bind(config.listen).await.is_err() {
+        // No IPv6 on this machine.
+        return;
+    }
+    let running = run(config).await;
+    let port = running.address.port();
+    let told = |text: &str| origin.saw().pop().unwrap_or_default().contains(text);
+    get(format!("127.0.0.1:{port}").parse().expect("an address"), "/four", "").await;
+    assert!(told("x-forwarded-for: 127.0.0.1\r\n") && told("forwarded: for=127.0.0.1;"), "{:?}", origin.saw());
+    get(format!("[::1]:{port}").parse().expect("an address"), "/six", "").await;
+    assert!(told("x-forwarded-for: ::1\r\n") && told("forwarded: for=\"[::1]\";"), "{:?}", origin.saw());
+}
+
+#[tokio::test]
 async fn the_way_is_told_with_the_version_that_came() {
     let origin = Origin::new(|_| ok("", "old").replace("HTTP/1.1", "HTTP/1.0")).await;
     let running = before(&origin).await;

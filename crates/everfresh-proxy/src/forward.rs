@@ -149,12 +149,23 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
         return refused(bad, "a target that is no path");
     };
     let scheme = if peer.secure { Scheme::HTTPS } else { Scheme::HTTP };
-    let usual = if peer.secure { ":443" } else { ":80" };
+    let usual: u16 = if peer.secure { 443 } else { 80 };
     let none = Refused { status: bad, why: "a target that is no URL", allow: None };
     let text = authority.as_str();
-    let authority = if text.ends_with(usual) || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        let lower = text.to_ascii_lowercase();
-        lower.strip_suffix(usual).unwrap_or(&lower).parse().map_err(|_| none)?
+    let (name, rest) = text.split_at(authority.host().len());
+    // RFC 9110 §4.2.3: an empty port and the usual one are the same; and so is one with zeros before it.
+    let port = match rest.get(1..).unwrap_or_default() {
+        "" => usual,
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().map_err(|_| none)?,
+        _ => return Err(none),
+    };
+    let is_as_in_keys = rest.is_empty() || (port != usual && !rest.starts_with(":0"));
+    let authority = if !is_as_in_keys || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let mut lower = name.to_ascii_lowercase();
+        if port != usual {
+            lower.extend([":", &port.to_string()]);
+        }
+        lower.parse().map_err(|_| none)?
     } else {
         authority
     };

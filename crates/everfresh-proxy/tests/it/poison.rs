@@ -67,8 +67,12 @@ async fn another_host_is_another_key() {
     let (first, evil) = (ask("a.example").await, ask("evil.example").await);
     assert_ne!(body(&first), body(&evil));
     assert_ne!(body(&first), body(&ask("a.example:8081").await));
-    for same in ["A.EXAMPLE", "a.example:80"] {
+    for same in ["A.EXAMPLE", "a.example:80", "a.example:", "a.example:0080"] {
         assert_eq!(body(&first), body(&ask(same).await), "{same}");
+    }
+    assert_eq!(body(&ask("A.example:08081").await), body(&ask("a.example:8081").await));
+    for none in ["a.example:99999", "a.example:+80"] {
+        assert_eq!(status(&ask(none).await), 400, "{none}");
     }
 }
 

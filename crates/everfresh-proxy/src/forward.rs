@@ -402,13 +402,15 @@ pub fn strip_hop(headers: &mut HeaderMap) {
 /// content would be told as what it is not.
 pub fn one_length(status: StatusCode, headers: &mut HeaderMap) -> Result<(), &'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = codings.next().map(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    if is_chunked == Some(false) || codings.next().is_some() {
+    // `identity` is what RFC 2616 called none at all.
+    let is_plain = |coding: &[u8]| [&b"chunked"[..], b"identity"].iter().any(|it| coding.eq_ignore_ascii_case(it));
+    let coded = codings.next().map(|coding| !is_plain(coding.as_bytes().trim_ascii()));
+    if coded == Some(true) || codings.next().is_some() {
         return Err("a Transfer-Encoding that nobody asked for");
     }
     // RFC 9112 §6.3: beside a Transfer-Encoding a Content-Length means nothing, and must not be passed on. RFC 9110 §8.6:
     // a 204 has none.
-    if is_chunked.is_some() || status == StatusCode::NO_CONTENT {
+    if coded.is_some() || status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     } else if let Some(length) = headers.get(CONTENT_LENGTH) {
         // The same length, said several times: otherwise it would not have been read (RFC 9112 §6.3).
@@ -471,7 +473,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue, Version};
+    use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
     #[test]
     fn an_answer_keeps_nothing_of_what_it_was_read_into() {
@@ -487,6 +489,17 @@ mod tests {
         assert_eq!(headers["x-two"], "a".repeat(490));
         assert_eq!(headers["x-none"], "");
         assert_eq!(headers["via"], "1.1 everfresh");
+    }
+
+    #[test]
+    fn a_coding_that_is_none_is_let_pass() {
+        for (coding, passes) in [("Identity", true), ("chunked", true), ("gzip", false), ("identity, chunked", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("transfer-encoding", HeaderValue::from_static(coding));
+            headers.insert("content-length", HeaderValue::from_static("5"));
+            assert_eq!(super::one_length(StatusCode::OK, &mut headers).is_ok(), passes, "{coding}");
+            assert_eq!(headers.contains_key("content-length"), !passes, "{coding}");
+        }
     }
 
     #[test]

@@ -104,12 +104,24 @@ struct Demo {
 
 impl Serve {
     fn config(&self) -> Result<Config, BoxError> {
-        let mut config = match (&self.config, &self.origin) {
-            (Some(file), _) => Config::read(file)?,
-            (None, Some(origin)) => Config::of(origin.clone()),
+        match (&self.config, &self.origin) {
+            (Some(file), _) => {
+                let config = Config::read_with(file, |config| self.win_over(config))?;
+                check_files(file, &config)?;
+                Ok(config)
+            }
+            (None, Some(origin)) => {
+                let mut config = Config::of(origin.clone());
+                self.win_over(&mut config);
+                config.check()?;
+                Ok(config)
+            }
             // The command line requires one of the two.
-            (None, None) => return Err("give --origin URL or --config FILE".into()),
-        };
+            (None, None) => Err("give --origin URL or --config FILE".into()),
+        }
+    }
+
+    fn win_over(&self, config: &mut Config) {
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin.listen = if self.no_admin { None } else { self.admin.or(config.admin.listen) };
         config.cache.capacity = self.capacity.unwrap_or(config.cache.capacity);
@@ -123,11 +135,6 @@ impl Serve {
             let token = std::env::var_os("EVERFRESH_TOKEN").filter(|it| !it.is_empty());
             config.admin.token = token.map(|it| Secret::new(it.to_string_lossy()));
         }
-        config.check()?;
-        if let Some(file) = &self.config {
-            check_files(file, &config)?;
-        }
-        Ok(config)
     }
 }
 

@@ -81,6 +81,15 @@ impl Config {
     /// # Errors
     /// It cannot be read, or says what cannot be meant: file, line and cure.
     pub fn read(path: &Path) -> Result<Self, Wrong> {
+        Self::read_with(path, |_| ())
+    }
+
+    /// Reads a file, lets flags win over it, and checks what both say together.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what cannot be meant, flags or not: file, line and cure; or the flags make it so: what,
+    /// and a cure.
+    pub fn read_with(path: &Path, flags: impl FnOnce(&mut Self)) -> Result<Self, Wrong> {
         let wrong =
             |line, what: String, cure: &str| Wrong { file: Some(path.to_owned()), line, what, cure: cure.into() };
         let bytes = std::fs::read(path).map_err(|error| {
@@ -90,7 +99,7 @@ impl Config {
             let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
             wrong(Some(line), "this is no text in UTF-8".into(), "save the file as UTF-8")
         })?;
-        Self::parse(path, text)
+        Self::parse_with(path, text, flags)
     }
 
     /// Checks what a file says.
@@ -98,17 +107,26 @@ impl Config {
     /// # Errors
     /// It says what cannot be meant: file, line and cure.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Wrong> {
+        Self::parse_with(path, text, |_| ())
+    }
+
+    fn parse_with(path: &Path, text: &str, flags: impl FnOnce(&mut Self)) -> Result<Self, Wrong> {
         let wrong = |line, (what, cure)| Wrong { file: Some(path.to_owned()), line, what, cure };
-        let config: Self = toml::from_str(text).map_err(|error| {
+        let mut config: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map(|before| before.matches('\n').count());
             let here = line.and_then(|line| text.lines().nth(line)).unwrap_or_default();
             let key = here.split_once('=').map_or("", |(key, _)| key.trim());
             wrong(line.map(|line| line + 1), explain(error.message(), key))
         })?;
-        match config.nonsense() {
-            Some(Nonsense(table, nth, key, what, cure)) => Err(wrong(line_of(text, table, nth, key), (what, cure))),
-            None => Ok(config),
+        let alone = config.nonsense();
+        flags(&mut config);
+        match (config.nonsense(), alone) {
+            (None, _) => Ok(config),
+            (Some(Nonsense(table, nth, key, what, cure)), Some(alone)) if what == alone.3 => {
+                Err(wrong(line_of(text, table, nth, key), (what, cure)))
+            }
+            (Some(_), _) => config.check().map(|()| config),
         }
     }
 

@@ -237,6 +237,26 @@ async fn check_says_what_is_wrong_and_exits_with_2() {
 }
 
 #[tokio::test]
+async fn flags_win_over_what_would_be_wrong_without_them() {
+    let origin = Origin::counting().await;
+    let address = origin.address;
+    // As if the proxy stood where its origin is; and the admin address where the proxy is.
+    let text =
+        format!("listen = \"{address}\"\nadmin.listen = \"{address}\"\n[[origin]]\nurl = \"http://{address}\"\n");
+    let path = file("flags", &text).display().to_string();
+    let process = Process::begin(&["--config", &path, "--listen", "127.0.0.1:0", "--no-admin"]).await;
+    assert_eq!(body(&get(process.address, "/", "").await), "answer 0");
+    let told = async |more: &[&str]| {
+        let ended = everfresh().args(["serve", "--config", &path]).args(more).output();
+        String::from_utf8_lossy(&timeout(PATIENCE, ended).await.expect("in time").expect("ended").stderr).into_owned()
+    };
+    let alone = told(&[]).await;
+    assert!(alone.contains("flags.toml:4: ") && alone.contains("it would ask itself"), "{alone}");
+    let flag = told(&["--listen", "127.0.0.1:0", "--no-admin", "--capacity", "1"]).await;
+    assert!(flag.contains("everfresh: the cache's capacity is below 64 KiB"), "{flag}");
+}
+
+#[tokio::test]
 async fn completions_and_help_are_there() {
     for (arguments, wanted) in [
         (["completions", "bash"], "_everfresh"),

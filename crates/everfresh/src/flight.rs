@@ -47,10 +47,9 @@ pub(crate) struct Flight<K, V> {
     timed_out: AtomicBool,
     /// The key was declared stale while it ran, at that moment; `u64::MAX` if not.
     expired_at: AtomicU64,
-    /// How many wait who came upon it; grows only while the flight is in the table, under the table's lock.
-    waiters: AtomicUsize,
-    /// The one who had it begun behind, and who has a handle to it. Grows as `waiters` does.
-    watchers: AtomicUsize,
+    /// How many wait: who came upon it; and apart who watches it, as the one who had it begun behind and who has a handle. Grows only
+    /// while the flight is in the table, under the table's lock.
+    waits: [AtomicUsize; 2],
     /// The entry that this is to renew, by the end of its load, and how it was stamped for that.
     pub(crate) claim: OnceLock<(Moment, Attempt)>,
     /// How it ended; known before anybody who waits is woken.
@@ -115,8 +114,7 @@ impl<K, V> Flight<K, V> {
             fenced: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             expired_at: AtomicU64::new(u64::MAX),
-            waiters: AtomicUsize::new(0),
-            watchers: AtomicUsize::new(0),
+            waits: [AtomicUsize::new(0), AtomicUsize::new(0)],
             claim: OnceLock::new(),
             ending: OnceLock::new(),
             shown: OnceLock::new(),
@@ -192,16 +190,16 @@ impl<K, V> Flight<K, V> {
     /// How many came upon it and wait, or have waited until its end. Once it is out of the table this only falls, by those who
     /// give up.
     pub(crate) fn waiters(&self) -> usize {
-        self.waiters.load(Ordering::Acquire)
+        self.waits[0].load(Ordering::Acquire)
     }
 
-    /// Whether anybody waits for it. Once it is out of the table nobody begins to.
+    /// As [`waiters`](Flight::waiters), with those who watch.
+    fn all_who_wait(&self) -> usize {
+        self.waits.iter().map(|waits| waits.load(Ordering::Acquire)).sum()
+    }
+
     pub(crate) fn is_awaited(&self) -> bool {
-        self.waiters() > 0 || self.watchers.load(Ordering::Acquire) > 0
-    }
-
-    fn count(&self, watches: bool) -> &AtomicUsize {
-        if watches { &self.watchers } else { &self.waiters }
+        self.all_who_wait() > 0
     }
 
     /// Gives its landing to everybody who waits. Only the first landing counts.
@@ -235,7 +233,7 @@ impl<K, V> Landed<K, V> {
     /// The error, for one of those who waited. How many they are is certain: nobody joins what has landed.
     pub(crate) fn failure(&self, handed: &Handed) -> Option<Failure> {
         let mut held = lock(&handed.0);
-        if self.0.waiters() == 1 { held.take() } else { held.clone() }
+        if self.0.all_who_wait() == 1 { held.take() } else { held.clone() }
     }
 }
 
@@ -252,7 +250,7 @@ pub(crate) struct Wait<K, V> {
 impl<K, V> Wait<K, V> {
     /// Only under the table's lock, while the flight is in the table: afterwards the number of those who wait only falls.
     fn on(flight: &Arc<Flight<K, V>>, watches: bool) -> Wait<K, V> {
-        flight.count(watches).fetch_add(1, Ordering::AcqRel);
+        flight.waits[usize::from(watches)].fetch_add(1, Ordering::AcqRel);
         Wait { flight: Some(Arc::clone(flight)), place: None, watches }
     }
 
@@ -286,7 +284,7 @@ impl<K, V> Future for Wait<K, V> {
 impl<K, V> Drop for Wait<K, V> {
     fn drop(&mut self) {
         let Some(flight) = &self.flight else { return };
-        flight.count(self.watches).fetch_sub(1, Ordering::AcqRel);
+        flight.waits[usize::from(self.watches)].fetch_sub(1, Ordering::AcqRel);
         if let Some(place) = self.place {
             flight.waiting.forget(place);
         }
@@ -437,10 +435,8 @@ impl<K, V> Flights<K, V> {
     pub(crate) fn watch<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Wait<K, V>> {
         let shard = self.shard(hash);
         let table = shard.lock();
-        table
-            .find(hash, |flight| key.is(&flight.key))
-            .filter(|flight| !is_led_from_here(flight))
-            .map(|it| Wait::on(it, true))
+        let flight = table.find(hash, |flight| key.is(&flight.key)).filter(|flight| !is_led_from_here(flight))?;
+        Some(Wait::on(flight, true))
     }
 
     /// Something newer than any running load of the key is about to be written (contract I1).

@@ -277,7 +277,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             looked_at = self.store.peek_locked(flight.hash, &flight.key);
             let good = good && looked_at.as_ref().is_none_or(|found| is_meant(flight, found));
             if good {
-                removed = self.store.remove(flight.hash, &flight.key);
+                // No other one than that: an insertion may be on its way.
+                removed = looked_at.as_ref().and_then(|found| self.store.remove_exact(found));
                 self.remember(flight, &mut negative, now, &mut insertion);
             }
             good

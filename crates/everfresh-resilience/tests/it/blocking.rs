@@ -196,15 +196,22 @@ fn a_function_whose_caller_has_walked_away_is_inside_of_no_load_any_more() {
     let clock = ManualClock::new();
     let policy = in_front().timeout(SECOND).clock(clock.clone()).build().unwrap();
     let ((left, has_left), (told, hears)) = (mpsc::channel::<()>(), mpsc::channel());
+    let (begins, has_begun) = mpsc::channel();
     let (inside, has_left) = (policy.clone(), Mutex::new(has_left));
-    let walked = moving(&clock, || {
-        policy.call_blocking(&"a".to_owned(), move || {
-            has_left.lock().unwrap().recv().unwrap_err();
-            told.send(inside.call_blocking(&"a".to_owned(), || Ok(7)).ok()).unwrap();
-            Ok(1)
-        })
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            policy.call_blocking(&"a".to_owned(), move || {
+                begins.send(()).unwrap();
+                has_left.lock().unwrap().recv().unwrap_err();
+                told.send(inside.call_blocking(&"a".to_owned(), || Ok(7)).ok()).unwrap();
+                Ok(1)
+            })
+        });
+        // One that has not begun in time never does.
+        has_begun.recv().unwrap();
+        let walked = moving(&clock, || caller.join().unwrap());
+        assert!(walked.unwrap_err().is_timeout());
     });
-    assert!(walked.unwrap_err().is_timeout());
     drop(left);
     assert_eq!(hears.recv().unwrap(), Some(7));
     assert_eq!(policy.cache().get("a"), Some(7));

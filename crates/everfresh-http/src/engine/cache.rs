@@ -328,15 +328,7 @@ impl Inner {
 
     /// What is sent to the origin for this request.
     fn sent(&self, ask: &Ask, plan: &Plan, page: Option<&Page>, verbatim: bool) -> Sent {
-        let mut sent = Sent {
-            parts: ask.parts.clone(),
-            old: plan.old.clone(),
-            beside: None,
-            named: Vec::new(),
-            part: None,
-            conditional: false,
-            refresh: false,
-        };
+        let mut sent = Sent { old: plan.old.clone(), ..Sent::of(ask.parts.clone()) };
         if verbatim {
             sent.beside = sent.old.take();
             return sent;

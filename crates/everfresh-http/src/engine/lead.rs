@@ -43,6 +43,11 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
+    /// On behalf of nothing that is stored.
+    pub(crate) fn of(parts: request::Parts) -> Sent {
+        Sent { parts, old: None, beside: None, named: Vec::new(), part: None, conditional: false, refresh: false }
+    }
+
     /// What stands in, or may once more, should the origin fail.
     fn kept(&self) -> Option<&Arc<Stored>> {
         self.old.as_ref().or(self.beside.as_ref())

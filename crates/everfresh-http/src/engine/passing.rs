@@ -77,16 +77,7 @@ impl Passing {
             self.inner.stamp(&key, &mut response, None, told);
             return Ok(response);
         };
-        let sent = Sent {
-            parts: get,
-            old: None,
-            beside: None,
-            named: Vec::new(),
-            part: None,
-            conditional: false,
-            refresh: false,
-        };
-        match self.inner.fill(flight, sent, (head, body), meta, self.began, None, Around::default()) {
+        match self.inner.fill(flight, Sent::of(get), (head, body), meta, self.began, None, Around::default()) {
             Led::Head { head, meta, reader, .. } => {
                 told.stored = true;
                 Ok(self.inner.serve_own(&key, &self.asked, (head, meta, reader), true, told))

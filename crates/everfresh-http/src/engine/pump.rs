@@ -255,16 +255,7 @@ mod tests {
         };
         let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, BoxError>>();
         let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx))).boxed_unsync();
-        let sent = Sent {
-            parts: asked.clone(),
-            old: None,
-            beside: None,
-            named: Vec::new(),
-            part: None,
-            conditional: false,
-            refresh: false,
-        };
-        let led = inner.fill(flight, sent, (came, body), meta, now, None, Around::default());
+        let led = inner.fill(flight, Sent::of(asked.clone()), (came, body), meta, now, None, Around::default());
         let Led::Head { done, reader, .. } = led else { panic!("a head came") };
         clock.advance(Duration::from_secs(40));
         drop(send);

@@ -93,15 +93,8 @@ impl Inner {
         let conditional = stored.meta.has_validator();
         let fetching = origin.fetch(parts.clone());
         let old = Arc::clone(&stored);
-        let sent = Sent {
-            parts,
-            old: Some(Arc::clone(&old)),
-            beside: None,
-            named: vec![old],
-            part: None,
-            conditional,
-            refresh: true,
-        };
+        let named = vec![Arc::clone(&old)];
+        let sent = Sent { old: Some(old), named, conditional, refresh: true, ..Sent::of(parts) };
         let deadline = Some(self.settings.refresh_timeout);
         let mut failure = Failure::Unreachable;
         let ending = match Arc::clone(&self).lead(flight, sent, fetching, deadline, permit).await {

@@ -322,6 +322,7 @@ async fn a_function_in_a_task_may_call_itself_through_a_box() {
 
 static HAND: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
 
+/// `jitter` was among the choices, and did not compile; `time_to_idle` was refused without a ttl.
 #[resilient(
     cache(
         ttl = "10m",
@@ -331,6 +332,8 @@ static HAND: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
         refresh_ahead = 0.9,
         negative_ttl = "1m",
         max_refreshes = 1,
+        capacity = 100,
+        eviction = "lru",
         store_if = |number: &u32| *number > 0
     ),
     clock = HAND.clone()
@@ -398,35 +401,6 @@ async fn methods_of_the_same_name_are_told_apart_by_their_types() {
     let state = |name: &str| health[name].circuit.unwrap().state;
     assert_eq!(state(&format!("{path}::fetch")), CircuitState::Open);
     assert_eq!(state(&format!("{}::fetch", std::any::type_name::<Orders<u8>>())), CircuitState::Closed);
-}
-
-/// `jitter` was among the choices, and did not compile; `time_to_idle` was refused without a ttl.
-#[resilient(
-    cache(
-        ttl = "5m", stale_while_revalidate = "1m", stale_if_error = "1h", time_to_idle = "3m", jitter = 0.1,
-        refresh_ahead = 0.8, negative_ttl = "1s", max_refreshes = 2, capacity = 10, eviction = "lru",
-        store_if = |value: &u32| *value > 0
-    ),
-    clock = STILL.clone()
-)]
-fn with_every_choice(value: u32) -> Result<u32, Broken> {
-    Ok(value)
-}
-
-#[resilient(cache(time_to_idle = "3m"), clock = IDLE.clone())]
-fn idle(value: u32) -> Result<u32, Broken> {
-    Ok(value)
-}
-
-static IDLE: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
-
-#[test]
-fn every_choice_of_the_cache_can_be_written() {
-    assert_eq!((with_every_choice(0).unwrap(), with_every_choice(1).unwrap()), (0, 1));
-    assert_eq!((with_every_choice::cache().len(), with_every_choice::cache().get(&1)), (1, Some(1)));
-    assert_eq!((idle(1).unwrap(), idle::cache().get(&1)), (1, Some(1)));
-    IDLE.advance(3 * MINUTE);
-    assert_eq!(idle::cache().get(&1), None);
 }
 
 #[resilient(retry(max_attempts = 0))]

@@ -2,6 +2,8 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,14 +17,39 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tower_service::Service;
 
 use crate::body::{Body, BoxError, Stalled, Watched, empty};
 use crate::config::{Config, OriginSettings, Timeouts};
 use crate::forward;
 
-type Pool = Client<HttpsConnector<HttpConnector>, Body>;
+type Pool<C = HttpsConnector<HttpConnector>> = Client<InTime<C>, Body>;
+
+/// Connects in time, or not at all: what an agreement on TLS takes is in it.
+#[derive(Clone)]
+struct InTime<C> {
+    connector: C,
+    most: Duration,
+}
+
+impl<C> Service<Uri> for InTime<C>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send + 'static>,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connecting = timeout(self.most, self.connector.call(to));
+        Box::pin(async { connecting.await.map_err(io::Error::from)?.map_err(Into::into) })
+    }
+}
 
 /// Connects to one origin, whatever host a request names: what HTTP/2 has as the connection's host and the request's own
 /// can differ so.
@@ -132,7 +159,7 @@ pub struct Origins {
     one: Pool,
     two: Pool,
     /// For each origin of which HTTP/2 is to carry the client's own host.
-    preserving: Vec<Option<Client<Towards, Body>>>,
+    preserving: Vec<Option<Pool<Towards>>>,
     timeouts: Timeouts,
 }
 
@@ -165,13 +192,15 @@ impl Origins {
             .http2_keep_alive_interval(quiet(&timeouts))
             .http2_keep_alive_timeout(quiet(&timeouts));
         let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-        let either = builder.build(connector().enable_all_versions().wrap_connector(tcp()));
-        let one = builder.build(connector().enable_http1().wrap_connector(tcp()));
-        let two = builder.http2_only(true).build(connector().enable_http2().wrap_connector(tcp()));
+        let most = timeouts.connect.get();
+        let either = builder.build(InTime { connector: connector().enable_all_versions().wrap_connector(tcp()), most });
+        let one = builder.build(InTime { connector: connector().enable_http1().wrap_connector(tcp()), most });
+        builder.http2_only(true);
+        let two = builder.build(InTime { connector: connector().enable_http2().wrap_connector(tcp()), most });
         let preserving = config.origins.iter().map(|origin| {
             let connector = connector().enable_http2().wrap_connector(tcp());
             let towards = Towards { connector, origin: origin.url.uri().clone() };
-            (origin.http2 && origin.preserve_host).then(|| builder.build(towards))
+            (origin.http2 && origin.preserve_host).then(|| builder.build(InTime { connector: towards, most }))
         });
         let preserving = preserving.collect();
         Ok(Self { either, one, two, preserving, timeouts })

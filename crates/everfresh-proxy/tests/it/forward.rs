@@ -202,6 +202,21 @@ async fn an_origin_to_which_no_connection_comes_about_in_time_cannot_be_reached(
     assert!(status(&answer) == 502 && answer.contains("the origin cannot be reached"), "{answer}");
 }
 
+/// It accepts, and then it agrees on nothing: as a port that speaks no TLS and waits for who asks.
+#[tokio::test]
+async fn an_origin_that_says_nothing_to_a_wish_for_tls_cannot_be_reached() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    for (http2, preserve_host) in [(false, false), (true, false), (true, true)] {
+        let mut config = config(address);
+        config.origins[0].url = format!("https://{address}").parse().expect("a URL");
+        (config.origins[0].http2, config.origins[0].preserve_host) = (http2, preserve_host);
+        config.timeouts.connect = everfresh_proxy::config::Span::millis(100);
+        let answer = get(run(config).await.address, "/", "").await;
+        assert!(status(&answer) == 502 && answer.contains("the origin cannot be reached"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_of_the_admin_address_is_on_the_public_port() {
     let origin = Origin::new(|_| ok("", "the origin's own")).await;

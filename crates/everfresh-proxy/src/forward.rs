@@ -395,22 +395,25 @@ pub fn strip_hop(headers: &mut HeaderMap) {
     named.iter().chain(&own).for_each(|name| drop(headers.remove(name)));
 }
 
+/// The transfer codings that make other bytes of a content (the registry of RFC 9112 §7.3). What is none of them, nor
+/// `chunked`, means nothing to anybody, and is a field of one hop like others.
+const TRANSFER_CODINGS: [&[u8]; 5] = [b"compress", b"deflate", b"gzip", b"x-compress", b"x-gzip"];
+
 /// Lets an answer say its length in one way, as it was read.
 ///
 /// # Errors
 /// It has a transfer coding beside `chunked`, which this proxy never says that it understands (RFC 9110 §10.1.4): its
 /// content would be told as what it is not.
 pub fn one_length(status: StatusCode, headers: &mut HeaderMap) -> Result<(), &'static str> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    // `identity` is what RFC 2616 called none at all.
-    let is_plain = |coding: &[u8]| [&b"chunked"[..], b"identity"].iter().any(|it| coding.eq_ignore_ascii_case(it));
-    let coded = codings.next().map(|coding| !is_plain(coding.as_bytes().trim_ascii()));
-    if coded == Some(true) || codings.next().is_some() {
+    let coded = headers.contains_key(TRANSFER_ENCODING);
+    let lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut named = lines.flat_map(|line| line.as_bytes().split(|byte| b",;".contains(byte))).map(<[u8]>::trim_ascii);
+    if named.any(|name| TRANSFER_CODINGS.iter().any(|it| name.eq_ignore_ascii_case(it))) {
         return Err("a Transfer-Encoding that nobody asked for");
     }
     // RFC 9112 §6.3: beside a Transfer-Encoding a Content-Length means nothing, and must not be passed on. RFC 9110 §8.6:
     // a 204 has none.
-    if coded.is_some() || status == StatusCode::NO_CONTENT {
+    if coded || status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     } else if let Some(length) = headers.get(CONTENT_LENGTH) {
         // The same length, said several times: otherwise it would not have been read (RFC 9112 §6.3).
@@ -493,7 +496,9 @@ mod tests {
 
     #[test]
     fn a_coding_that_is_none_is_let_pass() {
-        for (coding, passes) in [("Identity", true), ("chunked", true), ("gzip", false), ("identity, chunked", false)] {
+        let none = ["Identity", "chunked", "identity, chunked", "whatever"].map(|coding| (coding, true));
+        let one = ["GZIP", "deflate;q=1", "chunked, gzip", "x-compress , chunked"].map(|coding| (coding, false));
+        for (coding, passes) in none.into_iter().chain(one) {
             let mut headers = HeaderMap::new();
             headers.insert("transfer-encoding", HeaderValue::from_static(coding));
             headers.insert("content-length", HeaderValue::from_static("5"));

@@ -8,7 +8,7 @@ use crate::beneath::Enough;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::{Error, Failure, LoadError};
 use crate::event::{Outcome, RefreshStatus};
-use crate::flight::{Landing, Validity, Wait, Waited};
+use crate::flight::{Landing, Wait, Waited};
 use crate::key::AsKey;
 use crate::moment::Moment;
 use crate::refresh::wait_until;
@@ -163,9 +163,7 @@ impl<V: Value> Awaited<V> {
     fn of<K>(waited: Waited<K, V>, join_point: u64) -> Awaited<V> {
         let Waited::Landed(landed) = waited else { return Awaited::StartOver };
         match landed.landing() {
-            Landing::Value { good_for: Validity::JoinedBefore(point), .. } if join_point >= *point => {
-                Awaited::StartOver
-            }
+            Landing::Value { good_for_all: false, .. } if landed.is_overtaken_for(join_point) => Awaited::StartOver,
             Landing::Value { value, loaded_at, from_second_level, .. } => {
                 Awaited::Value { value: value.clone(), loaded_at: *loaded_at, from_second_level: *from_second_level }
             }

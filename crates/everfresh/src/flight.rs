@@ -74,8 +74,8 @@ pub(crate) enum Landing<V> {
     Value {
         value: V,
         loaded_at: Moment,
-        /// One of its tags may have been invalidated after it began; who joined after that must load anew.
-        good_for: Validity,
+        /// Else one of its tags may have been invalidated after it began, and who joined after that must load anew.
+        good_for_all: bool,
         from_second_level: bool,
     },
     Failed(Handed),
@@ -91,14 +91,6 @@ impl Handed {
     pub(crate) fn new(failure: Failure) -> Handed {
         Handed(Mutex::new(Some(failure)))
     }
-}
-
-/// For whom a landed value is good.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Validity {
-    Everybody,
-    /// Only for those who joined before this point of the history of tags.
-    JoinedBefore(u64),
 }
 
 impl<K, V> Flight<K, V> {
@@ -228,6 +220,11 @@ impl<K, V> Landed<K, V> {
             Some(End::Landed(landing)) => landing,
             _ => unreachable!("it has landed, and no end is ever changed"),
         }
+    }
+
+    /// Whether any tag was invalidated after the load began, and before who joined at `join_point`.
+    pub(crate) fn is_overtaken_for(&self, join_point: u64) -> bool {
+        join_point > self.0.began.tag_point
     }
 
     /// The error, for one of those who waited. How many they are is certain: nobody joins what has landed.

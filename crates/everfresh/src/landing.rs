@@ -11,7 +11,7 @@ use crate::engine::{Engine, Hasher, Key, Negative, Value};
 use crate::entry::Entry;
 use crate::error::Failure;
 use crate::event::{Cause, Ending, Event, NotStored};
-use crate::flight::{Flight, Handed, Landing, Leader, Purpose, Validity};
+use crate::flight::{Flight, Handed, Landing, Leader, Purpose};
 use crate::history::{History, Tag};
 use crate::leading::Inside;
 use crate::lifetime::Freshness;
@@ -100,9 +100,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = stored.map_or_else(Ending::Discarded, |()| Ending::Stored);
         flight.note_ending(ending);
         if flight.is_awaited() {
-            let good_for = good_for(flight, self.history.tags(&tags, flight.began).as_deref());
+            let good_for_all = is_good_for_all(flight, self.history.tags(&tags, flight.began).as_deref());
             let from_second_level = origin == Origin::SecondLevel;
-            flight.settle(Landing::Value { value: copy.clone(), loaded_at: now, good_for, from_second_level });
+            flight.settle(Landing::Value { value: copy.clone(), loaded_at: now, good_for_all, from_second_level });
         }
         if let Err(why) = stored {
             self.tell_not_stored(&flight.key, why);
@@ -235,9 +235,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
         flight.note_ending(ending);
         if flight.is_awaited() {
-            let good_for = good_for(flight, Some(old.tags()));
-            let landing = Landing::Value { value: value.clone(), loaded_at: now, good_for, from_second_level: false };
-            flight.settle(landing);
+            let (value, good_for_all) = (value.clone(), is_good_for_all(flight, Some(old.tags())));
+            flight.settle(Landing::Value { value, loaded_at: now, good_for_all, from_second_level: false });
         }
         if let Some(why) = not_stored {
             self.tell_not_stored(&flight.key, why);
@@ -262,8 +261,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         flight.note_ending(ending);
         if flight.is_awaited() {
             // Its tags are gone with it.
-            let (value, good_for) = (value.clone(), good_for(flight, None));
-            flight.settle(Landing::Value { value, loaded_at: now, good_for, from_second_level: false });
+            let value = value.clone();
+            flight.settle(Landing::Value { value, loaded_at: now, good_for_all: false, from_second_level: false });
         }
         self.tell_not_stored(&flight.key, why);
         Landed { ending, value: Some(value) }
@@ -415,14 +414,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
-/// For whom a value with these tags is good; `None` if they are not known any more. When the first strike was since the load began
-/// nobody knows: whoever joined after any tag was struck, this one or another, asks anew.
-fn good_for<K, V>(flight: &Flight<K, V>, tags: Option<&[Arc<Tag>]>) -> Validity {
-    let began = flight.began.tag_point;
-    match tags {
-        Some(tags) if !History::is_struck_since(tags, began) => Validity::Everybody,
-        _ => Validity::JoinedBefore(began + 1),
-    }
+/// Whether a value with these tags is good for all who wait; `None` if they are not known any more. Else, as nobody knows when the
+/// first strike was since the load began, whoever joined after any tag was struck, this one or another, asks anew.
+fn is_good_for_all<K, V>(flight: &Flight<K, V>, tags: Option<&[Arc<Tag>]>) -> bool {
+    tags.is_some_and(|tags| !History::is_struck_since(tags, flight.began.tag_point))
 }
 
 /// Whether somebody waits for what a flight brings, so that it takes the place of whatever is there.

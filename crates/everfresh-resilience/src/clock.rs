@@ -131,10 +131,17 @@ impl Future for ManualSleep {
             hands.last_ticket += 1;
             hands.last_ticket
         });
-        match hands.sleepers.iter_mut().find(|sleeper| sleeper.ticket == ticket) {
-            Some(sleeper) => sleeper.waker.clone_from(cx.waker()),
-            None => hands.sleepers.push(Sleeper { at: self.at, ticket, waker: cx.waker().clone() }),
-        }
+        let waker = cx.waker().clone();
+        let replaced = match hands.sleepers.iter_mut().find(|sleeper| sleeper.ticket == ticket) {
+            Some(sleeper) => Some(std::mem::replace(&mut sleeper.waker, waker)),
+            None => {
+                hands.sleepers.push(Sleeper { at: self.at, ticket, waker });
+                None
+            }
+        };
+        // Not under the lock: it may be the last that knows of a task.
+        drop(hands);
+        drop(replaced);
         Poll::Pending
     }
 }
@@ -148,7 +155,9 @@ impl ManualSleep {
 impl Drop for ManualSleep {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.clock.hands().sleepers.retain(|sleeper| sleeper.ticket != ticket);
+            let is_own = |sleeper: &mut Sleeper| sleeper.ticket == ticket;
+            let own: Vec<Sleeper> = self.clock.hands().sleepers.extract_if(.., is_own).collect();
+            drop(own);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! A policy lives in the time that it was given, wherever it is called from.
 
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use everfresh_resilience::{Clock, Error, Retry, TokioClock};
+use everfresh_resilience::{Clock, Error, ManualClock, Retry, TokioClock};
 
 use crate::support::*;
 
@@ -54,4 +57,38 @@ async fn a_moment_beyond_all_time_never_comes() {
     let policy = builder().timeout(Duration::MAX).build().unwrap();
     let (result, took) = timed(policy.call(Calls::default().slow(60 * MINUTE))).await;
     assert_eq!((result.unwrap(), took), (1, 60 * MINUTE));
+}
+
+/// A task that looks at the clock when the last waker of it is gone.
+struct Leaves(ManualClock, mpsc::Sender<()>);
+
+impl Wake for Leaves {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        let _next = self.0.next_wake();
+        self.1.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_task_that_ends_with_its_last_waker_may_look_at_the_clock_that_it_slept_by() {
+    let (clock, (leaves, left)) = (ManualClock::new(), mpsc::channel());
+    let inside = clock.clone();
+    // On a thread of its own: one that hangs fails the test nevertheless.
+    let sleeper = thread::spawn(move || {
+        let waker = || Waker::from(Arc::new(Leaves(inside.clone(), leaves.clone())));
+        let mut sleep = inside.sleep_until(SECOND);
+        for _ in 0..2 {
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker())).is_pending());
+        }
+        drop(sleep);
+    });
+    for _ in 0..2 {
+        left.recv_timeout(MINUTE).expect("a waker that is replaced is let go, and so is the last");
+    }
+    sleeper.join().unwrap();
+    assert_eq!(clock.next_wake(), None);
 }

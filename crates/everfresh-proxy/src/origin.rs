@@ -24,30 +24,27 @@ use crate::body::{Body, BoxError, Stalled, Watched, empty};
 use crate::config::{Config, OriginSettings, Timeouts};
 use crate::forward;
 
-type Pool<C = HttpsConnector<HttpConnector>> = Client<InTime<C>, Body>;
+type Pool = Client<InTime, Body>;
 
 /// Connects in time, or not at all: what an agreement on TLS takes is in it.
 #[derive(Clone)]
-struct InTime<C> {
-    connector: C,
+struct InTime {
+    connector: HttpsConnector<HttpConnector>,
     most: Duration,
 }
 
-impl<C> Service<Uri> for InTime<C>
-where
-    C: Service<Uri, Error: Into<BoxError>, Future: Send + 'static>,
-{
-    type Response = C::Response;
+impl Service<Uri> for InTime {
+    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connector.poll_ready(context).map_err(Into::into)
+        self.connector.poll_ready(context)
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let connecting = timeout(self.most, self.connector.call(to));
-        Box::pin(async { connecting.await.map_err(io::Error::from)?.map_err(Into::into) })
+        Box::pin(async { connecting.await.map_err(io::Error::from)? })
     }
 }
 
@@ -55,14 +52,14 @@ where
 /// can differ so.
 #[derive(Clone)]
 struct Towards {
-    connector: HttpsConnector<HttpConnector>,
+    connector: InTime,
     origin: Uri,
 }
 
 impl Service<Uri> for Towards {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
-    type Error = <HttpsConnector<HttpConnector> as Service<Uri>>::Error;
-    type Future = <HttpsConnector<HttpConnector> as Service<Uri>>::Future;
+    type Response = <InTime as Service<Uri>>::Response;
+    type Error = <InTime as Service<Uri>>::Error;
+    type Future = <InTime as Service<Uri>>::Future;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.connector.poll_ready(context)
@@ -159,7 +156,7 @@ pub struct Origins {
     one: Pool,
     two: Pool,
     /// For each origin of which HTTP/2 is to carry the client's own host.
-    preserving: Vec<Option<Pool<Towards>>>,
+    preserving: Vec<Option<Client<Towards, Body>>>,
     timeouts: Timeouts,
 }
 
@@ -180,6 +177,7 @@ impl Origins {
             let mut tcp = HttpConnector::new();
             tcp.enforce_http(false);
             tcp.set_nodelay(true);
+            // Of several addresses each has its share of it.
             tcp.set_connect_timeout(Some(timeouts.connect.get()));
             tcp
         };
@@ -192,15 +190,14 @@ impl Origins {
             .http2_keep_alive_interval(quiet(&timeouts))
             .http2_keep_alive_timeout(quiet(&timeouts));
         let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-        let most = timeouts.connect.get();
-        let either = builder.build(InTime { connector: connector().enable_all_versions().wrap_connector(tcp()), most });
-        let one = builder.build(InTime { connector: connector().enable_http1().wrap_connector(tcp()), most });
-        builder.http2_only(true);
-        let two = builder.build(InTime { connector: connector().enable_http2().wrap_connector(tcp()), most });
+        let in_time = |connector| InTime { connector, most: timeouts.connect.get() };
+        let either = builder.build(in_time(connector().enable_all_versions().wrap_connector(tcp())));
+        let one = builder.build(in_time(connector().enable_http1().wrap_connector(tcp())));
+        let two = builder.http2_only(true).build(in_time(connector().enable_http2().wrap_connector(tcp())));
         let preserving = config.origins.iter().map(|origin| {
-            let connector = connector().enable_http2().wrap_connector(tcp());
+            let connector = in_time(connector().enable_http2().wrap_connector(tcp()));
             let towards = Towards { connector, origin: origin.url.uri().clone() };
-            (origin.http2 && origin.preserve_host).then(|| builder.build(InTime { connector: towards, most }))
+            (origin.http2 && origin.preserve_host).then(|| builder.build(towards))
         });
         let preserving = preserving.collect();
         Ok(Self { either, one, two, preserving, timeouts })

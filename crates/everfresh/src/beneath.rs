@@ -124,16 +124,14 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         Some(Loaded::with_traits(old.value.clone(), traits))
     }
 
-    /// Begins an invalidation, before its first step in this process; the second level is told when the result is dropped,
-    /// after its last.
+    /// Begins an invalidation, before its first step in this process; the second level, if there is one, is told when the result is
+    /// dropped, after its last.
     #[inline]
-    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Striking<K, V, S> {
-        if self.second_level.is_none() {
-            return Striking { owed: None };
-        }
+    pub(crate) fn strike_beneath(self: &Arc<Self>, strike: impl FnOnce() -> Strike<K>) -> Option<Striking<K, V, S>> {
+        self.second_level.as_ref()?;
         let strike = strike();
         self.ledger.open(&strike);
-        Striking { owed: Some((Arc::clone(self), strike)) }
+        Some(Striking { owed: Some((Arc::clone(self), strike)) })
     }
 
     /// Whether a value, its key, a tag of it, or all was declared stale while it was loaded: there is no word for that beneath.
@@ -228,24 +226,14 @@ impl<K: Key, V: Value, S: Hasher> Drop for Telling<K, V, S> {
 
 /// An invalidation that is under way in this process.
 pub(crate) struct Striking<K: Key, V: Value, S: Hasher> {
-    /// Nothing where there is no second level.
+    /// Until it is paid.
     owed: Option<Owed<K, V, S>>,
 }
 
 type Owed<K, V, S> = (Arc<Engine<K, V, S>>, Strike<K>);
 
 impl<K: Key, V: Value, S: Hasher> Drop for Striking<K, V, S> {
-    #[inline(always)]
     fn drop(&mut self) {
-        if self.owed.is_some() {
-            self.pay();
-        }
-    }
-}
-
-impl<K: Key, V: Value, S: Hasher> Striking<K, V, S> {
-    #[inline(never)]
-    fn pay(&mut self) {
         if let Some((engine, strike)) = self.owed.take()
             && engine.ledger.due(strike)
         {

@@ -378,6 +378,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         };
         let policy = Policy {
             windows: self.lifetime.windows(),
+            fixed_life: self.lifetime.fixed(),
             lives_long: self.lifetime.time_to_live().is_none_or(|ttl| ttl >= LONG),
             look_ahead: look_ahead(&self.lifetime, self.refresh_ahead),
             lifetime: self.lifetime,

@@ -42,6 +42,8 @@ pub(crate) type StoreIf<V> = dyn Fn(&V) -> bool + Send + Sync;
 pub(crate) struct Policy<K, V> {
     pub(crate) lifetime: Lifetime,
     pub(crate) windows: Windows,
+    /// For how many nanoseconds a value without a lifetime of its own is fresh, unless chance has a say.
+    pub(crate) fixed_life: Option<u64>,
     /// Whether an estimate of the time is good enough to count a life from.
     pub(crate) lives_long: bool,
     /// Nanoseconds before the end of freshness at which a hit wants a closer look: for refreshing ahead.
@@ -307,7 +309,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The entry for a value without traits, where [`Policy::is_plain`] holds.
     #[inline]
     pub(crate) fn plain_entry(&self, key: K, value: V, began: Began, now: Moment) -> Entry<K, V> {
-        let fresh_until = self.policy.lifetime.fresh_until(now, || self.dice.throw());
+        let fresh_until = match self.policy.fixed_life {
+            Some(life) => now.after_nanos(life),
+            None => self.policy.lifetime.fresh_until(now, || self.dice.throw()),
+        };
         Entry::new(key, value, now, fresh_until, began, None)
     }
 

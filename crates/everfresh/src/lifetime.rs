@@ -127,6 +127,12 @@ impl Lifetime {
         }
     }
 
+    /// For how many nanoseconds every value is fresh, if chance has no say; more than there are stands for all time.
+    pub(crate) fn fixed(&self) -> Option<u64> {
+        let unbounded = self.ttl.map_or(Moment::NEVER.nanos(), saturating_nanos);
+        (self.jitter <= 0.0 || self.ttl.is_none()).then_some(unbounded)
+    }
+
     /// The end of freshness of a value whose load ended at `loaded_at`; `chance` in [0, 1) decides the jitter.
     #[inline]
     pub(crate) fn fresh_until(&self, loaded_at: Moment, chance: impl FnOnce() -> f64) -> Moment {

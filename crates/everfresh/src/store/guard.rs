@@ -158,24 +158,15 @@ pub(crate) struct Insertion<'s, K, V> {
     /// Those that nobody wanted to see.
     pub(crate) unseen: Unseen,
     pub(crate) seen: Option<Box<Seen<'s, K, V>>>,
-    pub(super) due: Due<'s, K, V>,
+    due: Option<Box<Due<'s, K, V>>>,
 }
 
 /// Shards with garbage that somebody has to look through.
-pub(super) struct Due<'s, K, V> {
-    pub(super) own: Option<&'s Shard<K, V>>,
-    pub(super) others: Vec<&'s Shard<K, V>>,
-}
+struct Due<'s, K, V>(Vec<&'s Shard<K, V>>);
 
 impl<K, V> Drop for Due<'_, K, V> {
-    #[inline]
     fn drop(&mut self) {
-        if let Some(own) = self.own {
-            own.tidy();
-        }
-        if !self.others.is_empty() {
-            self.others.iter().for_each(|other| other.tidy());
-        }
+        self.0.iter().for_each(|shard| shard.tidy());
     }
 }
 
@@ -193,7 +184,7 @@ impl<'s, K, V> Insertion<'s, K, V> {
     /// Nothing yet. What goes is handed out if it is `wanted`, else only counted.
     #[inline]
     pub(crate) fn nothing(wanted: bool) -> Insertion<'s, K, V> {
-        Insertion { wanted, unseen: Unseen::default(), seen: None, due: Due { own: None, others: Vec::new() } }
+        Insertion { wanted, unseen: Unseen::default(), seen: None, due: None }
     }
 
     #[inline]
@@ -203,6 +194,12 @@ impl<'s, K, V> Insertion<'s, K, V> {
 
     pub(super) fn see(&mut self) -> &mut Seen<'s, K, V> {
         self.seen.get_or_insert_with(|| Box::new(Seen::nothing()))
+    }
+
+    /// Notes that the garbage of this shard is to be looked through, by who drops this.
+    #[cold]
+    pub(super) fn note_due(&mut self, shard: &'s Shard<K, V>) {
+        self.due.get_or_insert_with(|| Box::new(Due(Vec::new()))).0.push(shard);
     }
 
     /// What is there to be seen.

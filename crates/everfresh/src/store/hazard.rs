@@ -208,6 +208,17 @@ impl Guarded {
         self.addresses.sort_unstable();
     }
 
+    /// Takes those out of `all` that are guarded, each of which is there once.
+    pub(super) fn take_from<T: Copy>(&self, all: &mut Vec<T>, address: impl Fn(T) -> usize) -> Vec<T> {
+        let mut taken = Vec::new();
+        for &guarded in &self.addresses {
+            if let Some(at) = all.iter().position(|&one| address(one) == guarded) {
+                taken.push(all.swap_remove(at));
+            }
+        }
+        taken
+    }
+
     #[inline]
     pub(super) fn has(&self, address: usize) -> bool {
         if self.addresses.len() <= 8 {

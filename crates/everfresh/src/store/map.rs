@@ -19,7 +19,7 @@ use crate::store::s3::Queues;
 use crate::store::shard::{Choices, Shard};
 use crate::store::state::{Lines, State};
 use crate::store::table::{Place, Table};
-use crate::store::writer::{Sizing, Terms};
+use crate::store::writer::{Asked, Sizing, Terms, Tried};
 use crate::sync::{Ordering, yield_now};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
@@ -161,7 +161,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     pub(crate) fn peek_locked<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Ref<'_, K, V>> {
         let shard = self.shard(hash);
         let state = shard.lock();
-        let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key))?;
+        let (place, _) = shard.locate(&state.reach, hash, |entry| key.is(&entry.key))?;
         let node = shard.table(&state.reach)?.node(place)?;
         Some(Ref::new(node, Hazard::guard_locked(node.address()), shard))
     }
@@ -216,74 +216,159 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
     ) -> bool {
         let terms = Terms { weight, cost: self.account.cost(weight), deadline };
-        let shard = self.shard(hash);
-        let hash_of = |key: &K| self.hash(key);
-        let mut permit = Permit::empty(&self.account);
-        loop {
-            let mut state = shard.lock();
-            shard.prepare(&state, hash);
-            let is_of_this_key = |other: &Entry<K, V>| offered.as_ref().is_some_and(|new| new.key == other.key);
-            let found = shard.locate(&state.reach, hash, is_of_this_key);
-            if !admit(found.and_then(|place| shard.entry(&state.reach, place))) {
-                // What went in an earlier turn is not left lying about.
-                shard.leave(&state, insertion);
-                return false;
-            }
-            if terms.cost > self.account.limit() {
-                if let Some(place) = found {
-                    insertion.see().replaced = self.take(shard, &mut state, place);
-                }
-                insertion.see().refused = offered.take();
-                shard.leave(&state, insertion);
-                return true;
-            }
-            let old_cost = found.map_or(0, |place| shard.cost_at(&state, place));
-            let need = terms.cost.saturating_sub(old_cost);
-            while !permit.reaches(need) {
-                match self.make_room(shard, &mut state, hash, found, now, insertion) {
-                    Some(units) => permit.add(units),
-                    None => break,
-                }
-            }
-            if !permit.reaches(need) {
-                // All room is in the hands of other writers. What this one holds goes back, so that one of them gets on.
-                permit = Permit::empty(&self.account);
-                drop(state);
-                yield_now();
-                continue;
-            }
-            if found.is_none() {
-                shard.make_place(&mut state, self.sizing, &hash_of);
-            }
-            let Some(entry) = offered.take() else { return false };
-            match found {
-                Some(place) => {
-                    permit.spend(need);
-                    permit.add(old_cost.saturating_sub(terms.cost));
-                    if let Some(old) = shard.replace(&mut state, place, entry, terms, old_cost) {
-                        if insertion.are_departures_wanted() {
-                            insertion.see().replaced = Some(shard.hand_out(&mut state, old, old_cost));
-                        } else {
-                            shard.discard(&mut state, old, old_cost);
-                            insertion.unseen.replaced = 1;
-                        }
-                    }
-                }
-                None => {
-                    shard.put(&mut state, hash, entry, terms);
-                    permit.spend(need);
-                }
-            }
-            shard.leave(&state, insertion);
-            return true;
+        let asked = Asked { hash, terms, now };
+        match self.try_to_put(&asked, offered, insertion, &mut admit) {
+            Tried::Done => true,
+            Tried::NotAdmitted => false,
+            Tried::NoRoom => self.put_when_room_is(&asked, offered, insertion, &mut admit),
         }
+    }
+
+    /// All room is in the hands of other writers. What this one held has gone back, so that one of them gets on.
+    #[cold]
+    #[inline(never)]
+    fn put_when_room_is<'s>(
+        &'s self,
+        asked: &Asked,
+        offered: &mut Option<Entry<K, V>>,
+        insertion: &mut Insertion<'s, K, V>,
+        admit: &mut impl FnMut(Option<&Entry<K, V>>) -> bool,
+    ) -> bool {
+        loop {
+            yield_now();
+            match self.try_to_put(asked, offered, insertion, admit) {
+                Tried::Done => return true,
+                Tried::NotAdmitted => return false,
+                Tried::NoRoom => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn try_to_put<'s>(
+        &'s self,
+        asked: &Asked,
+        offered: &mut Option<Entry<K, V>>,
+        insertion: &mut Insertion<'s, K, V>,
+        admit: &mut impl FnMut(Option<&Entry<K, V>>) -> bool,
+    ) -> Tried {
+        let &Asked { hash, terms, .. } = asked;
+        let shard = self.shard(hash);
+        let mut state = shard.lock();
+        shard.prepare(&state, hash);
+        let is_of_this_key = |other: &Entry<K, V>| offered.as_ref().is_some_and(|new| new.key == other.key);
+        let found = shard.locate(&state.reach, hash, is_of_this_key);
+        let admitted = admit(found.map(|(_, entry)| entry));
+        let tried = match found.map(|(place, _)| place) {
+            _ if !admitted => Tried::NotAdmitted,
+            found if terms.cost > self.account.limit() => self.refuse(shard, &mut state, found, offered, insertion),
+            None => self.put_new(shard, &mut state, asked, offered, insertion),
+            Some(place) => self.put_instead(shard, &mut state, asked, place, offered, insertion),
+        };
+        // Also what went in an earlier turn is not left lying about.
+        shard.leave(&mut state, insertion);
+        tried
+    }
+
+    /// Hands back what is too heavy, and takes out what it was to replace.
+    #[cold]
+    #[inline(never)]
+    fn refuse<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut State<K, V>,
+        found: Option<Place>,
+        offered: &mut Option<Entry<K, V>>,
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Tried {
+        if let Some(place) = found {
+            insertion.see().replaced = self.take(shard, state, place);
+        }
+        insertion.see().refused = offered.take();
+        Tried::Done
+    }
+
+    /// Puts an entry whose key is not there.
+    #[inline(always)]
+    fn put_new<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut State<K, V>,
+        asked: &Asked,
+        offered: &mut Option<Entry<K, V>>,
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Tried {
+        let mut permit = Permit::empty(&self.account);
+        while !permit.reaches(asked.terms.cost) {
+            match self.make_room(shard, state, asked, None, insertion) {
+                Some(units) => permit.add(units),
+                None => return Tried::NoRoom,
+            }
+        }
+        shard.make_place(state, self.sizing, &|key: &K| self.hash(key));
+        let Some(entry) = offered.take() else { return Tried::NotAdmitted };
+        shard.put(state, asked.hash, entry, asked.terms);
+        permit.spend(asked.terms.cost);
+        Tried::Done
+    }
+
+    /// Puts an entry in the place of the one that its key has.
+    #[inline(always)]
+    fn put_instead<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut State<K, V>,
+        asked: &Asked,
+        place: Place,
+        offered: &mut Option<Entry<K, V>>,
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Tried {
+        let old_cost = shard.cost_at(state, place);
+        // What is left of it goes back when the older entry has gone.
+        let permit = match old_cost == asked.terms.cost {
+            true => Some(Permit::empty(&self.account)),
+            false => self.permit_to_replace(shard, state, asked, (place, old_cost), insertion),
+        };
+        if permit.is_none() {
+            return Tried::NoRoom;
+        }
+        let Some(entry) = offered.take() else { return Tried::NotAdmitted };
+        if let Some(old) = shard.replace(state, place, entry, asked.terms, old_cost) {
+            if insertion.are_departures_wanted() {
+                insertion.see().replaced = Some(shard.hand_out(state, old, old_cost));
+            } else {
+                shard.discard(state, old, old_cost);
+                insertion.unseen.replaced = 1;
+            }
+        }
+        Tried::Done
+    }
+
+    /// What is to be given back when the older entry has gone, if there is room for what the new one costs more.
+    #[inline(never)]
+    fn permit_to_replace<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut State<K, V>,
+        asked: &Asked,
+        (place, old_cost): (Place, u64),
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Option<Permit<'s>> {
+        let need = asked.terms.cost.saturating_sub(old_cost);
+        let mut permit = Permit::empty(&self.account);
+        while !permit.reaches(need) {
+            permit.add(self.make_room_beside(shard, state, asked, place, insertion)?);
+        }
+        permit.spend(need);
+        permit.add(old_cost.saturating_sub(asked.terms.cost));
+        Some(permit)
     }
 
     /// Removes the entry of this key. Nothing is dropped before what it returns is.
     pub(crate) fn remove<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Removed<'_, K, V>> {
         let shard = self.shard(hash);
         let mut state = shard.lock();
-        let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key));
+        let place = shard.locate(&state.reach, hash, |entry| key.is(&entry.key)).map(|found| found.0);
         place.and_then(|place| self.take(shard, &mut state, place))
     }
 
@@ -292,7 +377,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let hash = self.hash(&found.key);
         let shard = self.shard(hash);
         let mut state = shard.lock();
-        let place = shard.locate(&state.reach, hash, |entry| found.is_same(entry));
+        let place = shard.locate(&state.reach, hash, |entry| found.is_same(entry)).map(|found| found.0);
         place.and_then(|place| self.take(shard, &mut state, place))
     }
 
@@ -316,11 +401,11 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         &'s self,
         shard: &'s Shard<K, V>,
         state: &mut State<K, V>,
-        hash: u64,
+        asked: &Asked,
         spared: Option<Place>,
-        now: Moment,
         insertion: &mut Insertion<'s, K, V>,
     ) -> Option<u64> {
+        let &Asked { hash, now, .. } = asked;
         let poor = state.held < self.poor;
         if poor && let Some(units) = self.make_room_elsewhere(shard, state, now, insertion) {
             return Some(units);
@@ -329,6 +414,19 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             return Some(shard.depart(state, evicted, insertion));
         }
         if poor { None } else { self.make_room_elsewhere(shard, state, now, insertion) }
+    }
+
+    /// As [`make_room`](Store::make_room), but for this entry.
+    #[inline(never)]
+    fn make_room_beside<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut State<K, V>,
+        asked: &Asked,
+        spared: Place,
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Option<u64> {
+        self.make_room(shard, state, asked, Some(spared), insertion)
     }
 
     /// Makes room in a shard other than `own`, whose lock is held: so this one never waits for another lock.
@@ -353,9 +451,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let hash = (own_state.clock.below(1 << 31) as u64) << 17;
             if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
                 let units = shard.depart(&mut state, evicted, insertion);
-                if shard.is_due(&state) {
-                    insertion.due.others.push(shard);
-                }
+                shard.leave(&mut state, insertion);
                 return Some(units);
             }
         }

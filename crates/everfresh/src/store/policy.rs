@@ -51,7 +51,7 @@ impl Policy {
     }
 
     /// Forgets the entry in a slot that is about to become empty; remembers its key if it had to make room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave<K, V>(&mut self, table: &Table<K, V>, place: Place, home: usize, evicted: bool) {
         let head = table.head(place.bucket());
         let mark = head.mark(place.slot());

@@ -46,6 +46,23 @@ impl<K, V> Shard<K, V> {
         fresh >= state.reach.collect_at || self.prompt && fresh > 0 || self.has_much(state)
     }
 
+    /// Makes use of garbage again that is ripe and that nobody reads, with nothing to drop: `false` where there is none.
+    #[inline(never)]
+    pub(super) fn reuse_ripe(&self, state: &mut State<K, V>) -> bool {
+        let State { slab, reach: Reach { garbage, guarded, .. }, .. } = state;
+        if slab.drops_anything() || garbage.aging.is_empty() || !garbage.is_ripe() {
+            return false;
+        }
+        domain().look(guarded);
+        let mut kept = guarded.take_from(&mut garbage.aging, Node::address);
+        // SAFETY: each was put among the garbage once, after its slot was overwritten, and leaves the garbage here. A barrier has
+        // passed since, no hazard guards it, and none that comes will hold: its reader would look again.
+        unsafe { slab.reuse(&mut garbage.aging) };
+        garbage.aging.append(&mut kept);
+        self.begin_anew(state);
+        true
+    }
+
     /// Drops garbage if enough has come together. Runs user code.
     #[inline(never)]
     pub(super) fn tidy(&self) {
@@ -114,12 +131,7 @@ impl<K, V> Shard<K, V> {
             self.collect(&mut state, &mut unreachable);
             more = unreachable.is_full();
             if !more {
-                let garbage = &mut state.reach.garbage;
-                garbage.age();
-                if garbage.len() == 0 {
-                    garbage.cost = 0;
-                }
-                state.reach.collect_at = self.step(&state);
+                self.begin_anew(&mut state);
             } else if !all {
                 // The next writer goes on.
                 state.reach.collect_at = state.reach.garbage.fresh.len();
@@ -132,6 +144,16 @@ impl<K, V> Shard<K, V> {
             }
             state = self.lock();
         }
+    }
+
+    /// All that was ripe is gone but what is read; the rest begins to age.
+    fn begin_anew(&self, state: &mut State<K, V>) {
+        let garbage = &mut state.reach.garbage;
+        garbage.age();
+        if garbage.len() == 0 {
+            garbage.cost = 0;
+        }
+        state.reach.collect_at = self.step(state);
     }
 
     /// Takes nodes that nobody reads from the ripe garbage.

@@ -84,11 +84,17 @@ impl Queues {
         let now = clock.now();
         let [own, other] = buckets;
         let heads = [table.head(own), table.head(other)];
-        let spared = |bucket| spared.filter(|place| place.bucket() == bucket).map_or(0, |place| 1 << place.slot());
-        let [taken, others] = heads.map(|head| head.tags.seen().taken().0);
-        let live = both([taken & !spared(own), if own == other { 0 } else { others & !spared(other) }]);
-        let count = live.count_ones();
-        if count == 0 {
+        let mut taken = heads.map(|head| head.tags.seen().taken().0);
+        if own == other {
+            taken[1] = 0;
+        }
+        if let Some(place) = spared {
+            (0..2)
+                .filter(|&index| buckets[index] == place.bucket())
+                .for_each(|index| taken[index] &= !(1 << place.slot()));
+        }
+        let live = both(taken);
+        if live == 0 {
             return None;
         }
         // Each round without a victim takes a use from all that have one, or all of them out of the small part. Readers may count
@@ -96,9 +102,9 @@ impl Queues {
         for _ in 0..ROUNDS {
             let main = both(heads.map(Head::main)) & live;
             let small = live & !main;
-            let small_count = small.count_ones();
+            let [small_count, count] = counts([small, live]);
             // The small part has a tenth as its share.
-            let from_small = small_count * 10 > count || small_count == count;
+            let from_small = small_count * 10 > count || main == 0;
             let queue = if from_small { small } else { main };
             let used = both(heads.map(Head::used)) & queue;
             let ages = self.ages(buckets, now);
@@ -137,6 +143,18 @@ impl Queues {
     }
 }
 
+/// How many are in each of two sets: at once, for not every processor that this is built for counts them by itself.
+#[inline]
+fn counts([one, two]: [u32; 2]) -> [u32; 2] {
+    let mut sums = u64::from(one) | u64::from(two) << 32;
+    sums -= sums >> 1 & 0x5555_5555_5555_5555;
+    sums = (sums & 0x3333_3333_3333_3333) + (sums >> 2 & 0x3333_3333_3333_3333);
+    sums = (sums + (sums >> 4)) & 0x0F0F_0F0F_0F0F_0F0F;
+    // The uppermost byte of each half is the sum of that half.
+    sums = sums.wrapping_mul(0x0101_0101);
+    [(sums >> 24) as u32 & 0xFF, (sums >> 56) as u32]
+}
+
 /// Which of these are `wanted`.
 #[inline]
 fn equal_to(all: &[u16; 16], wanted: u16) -> u16 {
@@ -169,6 +187,14 @@ fn equal_at_once(all: &[u16; 16], wanted: u16) -> u16 {
 #[cfg(all(test, not(everfresh_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_sets_are_counted_at_once() {
+        let sets = (0..10_000_u32).map(|turn| turn.wrapping_mul(0x9E37_79B9)).chain([0, u32::MAX]);
+        for (one, two) in sets.clone().zip(sets.skip(1).chain([u32::MAX])) {
+            assert_eq!(counts([one, two]), [one.count_ones(), two.count_ones()]);
+        }
+    }
 
     #[test]
     fn every_way_to_compare_finds_the_equal_ones() {

@@ -5,7 +5,7 @@ use std::ptr;
 
 use crate::entry::Entry;
 use crate::store::hazard::Hazard;
-use crate::store::slab::Pool;
+use crate::store::slab::{Node, Pool};
 use crate::store::state::{Reach, State};
 use crate::store::table::{Place, Table};
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, try_lock};
@@ -154,9 +154,18 @@ impl<K, V> Shard<K, V> {
     /// The entry in a slot as the holder of the lock sees it.
     #[inline]
     pub(super) fn entry<'l>(&'l self, locked: &'l Reach<K, V>, place: Place) -> Option<&'l Entry<K, V>> {
-        let node = self.table(locked)?.node(place)?;
+        self.entry_of(locked, self.table(locked)?.node(place))
+    }
+
+    /// The entry of a node that was just found in a slot of the table.
+    #[inline]
+    pub(super) fn entry_of<'l>(
+        &'l self,
+        _locked: &'l Reach<K, V>,
+        node: Option<Node<K, V>>,
+    ) -> Option<&'l Entry<K, V>> {
         // SAFETY: entries in a slot are not retired, and to take one out needs it mutably.
-        Some(unsafe { node.entry() })
+        Some(unsafe { node?.entry() })
     }
 
     /// Puts a new table in the place of the current one. Readers may be in that, so it is kept, vacated: it held pointers only, and
@@ -201,7 +210,7 @@ impl<K, V> Drop for Shard<K, V> {
 
 /// The entries that are left at the end. If a destructor panics, the others are dropped nevertheless.
 struct Remaining<K, V> {
-    nodes: Vec<crate::store::slab::Node<K, V>>,
+    nodes: Vec<Node<K, V>>,
 }
 
 impl<K, V> Drop for Remaining<K, V> {

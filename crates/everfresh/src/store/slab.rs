@@ -1,7 +1,7 @@
 //! The memory of a shard's entries: taken in blocks, used again entry by entry, returned with the store.
 #![allow(unsafe_code, reason = "entries are written, read and dropped in place, outside of any lock")]
 
-use std::mem::{MaybeUninit, size_of};
+use std::mem::{MaybeUninit, needs_drop, size_of};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -72,8 +72,10 @@ impl<K, V> Node<K, V> {
 
 /// The nodes of a shard; lives behind its lock.
 pub(super) struct Slab<K, V> {
-    /// Nodes taken from the pool, linked through their memory.
-    spare: Option<Node<K, V>>,
+    /// Empty nodes; the last one is filled next.
+    spare: Vec<Node<K, V>>,
+    /// What dropping an entry may run: nothing, as long as none was put here that has something to drop.
+    drops: bool,
     /// Apart, for few writes need them.
     blocks: Box<Blocks<K, V>>,
 }
@@ -99,37 +101,56 @@ impl<K, V> Pool<K, V> {
 
 impl<K, V> Slab<K, V> {
     pub(super) fn new(ground: Arc<Ground>) -> Slab<K, V> {
-        Slab { spare: None, blocks: Box::new(Blocks { ground, blocks: Vec::new(), used: 0 }) }
-    }
-
-    /// Asks for the node that is filled next.
-    #[inline]
-    fn prefetch(&self) {
-        if let Some(node) = self.spare {
-            node.prefetch();
+        Slab {
+            spare: Vec::new(),
+            drops: needs_drop::<K>() || needs_drop::<V>(),
+            blocks: Box::new(Blocks { ground, blocks: Vec::new(), used: 0 }),
         }
     }
 
-    /// Puts the entry into a free node.
+    /// Puts the entry into a free node, and asks for the next one.
     #[inline]
     pub(super) fn fill(&mut self, pool: &Pool<K, V>, entry: Entry<K, V>) -> Node<K, V> {
-        let node = match self.spare {
-            Some(node) => node,
-            None => {
-                // Acquire: pairs with the Release in `Emptied::drop`. All at once, so no node comes back in between.
-                match Node::from_raw(pool.first.swap(ptr::null_mut(), Ordering::Acquire)) {
-                    Some(node) => node,
-                    None => return self.blocks.fill_new(entry),
-                }
-            }
-        };
-        // SAFETY: an emptied node holds nothing but the link, written when it was emptied, and belongs to us alone.
-        unsafe {
-            self.spare = Node::from_raw(node.as_raw().cast::<*mut Entry<K, V>>().read());
-            node.as_raw().write(entry);
+        self.drops |= entry.needs_drop();
+        let Some(node) = self.spare.pop().or_else(|| self.take_back(pool)) else { return self.blocks.fill_new(entry) };
+        // SAFETY: an empty node holds nothing that matters, and belongs to us alone.
+        unsafe { node.as_raw().write(entry) };
+        if let Some(next) = self.spare.last() {
+            next.prefetch();
         }
-        self.prefetch();
         node
+    }
+
+    /// Takes all that came back to the pool; returns one of them.
+    #[inline(never)]
+    fn take_back(&mut self, pool: &Pool<K, V>) -> Option<Node<K, V>> {
+        if pool.first.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        // Acquire: pairs with the Release in `Emptied::drop`. All at once, so no node comes back in between.
+        let mut next = Node::from_raw(pool.first.swap(ptr::null_mut(), Ordering::Acquire));
+        while let Some(node) = next {
+            self.spare.push(node);
+            // SAFETY: an emptied node holds the link that was written when it was emptied, and belongs to us alone.
+            next = Node::from_raw(unsafe { node.as_raw().cast::<*mut Entry<K, V>>().read() });
+        }
+        self.spare.pop()
+    }
+
+    /// Whether to drop an entry of these may run anything.
+    #[inline]
+    pub(super) fn drops_anything(&self) -> bool {
+        self.drops
+    }
+
+    /// Takes these back; nothing is left of them.
+    ///
+    /// # Safety
+    /// The nodes hold entries of this slab, which [drops nothing](Slab::drops_anything), and satisfy what
+    /// [`Unreachable::add`] asks for.
+    pub(super) unsafe fn reuse(&mut self, nodes: &mut Vec<Node<K, V>>) {
+        debug_assert!(!self.drops, "they are to be dropped");
+        self.spare.append(nodes);
     }
 
     /// How many nodes there are, taken or free.

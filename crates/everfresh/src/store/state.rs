@@ -216,19 +216,19 @@ impl Lines {
 
     #[inline]
     pub(super) fn set_deadline(&mut self, buckets: usize, place: Place, deadline: Moment) {
-        let deadline = coarse(deadline);
-        if self.deadlines.is_empty() {
-            if deadline == NEVER {
-                return;
+        let units = coarse(deadline);
+        let Some(line) = self.deadlines.get_mut(place.bucket()) else {
+            if units != NEVER {
+                self.begin_deadlines(buckets);
+                self.set_deadline(buckets, place, deadline);
             }
-            self.begin_deadlines(buckets);
-        }
-        let line = &mut self.deadlines[place.bucket()];
-        line[place.slot()] = deadline;
-        line[SOONEST] = line[SOONEST].min(deadline);
+            return;
+        };
+        line[place.slot()] = units;
+        line[SOONEST] = line[SOONEST].min(units);
         // Seldom, and then it need not be written.
-        if deadline < self.soonest {
-            self.soonest = deadline;
+        if units < self.soonest {
+            self.soonest = units;
         }
     }
 

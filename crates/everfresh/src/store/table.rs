@@ -68,6 +68,29 @@ impl<K, V> Bucket<'_, K, V> {
     pub(super) fn node(&self, slot: usize) -> Option<Node<K, V>> {
         Node::from_raw(self.places.nodes[slot].load(Ordering::SeqCst))
     }
+
+    /// Puts a node, or nothing, and returns what was there. Only under the lock.
+    #[inline]
+    pub(super) fn set_node(&self, slot: usize, node: Option<Node<K, V>>) -> Option<Node<K, V>> {
+        let slot = &self.places.nodes[slot];
+        let raw = node.map_or(std::ptr::null_mut(), Node::as_raw);
+        let before = slot.load(Ordering::Relaxed);
+        // Release: (3) in the domain's reasoning. It happens before any barrier that its garbage waits for.
+        slot.store(raw, Ordering::Release);
+        Node::from_raw(before)
+    }
+
+    #[inline]
+    pub(super) fn is_foreign(&self, slot: usize) -> bool {
+        self.places.foreign.load(Ordering::Relaxed) >> slot & 1 != 0
+    }
+
+    fn set_foreign(&self, slot: usize, foreign: bool) {
+        let mask = &self.places.foreign;
+        let bit = 1 << slot;
+        let others = mask.load(Ordering::Relaxed) & !bit;
+        mask.store(others | if foreign { bit } else { 0 }, Ordering::Relaxed);
+    }
 }
 
 /// One slot of a table, in one word: the slot in the lowest four bits, above it the bucket.
@@ -279,6 +302,15 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    /// The same of a bucket with this number.
+    #[inline]
+    pub(super) fn at(&self, bucket: usize) -> Bucket<'_, K, V> {
+        let head = &self.heads[bucket];
+        // SAFETY: there are as many of both.
+        let places = unsafe { self.places.get_unchecked(bucket) };
+        Bucket { head, places }
+    }
+
     /// Where an entry goes for which `bucket` has no room.
     #[inline]
     pub(super) fn after(&self, bucket: usize) -> usize {
@@ -321,25 +353,8 @@ impl<K, V> Table<K, V> {
         Node::from_raw(self.places[place.bucket()].nodes[place.slot()].load(Ordering::SeqCst))
     }
 
-    /// Puts a node, or nothing, and returns what was there. Only under the lock.
-    pub(super) fn set_node(&self, place: Place, node: Option<Node<K, V>>) -> Option<Node<K, V>> {
-        let slot = &self.places[place.bucket()].nodes[place.slot()];
-        let raw = node.map_or(std::ptr::null_mut(), Node::as_raw);
-        let before = slot.load(Ordering::Relaxed);
-        // Release: (3) in the domain's reasoning. It happens before any barrier that its garbage waits for.
-        slot.store(raw, Ordering::Release);
-        Node::from_raw(before)
-    }
-
     pub(super) fn is_foreign(&self, place: Place) -> bool {
-        self.places[place.bucket()].foreign.load(Ordering::Relaxed) >> place.slot() & 1 != 0
-    }
-
-    pub(super) fn set_foreign(&self, place: Place, foreign: bool) {
-        let mask = &self.places[place.bucket()].foreign;
-        let bit = 1 << place.slot();
-        let others = mask.load(Ordering::Relaxed) & !bit;
-        mask.store(others | if foreign { bit } else { 0 }, Ordering::Relaxed);
+        self.at(place.bucket()).is_foreign(place.slot())
     }
 
     /// The first free slot on the way that starts at `home`.
@@ -363,28 +378,30 @@ impl<K, V> Table<K, V> {
             self.head(bucket).tags.pass_by();
             bucket = self.after(bucket);
         }
+        let own = self.at(place.bucket());
         if home != place.bucket() {
-            self.set_foreign(place, true);
+            own.set_foreign(place.slot(), true);
         }
-        let slot = &self.places[place.bucket()].nodes[place.slot()];
+        let slot = &own.places.nodes[place.slot()];
         debug_assert!(slot.load(Ordering::Relaxed).is_null(), "a free slot held a node");
         // Release: pairs with the load in `node`; nothing is overwritten that somebody might be reading.
         slot.store(node.as_raw(), Ordering::Release);
-        self.head(place.bucket()).tags.set(place.slot(), tag);
+        own.head.tags.set(place.slot(), tag);
     }
 
     /// Empties a place. `home` is the bucket where its key belongs.
     #[inline]
     pub(super) fn empty(&self, place: Place, home: usize) -> Option<Node<K, V>> {
-        let node = self.set_node(place, None);
-        self.head(place.bucket()).tags.set(place.slot(), 0);
+        let own = self.at(place.bucket());
+        let node = own.set_node(place.slot(), None);
+        own.head.tags.set(place.slot(), 0);
         let mut bucket = home;
         while bucket != place.bucket() {
             self.head(bucket).tags.come_back();
             bucket = self.after(bucket);
         }
         if home != place.bucket() {
-            self.set_foreign(place, false);
+            own.set_foreign(place.slot(), false);
         }
         node
     }

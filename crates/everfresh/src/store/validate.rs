@@ -51,7 +51,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 passed_by[bucket] += 1;
                 bucket = table.after(bucket);
             }
-            let found = shard.locate(&state.reach, hash, |other| other.key == entry.key);
+            let found = shard.locate(&state.reach, hash, |other| other.key == entry.key).map(|found| found.0);
             assert_eq!(found, Some(place), "a key is found, and in one place only");
             held += shard.cost_at(state, place);
         }

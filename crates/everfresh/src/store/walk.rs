@@ -109,7 +109,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let hash = self.hash(&entry.key);
         let shard = &self.shards[self.index(hash)];
         let mut state = shard.lock();
-        let place = shard.locate(&state.reach, hash, |other| entry.is_same(other));
+        let place = shard.locate(&state.reach, hash, |other| entry.is_same(other)).map(|found| found.0);
         let State { reach, lines, .. } = &mut *state;
         if let (Some(place), Some(table)) = (place, shard.table(reach)) {
             lines.set_deadline(table.buckets(), place, deadline);

@@ -67,6 +67,21 @@ pub(super) struct Terms {
     pub(super) deadline: Moment,
 }
 
+/// What an insertion asks for.
+pub(super) struct Asked {
+    pub(super) hash: u64,
+    pub(super) terms: Terms,
+    pub(super) now: Moment,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tried {
+    Done,
+    NotAdmitted,
+    NoRoom,
+}
+
 /// An entry that was taken out to make room, and the units that this freed.
 pub(super) struct Evicted<K, V> {
     pub(super) node: Node<K, V>,
@@ -90,7 +105,9 @@ impl<K, V> Shard<K, V> {
     pub(super) fn prepare_unlocked(&self, hash: u64) {
         prefetch(&self.state);
         if let Some(table) = self.current() {
-            table.prefetch(table.home(hash));
+            let home = table.bucket(hash);
+            prefetch(home.head);
+            home.prefetch_nodes();
         }
     }
 
@@ -105,22 +122,28 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Where the key is; runs the user's `Eq`.
+    /// Where the key is, and its entry; runs the user's `Eq`.
     #[inline]
-    pub(super) fn locate(&self, reach: &Reach<K, V>, hash: u64, is: impl Fn(&Entry<K, V>) -> bool) -> Option<Place> {
+    pub(super) fn locate<'l>(
+        &'l self,
+        reach: &'l Reach<K, V>,
+        hash: u64,
+        is: impl Fn(&Entry<K, V>) -> bool,
+    ) -> Option<(Place, &'l Entry<K, V>)> {
         let table = self.table(reach)?;
         let wanted = tag(hash);
         let mut bucket = table.home(hash);
         for _ in 0..table.buckets() {
-            let head = table.head(bucket);
-            let seen = head.tags.seen();
-            for slot in seen.matching(wanted) {
-                let place = Place::new(bucket, slot);
-                if head.may_be(slot, hash) && self.entry(reach, place).is_some_and(&is) {
-                    return Some(place);
+            let found = table.at(bucket);
+            for slot in found.head.tags.matching(wanted) {
+                if found.head.may_be(slot, hash)
+                    && let Some(entry) = self.entry_of(reach, found.node(slot))
+                    && is(entry)
+                {
+                    return Some((Place::new(bucket, slot), entry));
                 }
             }
-            if seen.passed_by() == 0 {
+            if found.head.tags.passed_by() == 0 {
                 return None;
             }
             bucket = table.after(bucket);
@@ -166,14 +189,15 @@ impl<K, V> Shard<K, V> {
     ) -> Option<Node<K, V>> {
         let table = self.table(&state.reach)?;
         let node = state.slab.fill(&self.pool, entry);
+        let bucket = table.at(place.bucket());
         match &self.uses {
-            None => table.head(place.bucket()).touch(place.slot()),
+            None => bucket.head.touch(place.slot()),
             Some(uses) => table.stamp(place).store(uses.next(), Ordering::Relaxed),
         }
         state.lines.set_weight(place, terms.weight);
         state.lines.set_deadline(table.buckets(), place, terms.deadline);
         state.held = state.held - old_cost + terms.cost;
-        table.set_node(place, Some(node))
+        bucket.set_node(place.slot(), Some(node))
     }
 
     /// Takes an entry out; returns its node, not yet discarded. May run the user's `Hash`, before anything is changed.
@@ -319,11 +343,11 @@ impl<K, V> Shard<K, V> {
         self.publish(&mut state.reach, table);
     }
 
-    /// Notes for who is about to let go of the lock whether garbage is to be looked through then.
+    /// Sees to the garbage, or notes for who is about to let go of the lock that it is to be looked through then.
     #[inline]
-    pub(super) fn leave<'s>(&'s self, state: &State<K, V>, insertion: &mut Insertion<'s, K, V>) {
-        if self.is_due(state) {
-            insertion.due.own = Some(self);
+    pub(super) fn leave<'s>(&'s self, state: &mut State<K, V>, insertion: &mut Insertion<'s, K, V>) {
+        if self.is_due(state) && !(self.reuse_ripe(state) && !self.is_due(state)) {
+            insertion.note_due(self);
         }
     }
 

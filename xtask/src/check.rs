@@ -30,6 +30,9 @@ const FEATURES: &[&str] = &[
     "macros,resilience",
 ];
 
+/// Of `everfresh-http`, its tests included; all of them together are what is checked with the workspace.
+const HTTP_FEATURES: &[&str] = &["", "tower", "reqwest-middleware"];
+
 pub(crate) fn all() -> bool {
     let mut steps = vec![
         Step::cargo("format", &["fmt", "--all", "--check"]),
@@ -39,6 +42,11 @@ pub(crate) fn all() -> bool {
     for features in FEATURES {
         let arguments = ["check", "--package", "everfresh", "--no-default-features", "--features", features];
         steps.push(Step::cargo(&format!("features [{features}]"), &arguments).with("RUSTFLAGS", "-D warnings"));
+    }
+    for features in HTTP_FEATURES {
+        let arguments = ["clippy", "--package", "everfresh-http", "--no-default-features", "--features", features];
+        let arguments = [&arguments[..], &["--all-targets", "--", "-D", "warnings"]].concat();
+        steps.push(Step::cargo(&format!("http features [{features}]"), &arguments));
     }
     let commands = run::all(&steps);
     let houses = [unsafe_stands_where_it_may(), floors_hold(), minimal_version_is_stated()];

@@ -15,4 +15,5 @@ mod stored;
 mod use_stale;
 mod validated;
 
+#[cfg(any(feature = "tower", feature = "reqwest-middleware"))]
 pub(crate) use kit::until;

@@ -11,6 +11,7 @@ mod partial;
 mod precondition;
 mod reusing;
 mod semantics;
+#[cfg(any(feature = "tower", feature = "reqwest-middleware"))]
 mod servers;
 mod stale;
 mod status;
@@ -19,5 +20,6 @@ mod targeted;
 mod update;
 mod validation;
 mod vary;
+#[cfg(feature = "tower")]
 mod wire;
 mod world;

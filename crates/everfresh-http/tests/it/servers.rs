@@ -10,12 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use everfresh::ManualClock;
-use everfresh_http::{HttpCache, HttpCacheLayer, Outcome};
-use http_body_util::BodyExt;
-use tower::{Layer, ServiceExt};
-
-use crate::world::start;
+use everfresh_http::HttpCache;
 
 type Count = Arc<AtomicUsize>;
 
@@ -42,109 +37,121 @@ async fn serve(app: Router) -> String {
     at
 }
 
-fn shared() -> (HttpCache, ManualClock) {
-    let clock = ManualClock::new();
-    let cache = HttpCache::builder().shared().max_body(4 << 20).clock(clock.clone(), start()).build().expect("a cache");
-    (cache, clock)
-}
-
 fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 
-async fn text(client: &reqwest::Client, url: &str) -> (String, String) {
-    let response = client.get(url).send().await.expect("a response");
-    let status = response.headers()["cache-status"].to_str().expect("text").to_owned();
-    (response.text().await.expect("a body"), status)
-}
+#[cfg(feature = "tower")]
+mod layer {
+    use everfresh::ManualClock;
+    use everfresh_http::{HttpCacheLayer, Outcome};
+    use http_body_util::BodyExt;
+    use tower::{Layer, ServiceExt};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_an_axum_server_a_cold_url_is_asked_once_and_a_stale_one_once_behind() {
-    let count = Count::default();
-    let (cache, clock) = shared();
-    let at = serve(app(&count).layer(HttpCacheLayer::new(cache.clone()))).await;
-    let (client, url) = (client(), format!("{at}/page"));
-    let burst = async |want: &str| {
-        let all: Vec<_> = (0..1000)
-            .map(|_| {
-                let (client, url) = (client.clone(), url.clone());
-                tokio::spawn(async move { text(&client, &url).await.0 })
-            })
-            .collect();
-        for got in all {
-            assert_eq!(got.await.expect("an answer"), want);
-        }
-    };
-    burst("0").await;
-    assert_eq!(count.load(Ordering::SeqCst), 1);
-    clock.advance(Duration::from_secs(70));
-    assert_eq!(text(&client, &url).await, ("0".to_owned(), "everfresh; hit; ttl=-10".to_owned()));
-    crate::engine::until(|| cache.stats().refreshes.iter().sum::<u64>() == 1).await;
-    burst("1").await;
-    assert_eq!(count.load(Ordering::SeqCst), 2);
-    // An unsafe request passes and purges.
-    client.post(&url).send().await.expect("a response");
-    assert_eq!(text(&client, &url).await.0, "3");
-}
+    use super::*;
+    use crate::world::start;
 
-#[tokio::test]
-async fn over_an_axum_server_a_head_never_says_that_there_is_no_body() {
-    let (cache, _) = shared();
-    let at = serve(app(&Count::default()).layer(HttpCacheLayer::new(cache))).await;
-    let (client, url) = (client(), format!("{at}/page"));
-    let head = async || {
-        let response = client.head(&url).send().await.expect("a response");
-        response.headers().get("content-length").map(|length| length.to_str().expect("text").to_owned())
-    };
-    assert_eq!(head().await, None, "nobody here knows");
-    assert_eq!(head().await, None, "nor from what is stored of a HEAD");
-    let length = text(&client, &url).await.0.len();
-    assert_eq!(head().await, Some(length.to_string()), "as the GET's");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_a_gibibyte_passes_with_bounded_memory() {
-    let (cache, _) = shared();
-    let at = serve(app(&Count::default()).layer(HttpCacheLayer::new(cache.clone()))).await;
-    let before = resident();
-    let mut response = client().get(format!("{at}/large")).send().await.expect("a response");
-    let (mut length, mut most) = (0, 0);
-    while let Some(piece) = response.chunk().await.expect("a piece") {
-        length += piece.len() as u64;
-        most = most.max(resident().saturating_sub(before));
+    fn shared() -> (HttpCache, ManualClock) {
+        let clock = ManualClock::new();
+        let cache =
+            HttpCache::builder().shared().max_body(4 << 20).clock(clock.clone(), start()).build().expect("a cache");
+        (cache, clock)
     }
-    assert_eq!(length, 1 << 30);
-    assert!(most < 64 << 20, "{} MiB more than before", most >> 20);
-    assert_eq!(cache.stats().pages, 0);
-}
 
-/// Resident memory in bytes, where the system tells it.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or_default() << 10
-}
-
-#[tokio::test]
-async fn under_a_client_the_layer_takes_any_body_and_gives_the_services_own_error() {
-    let (cache, _) = shared();
-    let service = tower::service_fn(|request: http::Request<http_body_util::Full<Bytes>>| async move {
-        if request.uri().path() == "/fails" {
-            return Err("refused".to_owned());
-        }
-        let body = http_body_util::Full::new(Bytes::from_static(b"fine"));
-        Ok(http::Response::builder().header("cache-control", "max-age=9").body(body).expect("a response"))
-    });
-    let cached = HttpCacheLayer::new(cache).layer(service);
-    let ask = |path: &str| http::Request::get(format!("http://a{path}")).body(http_body_util::Full::default());
-    for outcome in [Outcome::Miss, Outcome::Hit] {
-        let response = cached.clone().oneshot(ask("/").expect("a request")).await.expect("a response");
-        assert_eq!(response.extensions().get::<everfresh_http::CacheAnswer>().expect("told").outcome, outcome);
-        assert_eq!(response.into_body().collect().await.expect("whole").to_bytes(), "fine");
+    async fn text(client: &reqwest::Client, url: &str) -> (String, String) {
+        let response = client.get(url).send().await.expect("a response");
+        let status = response.headers()["cache-status"].to_str().expect("text").to_owned();
+        (response.text().await.expect("a body"), status)
     }
-    let error = cached.oneshot(ask("/fails").expect("a request")).await.expect_err("an error");
-    assert_eq!(error.get(), "refused");
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn over_an_axum_server_a_cold_url_is_asked_once_and_a_stale_one_once_behind() {
+        let count = Count::default();
+        let (cache, clock) = shared();
+        let at = serve(app(&count).layer(HttpCacheLayer::new(cache.clone()))).await;
+        let (client, url) = (client(), format!("{at}/page"));
+        let burst = async |want: &str| {
+            let all: Vec<_> = (0..1000)
+                .map(|_| {
+                    let (client, url) = (client.clone(), url.clone());
+                    tokio::spawn(async move { text(&client, &url).await.0 })
+                })
+                .collect();
+            for got in all {
+                assert_eq!(got.await.expect("an answer"), want);
+            }
+        };
+        burst("0").await;
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        clock.advance(Duration::from_secs(70));
+        assert_eq!(text(&client, &url).await, ("0".to_owned(), "everfresh; hit; ttl=-10".to_owned()));
+        crate::engine::until(|| cache.stats().refreshes.iter().sum::<u64>() == 1).await;
+        burst("1").await;
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+        // An unsafe request passes and purges.
+        client.post(&url).send().await.expect("a response");
+        assert_eq!(text(&client, &url).await.0, "3");
+    }
+
+    #[tokio::test]
+    async fn over_an_axum_server_a_head_never_says_that_there_is_no_body() {
+        let (cache, _) = shared();
+        let at = serve(app(&Count::default()).layer(HttpCacheLayer::new(cache))).await;
+        let (client, url) = (client(), format!("{at}/page"));
+        let head = async || {
+            let response = client.head(&url).send().await.expect("a response");
+            response.headers().get("content-length").map(|length| length.to_str().expect("text").to_owned())
+        };
+        assert_eq!(head().await, None, "nobody here knows");
+        assert_eq!(head().await, None, "nor from what is stored of a HEAD");
+        let length = text(&client, &url).await.0.len();
+        assert_eq!(head().await, Some(length.to_string()), "as the GET's");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_body_of_a_gibibyte_passes_with_bounded_memory() {
+        let (cache, _) = shared();
+        let at = serve(app(&Count::default()).layer(HttpCacheLayer::new(cache.clone()))).await;
+        let before = resident();
+        let mut response = client().get(format!("{at}/large")).send().await.expect("a response");
+        let (mut length, mut most) = (0, 0);
+        while let Some(piece) = response.chunk().await.expect("a piece") {
+            length += piece.len() as u64;
+            most = most.max(resident().saturating_sub(before));
+        }
+        assert_eq!(length, 1 << 30);
+        assert!(most < 64 << 20, "{} MiB more than before", most >> 20);
+        assert_eq!(cache.stats().pages, 0);
+    }
+
+    /// Resident memory in bytes, where the system tells it.
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or_default() << 10
+    }
+
+    #[tokio::test]
+    async fn under_a_client_the_layer_takes_any_body_and_gives_the_services_own_error() {
+        let (cache, _) = shared();
+        let service = tower::service_fn(|request: http::Request<http_body_util::Full<Bytes>>| async move {
+            if request.uri().path() == "/fails" {
+                return Err("refused".to_owned());
+            }
+            let body = http_body_util::Full::new(Bytes::from_static(b"fine"));
+            Ok(http::Response::builder().header("cache-control", "max-age=9").body(body).expect("a response"))
+        });
+        let cached = HttpCacheLayer::new(cache).layer(service);
+        let ask = |path: &str| http::Request::get(format!("http://a{path}")).body(http_body_util::Full::default());
+        for outcome in [Outcome::Miss, Outcome::Hit] {
+            let response = cached.clone().oneshot(ask("/").expect("a request")).await.expect("a response");
+            assert_eq!(response.extensions().get::<everfresh_http::CacheAnswer>().expect("told").outcome, outcome);
+            assert_eq!(response.into_body().collect().await.expect("whole").to_bytes(), "fine");
+        }
+        let error = cached.oneshot(ask("/fails").expect("a request")).await.expect_err("an error");
+        assert_eq!(error.get(), "refused");
+    }
 }
 
 /// A server that breaks every connection off after so many answers.

@@ -75,8 +75,7 @@ pub enum Uncacheable {
     Rule(WhyNot),
     /// Its body is larger than `max_body`.
     TooLarge,
-    /// The origin failed (500, 502, 503, 504): what is stored is kept (RFC 5861 §4), and those who waited for the same
-    /// have the same answer.
+    /// The origin failed (5xx, but 501): what is stored is kept, and those who waited for the same have the same answer.
     OriginFailed(StatusCode),
     /// A 304 without anything stored that it could be about; the client's own condition was sent on.
     NotModified,

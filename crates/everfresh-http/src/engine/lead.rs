@@ -105,8 +105,7 @@ async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any 
 /// Statuses that speak of the request, or of a server in trouble (RFC 9111 §4.3.3: any 5xx), not of what is stored: a
 /// refresh that gets one has failed.
 fn is_refusal(status: StatusCode) -> bool {
-    let in_trouble = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
-    in_trouble || matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
+    Failure::Status(status).is_trouble() || matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
 }
 
 /// Whether a HEAD was sent where a GET's response is stored.
@@ -214,7 +213,7 @@ impl Inner {
         }
         let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came).map_err(Uncacheable::Rule);
         let verdict = if elsewhere { Err(Uncacheable::Redirected) } else { verdict };
-        if is_error && verdict.is_err() {
+        if Failure::Status(head.status).is_trouble() && verdict.is_err() {
             return self.failed(&flight, &sent, (head, body), asked_at, came);
         }
         let too_large = body.size_hint().lower() > self.settings.max_body;

@@ -165,6 +165,15 @@ impl Failure {
             Self::Status(status) => matches!(status.as_u16(), 500 | 502 | 503 | 504),
         }
     }
+
+    /// Whether it says that a server is in trouble, and nothing of the resource: any 5xx, those of content networks (520 to
+    /// 530) too, but 501, which is an answer to the method.
+    pub(crate) fn is_trouble(self) -> bool {
+        match self {
+            Self::Unreachable => true,
+            Self::Status(status) => status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED,
+        }
+    }
 }
 
 /// Whether no field of a request asks anything of a cache: no directive, condition, range, content or other protocol.

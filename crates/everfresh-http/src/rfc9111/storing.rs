@@ -117,7 +117,7 @@ impl Rules {
         verdict.map(|()| meta)
     }
 
-    /// Whether a failure (500, 502, 503, 504) may also be given to those who wait for the same at this moment, and what
+    /// Whether a failure (5xx, but 501) may also be given to those who wait for the same at this moment, and what
     /// of it is remembered for that; it is not to be stored.
     ///
     /// For a response that may not be stored only because it names no lifetime, or none that is left. A failure that
@@ -131,7 +131,7 @@ impl Rules {
     ) -> Option<Meta> {
         let cookie = self.is_shared() && response.headers.contains_key(SET_COOKIE);
         let asked = RequestControl::parse(&request.headers);
-        if !Failure::Status(response.status).is_error() || asked.no_store || cookie {
+        if !Failure::Status(response.status).is_trouble() || asked.no_store || cookie {
             return None;
         }
         let draft = self.draft(request, response, request_time, response_time).ok()?;

@@ -102,6 +102,24 @@ async fn a_wave_past_every_window_is_one_failure_and_what_is_stored_is_kept() {
     assert_eq!((world.origin.count(), world.cache.stats().pages), (2, 1));
 }
 
+/// Whatever its number: also those of content networks, whose own origin is in trouble. 501 is an answer.
+#[tokio::test]
+async fn any_status_of_a_server_in_trouble_is_shared_with_those_who_wait_and_remembered_by_nobody() {
+    for status in [505, 507, 520, 522, 530] {
+        let origin = Origin::new(move |count, _| match count {
+            0 => Ok(text(status, &[], "down")),
+            _ => Ok(text(200, &[("cache-control", "max-age=60")], "up")),
+        });
+        let world = World::new(shared(), origin);
+        world.origin.hold();
+        let all = wave(&world, 10).await;
+        assert!(all.iter().all(|got| (got.status, got.body.as_str()) == (status, "down")), "{status}");
+        world.origin.hold_again();
+        assert!(wave(&world, 10).await.iter().all(|got| got.body == "up"), "{status}");
+        assert_eq!(world.origin.count(), 2, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn a_long_failure_streams_to_all_who_wait() {
     let (pipe, body) = Pipe::new();

@@ -225,13 +225,9 @@ impl Inner {
         if !self.rules.is_shared() {
             // The one user's own request, asked again.
             let mut plain = asked.headers.clone();
-            rfc9111::strip_conditions(&mut plain);
             plain.remove(http::header::CACHE_CONTROL);
             plain.remove(http::header::PRAGMA);
-            parts.headers = plain;
-            if let Some(headers) = rfc9111::conditional(&parts, &[meta]) {
-                parts.headers = headers;
-            }
+            parts.headers = rfc9111::renewing(&plain, meta);
             return Some(parts);
         }
         parts.headers = rfc9111::refreshing(meta);

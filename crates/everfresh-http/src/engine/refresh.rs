@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfresh::RefreshStatus;
+use http::header::RANGE;
 use http::request;
 use tokio::sync::oneshot;
 
@@ -74,7 +75,8 @@ impl Inner {
                 now: began,
                 patience: self.settings.patience,
                 alone: false,
-                shared: true,
+                // A part is for nobody who may wait for another, or for the whole.
+                shared: !parts.headers.contains_key(RANGE),
                 // That its answer may be shared was said when it was stored.
                 credentials: None,
             };

@@ -84,6 +84,6 @@ pub use status::{CacheStatus, Forwarded};
 pub use storing::WhyNot;
 pub use update::{Freshened, HeadUpdate, validated};
 pub(crate) use update::{nominated, validated_for};
-pub(crate) use validation::may_be_named;
 pub use validation::{conditional, refreshing, strip_conditions};
+pub(crate) use validation::{may_be_named, renewing};
 pub use vary::Vary;

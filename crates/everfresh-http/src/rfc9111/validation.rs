@@ -22,19 +22,34 @@ const MOST_TAGS: usize = 32;
 pub fn conditional(request: &request::Parts, stored: &[&Meta]) -> Option<HeaderMap> {
     let mut headers = request.headers.clone();
     strip_conditions(&mut headers);
-    add_conditions(&mut headers, &request.headers, &request.method, stored).then_some(headers)
+    let nameable = |meta: &Meta| may_be_named(meta, &request.headers, &request.method);
+    add_conditions(&mut headers, &request.headers, nameable, stored).then_some(headers)
 }
 
 /// The fields of a request that refreshes a stored response on nobody's behalf: those that `Vary` nominated, as they
-/// were, and its validators (RFC 9111 §4.3.1).
+/// were, its validators (RFC 9111 §4.3.1), and of a part its range: the whole, which nobody asked for, may be far larger.
 ///
 /// It carries no credentials unless `Vary` nominates them; method and URI are those it was stored for.
 pub fn refreshing(meta: &Meta) -> HeaderMap {
     let mut nominated = HeaderMap::new();
     meta.vary().fields().for_each(|(name, value)| add(&mut nominated, name, value));
-    let mut headers = nominated.clone();
+    renewing(&nominated, meta)
+}
+
+/// As [`refreshing`], with these fields beside.
+pub(crate) fn renewing(asked: &HeaderMap, meta: &Meta) -> HeaderMap {
+    let mut headers = asked.clone();
     strip_conditions(&mut headers);
-    add_conditions(&mut headers, &nominated, meta.method(), &[meta]);
+    let part = match meta.extent() {
+        Extent::Partial { range, .. } => HeaderValue::try_from(format!("bytes={}-{}", range.start(), range.end())).ok(),
+        Extent::Complete(_) => None,
+    };
+    // RFC 9110 §13.2.2: If-None-Match is judged before Range, so a 304 says of the part, too, that it holds.
+    let nameable = |own: &Meta| may_be_named(own, asked, own.method()) || (part.is_some() && own.matches(asked));
+    add_conditions(&mut headers, asked, nameable, &[meta]);
+    if let Some(part) = part {
+        put(&mut headers, RANGE, part);
+    }
     headers
 }
 
@@ -58,10 +73,14 @@ pub(crate) fn may_be_named(meta: &Meta, asked: &HeaderMap, method: &Method) -> b
     whole && (meta.matches(asked) || says_which())
 }
 
-fn add_conditions(headers: &mut HeaderMap, asked: &HeaderMap, method: &Method, stored: &[&Meta]) -> bool {
-    let nameable = |meta: &&&Meta| may_be_named(meta, asked, method);
+fn add_conditions(
+    headers: &mut HeaderMap,
+    asked: &HeaderMap,
+    nameable: impl Fn(&Meta) -> bool,
+    stored: &[&Meta],
+) -> bool {
     let mut tags: Vec<&HeaderValue> = Vec::new();
-    for meta in stored.iter().filter(nameable) {
+    for meta in stored.iter().filter(|meta| nameable(meta)) {
         if let Some(tag) = meta.etag().map(|tag| tag.value()).filter(|tag| !tags.contains(tag)) {
             tags.push(tag);
         }
@@ -74,7 +93,7 @@ fn add_conditions(headers: &mut HeaderMap, asked: &HeaderMap, method: &Method, s
         put(headers, IF_NONE_MATCH, value);
     }
     // §4.3.1: Last-Modified only of the one that the request selects; it says nothing of other variants.
-    let selected = stored.first().filter(nameable).filter(|meta| meta.matches(asked));
+    let selected = stored.first().filter(|meta| nameable(meta) && meta.matches(asked));
     let modified = selected.filter(|meta| meta.last_modified().is_some());
     if let Some(value) = modified.and_then(|meta| meta.headers().get(LAST_MODIFIED)) {
         put(headers, IF_MODIFIED_SINCE, value.clone());

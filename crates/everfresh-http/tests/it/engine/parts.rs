@@ -184,3 +184,58 @@ async fn a_purge_while_a_part_is_completed_wins() {
     assert_eq!(world.get("/a").await.outcome(), Outcome::Miss);
     assert!(!world.origin.last().headers.contains_key("range"));
 }
+
+/// Nobody asked for the whole, which may be a film; and where it is too large to be stored, the part went with it.
+#[tokio::test]
+async fn a_stale_part_is_refreshed_as_the_part_that_it_is() {
+    // What the origin says to the refresh: it holds; the part has changed; it heeds conditions on no part; it is shorter now.
+    for (then, told, want) in
+        [(304, "", "hit 0123"), (206, "\"2\"", "hit abcd"), (206, "\"1\"", "hit 0123"), (416, "", "miss 0123")]
+    {
+        for private in [false, true] {
+            let origin = Origin::new(move |count, asked| {
+                let control = ("cache-control", "max-age=10, stale-while-revalidate=100");
+                let range = asked.headers.get("range").expect("a range, and not all of it");
+                assert_eq!(range, "bytes=0-3");
+                let (etag, body) = if told == "\"2\"" && count > 0 { ("\"2\"", "abcd") } else { ("\"1\"", "0123") };
+                assert_eq!(asked.headers.contains_key("if-none-match"), count == 1);
+                let with = [control, ("etag", etag), ("content-range", "bytes 0-3/1000000000")];
+                Ok(match (count, then) {
+                    (1, 304) => text(304, &[control, ("etag", "\"1\"")], ""),
+                    (1, 416) => text(416, &[("content-range", "bytes */2")], ""),
+                    _ => text(206, &with, body),
+                })
+            });
+            let builder = if private { everfresh_http::HttpCache::builder().private() } else { shared() };
+            let world = World::new(builder, origin);
+            let ask = async || world.get_with("/a", &[("range", "bytes=0-3")]).await;
+            ask().await;
+            world.advance(20);
+            assert_eq!(ask().await.brief(), "stale 0123");
+            world.refreshed(1).await;
+            assert_eq!(ask().await.brief(), want, "{then} {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_wants_the_whole_does_not_wait_for_the_refresh_of_a_part() {
+    let world = World::new(
+        shared(),
+        Origin::new(|_, asked| {
+            let mut said = ranges(asked, "\"1\"", BODY)?;
+            let control = http::HeaderValue::from_static("max-age=10, stale-while-revalidate=100");
+            said.headers_mut().insert("cache-control", control);
+            Ok(said)
+        }),
+    );
+    world.get_with("/a", &[("range", "bytes=2-5")]).await;
+    world.advance(20);
+    world.origin.hold();
+    assert_eq!(world.get_with("/a", &[("range", "bytes=2-5")]).await.brief(), "stale 2345");
+    world.asked(2).await;
+    let whole = world.spawn_get("/a", &[]);
+    world.asked(3).await;
+    world.origin.let_through(9);
+    assert_eq!(whole.await.expect("an answer").brief(), "miss 0123456789");
+}

@@ -378,6 +378,13 @@ impl Inner {
                 None
             }
         };
+        if let Some(landed) = landed.as_ref().filter(|_| !old.meta.matches(&sent.parts.headers)) {
+            // The origin chose what was stored for others: so it has for the next who asks like this.
+            let chosen = self.rules.freshen_for(&old.meta, &sent.parts, head, asked_at, came);
+            if chosen.keep.is_ok() {
+                self.shelf.land_beside(flight, landed, chosen.meta);
+            }
+        }
         let ending = match (&landed, fresh.keep) {
             (Some(_), _) => RefreshEnding::Renewed,
             (None, Err(_)) if !is_own => RefreshEnding::Dropped,

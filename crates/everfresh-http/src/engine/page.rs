@@ -170,6 +170,14 @@ impl Stored {
         }
     }
 
+    /// The same body and tags for other requests; what is stale by hand is so for them, too.
+    pub(crate) fn beside(&self, target: Target, meta: Meta, elapsed: Duration) -> Self {
+        let new = Self::new(target, meta, self.body.clone(), self.tags.clone()).made_at(elapsed);
+        new.expired_at.store(self.expired_at.load(Ordering::Relaxed), Ordering::Relaxed);
+        new.next_refresh.store(self.next_refresh.load(Ordering::Relaxed), Ordering::Relaxed);
+        new
+    }
+
     /// States when its head came, by the engine's clock.
     pub(crate) fn made_at(mut self, elapsed: Duration) -> Self {
         self.made_at = nanos(elapsed);
@@ -270,7 +278,13 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn weight(&self) -> u64 {
-        self.variants.iter().map(|stored| stored.weight()).sum::<u64>() + 64
+        let variants = self.variants.iter().enumerate();
+        // A body that several of them share is there once.
+        let weights = variants.map(|(at, own)| {
+            let is_there = self.variants[..at].iter().any(|other| own.body.is(&other.body));
+            own.weight() - if is_there { own.body.0.room } else { 0 }
+        });
+        weights.sum::<u64>() + 64
     }
 
     pub(crate) fn holds(&self, stored: &Arc<Stored>) -> bool {

@@ -192,6 +192,21 @@ impl Shelf {
         Ok(new)
     }
 
+    /// Stores for other requests what has just been stored, while that is there and as it is: stale, should it have been
+    /// expired.
+    pub(crate) fn land_beside(&self, flight: &Flight, stored: &Arc<Stored>, meta: Meta) {
+        let key = &*flight.key;
+        let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(key);
+        let Some(page) = self.peek(key).filter(|page| page.holds(stored)) else { return };
+        let is_newer = |own: &Arc<Stored>| meta.replaces(&own.meta) && own.meta.request_time() > meta.request_time();
+        if meta.vary().is_same(stored.meta.vary()) || page.variants.iter().any(is_newer) {
+            return;
+        }
+        let beside = Arc::new(stored.beside(flight.target(), meta, self.time.elapsed()));
+        let _ = self.write(key, page.with(beside, None, self.max_variants));
+    }
+
     /// A part, joined with the part of the same representation that is stored (RFC 9111 §3.4).
     fn joined(&self, page: &Page, new: Arc<Stored>) -> Arc<Stored> {
         if !matches!(new.meta.extent(), Extent::Partial { .. }) {

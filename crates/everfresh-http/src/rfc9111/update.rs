@@ -108,6 +108,20 @@ impl Rules {
         self.updated(meta, request, headers, request_time, response_time)
     }
 
+    /// As [`freshen`](Self::freshen), as what answers requests like this one: the origin has named a variant that was
+    /// stored for others (RFC 9111 §4.1).
+    pub(crate) fn freshen_for(
+        &self,
+        meta: &Meta,
+        request: &request::Parts,
+        not_modified: &response::Parts,
+        request_time: SystemTime,
+        response_time: SystemTime,
+    ) -> Freshened {
+        let headers = merged(meta, &not_modified.headers);
+        self.updated_as(meta, request, &request.headers, headers, (request_time, response_time))
+    }
+
     /// What a response says to the one who asked and to nobody after him: the fields that `no-cache="…"` or, in a shared cache,
     /// `private="…"` names (RFC 9111 §5.2.2.4, §5.2.2.7).
     pub(crate) fn said_to_one(&self, meta: &Meta, came: &response::Parts) -> HeaderMap {
@@ -164,14 +178,26 @@ impl Rules {
         request_time: SystemTime,
         response_time: SystemTime,
     ) -> Freshened {
-        let old = &*meta.0;
         let asked = nominated(meta, &request.headers);
+        self.updated_as(meta, request, &asked, headers, (request_time, response_time))
+    }
+
+    /// `asked` are the fields that select it from now on.
+    fn updated_as(
+        &self,
+        meta: &Meta,
+        request: &request::Parts,
+        asked: &HeaderMap,
+        headers: HeaderMap,
+        (request_time, response_time): (SystemTime, SystemTime),
+    ) -> Freshened {
+        let old = &*meta.0;
         let draft = Draft {
             method: old.method.clone(),
             status: old.status,
             extent: old.extent.clone(),
             authorized: old.authorized || request.headers.contains_key(AUTHORIZATION),
-            request: &asked,
+            request: asked,
             headers,
             request_time,
             response_time,

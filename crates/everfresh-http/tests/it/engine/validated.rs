@@ -2,7 +2,7 @@
 
 use everfresh_http::Outcome;
 
-use super::kit::{Origin, World, read, settle, shared, text};
+use super::kit::{Origin, World, read, settle, shared, text, until};
 use crate::world::{Fields, date};
 
 const WEAK: (&str, &str) = ("etag", "W/\"1\"");
@@ -43,6 +43,42 @@ async fn a_304_answers_with_what_the_request_selects_although_others_have_its_va
             }
         }
     }
+}
+
+/// RFC 9111 §4.1: what the origin has chosen for a request, it has chosen for those that ask the same.
+#[tokio::test]
+async fn a_variant_that_a_304_chose_is_a_hit_for_the_next_who_asks_so() {
+    let vary = ("vary", "accept-language");
+    let origin = Origin::new(move |_, asked| {
+        let with = [("cache-control", "max-age=60"), vary, STRONG, ("surrogate-key", "all")];
+        let known = asked.headers.get("if-none-match").is_some_and(|tag| tag == "\"1\"");
+        Ok(text(if known { 304 } else { 200 }, &with, &"all".repeat(1000)))
+    });
+    let builder = || shared().tag_fields([http::HeaderName::from_static("surrogate-key")]);
+    let world = World::new(builder(), origin.clone());
+    let ask = async |language: &'static str| world.get_with("/a", &[("accept-language", language)]).await.outcome();
+    assert_eq!(ask("de").await, Outcome::Miss);
+    let weight = world.cache.stats().weight;
+    for language in ["de-AT", "fr", "x"] {
+        assert_eq!(ask(language).await, Outcome::Revalidated, "{language}");
+        assert_eq!(ask(language).await, Outcome::Hit, "{language}");
+    }
+    assert_eq!((ask("de").await, world.origin.count()), (Outcome::Hit, 4));
+    assert!(world.cache.stats().weight < 4 * weight - 2 * 3000, "they have one body");
+    world.cache.purge_tag("all");
+    assert_eq!(ask("fr").await, Outcome::Miss);
+    assert_eq!(ask("de").await, Outcome::Revalidated);
+
+    // Nothing of it is there if it was purged meanwhile.
+    let world = World::new(builder(), origin);
+    world.get_with("/a", &[("accept-language", "de")]).await;
+    world.origin.hold();
+    let got = world.spawn_get("/a", &[("accept-language", "fr")]);
+    until(|| world.origin.count() == 6 + 2).await;
+    world.cache.purge_tag("all");
+    world.origin.let_through(9);
+    assert_eq!(got.await.expect("an answer").outcome(), Outcome::Revalidated);
+    assert_eq!(world.cache.stats().pages, 0);
 }
 
 #[tokio::test]

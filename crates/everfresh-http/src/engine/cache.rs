@@ -227,9 +227,12 @@ impl Inner {
             };
             match role {
                 Role::Again => {}
-                Role::Join(flight, watch) => {
+                Role::Join(flight, watch, struck) => {
                     self.teller.waited();
                     let phase = self.await_phase(&flight, watch, &plan).await;
+                    if flight.was_struck_before(struck) {
+                        continue;
+                    }
                     match self.joined(&ask, &plan, &flight, phase) {
                         Joined::Serve(response) => return Ok(*response),
                         Joined::Fail(error) => return Err(error),

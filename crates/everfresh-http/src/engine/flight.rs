@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -49,6 +49,8 @@ pub(crate) struct Flight {
     /// Goes on although nobody waits.
     kept: AtomicBool,
     strikes: Mutex<Strikes>,
+    /// Those of its answer, once there is one that others may have.
+    tags: OnceLock<Box<[Arc<str>]>>,
 }
 
 /// What was purged while it was under way.
@@ -137,9 +139,29 @@ impl Flight {
         self.strikes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// States which tags its answer has, before that is told.
+    pub(crate) fn tagged(&self, tags: impl FnOnce() -> Box<[Arc<str>]>) {
+        self.tags.get_or_init(tags);
+    }
+
+    /// Whether its answer is nothing for who comes now. Of an answer that has not come nobody knows its tags: then the one
+    /// who waits asks again ([`was_struck_before`](Self::was_struck_before)).
     fn is_struck(&self) -> bool {
         let strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
-        strikes.hard || strikes.soft || !strikes.tags.is_empty()
+        strikes.on(self.tags.get().map_or(&[], |tags| tags)).is_some()
+    }
+
+    /// How many purges of tags have befallen it.
+    fn struck(&self) -> usize {
+        self.strikes.lock().unwrap_or_else(PoisonError::into_inner).tags.len()
+    }
+
+    /// Whether one of the first so many purges of tags was about its answer: then that is nothing for who came after
+    /// them.
+    pub(crate) fn was_struck_before(&self, struck: usize) -> bool {
+        let Some(tags) = self.tags.get().filter(|_| struck > 0) else { return false };
+        let strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
+        strikes.tags.iter().take(struck).any(|(tag, _)| tags.contains(tag))
     }
 
     fn strike(&self, force: Force, tag: Option<&Arc<str>>) {
@@ -203,8 +225,8 @@ pub(crate) struct Asks<'a> {
 
 /// What a request finds when it has to ask the origin.
 pub(crate) enum Role {
-    /// Somebody asks already.
-    Join(Arc<Flight>, watch::Receiver<Phase>),
+    /// Somebody asks already; and how many purges of tags have befallen that.
+    Join(Arc<Flight>, watch::Receiver<Phase>, usize),
     /// It asks itself.
     Lead(Arc<Flight>, watch::Receiver<Phase>),
     /// The store has changed meanwhile: look again.
@@ -226,7 +248,7 @@ impl Flights {
         let mut table = self.lock();
         let found = table.get(key).filter(|_| !asks.alone);
         if let Some(flight) = found.and_then(|list| list.iter().find(|flight| flight.fits(asks))) {
-            return Role::Join(Arc::clone(flight), flight.watch());
+            return Role::Join(Arc::clone(flight), flight.watch(), flight.struck());
         }
         if changed() {
             return Role::Again;
@@ -242,6 +264,7 @@ impl Flights {
             progress: AtomicU64::new(0),
             kept: AtomicBool::new(false),
             strikes: Mutex::default(),
+            tags: OnceLock::new(),
         });
         flight.progressed(asks.now);
         table.entry(key).or_default().push(Arc::clone(&flight));

@@ -266,6 +266,7 @@ impl Inner {
             self.close(flight, passed);
             return Led::Own { response: Incoming::from_parts(head, body), why };
         };
+        flight.tagged(|| self.tags(&sent.parts, &head.headers, &meta));
         flight.set(Phase::Failing(meta.clone(), Arc::clone(&fill)), self.time.elapsed());
         let pump = Pump {
             inner: Arc::clone(self),
@@ -391,6 +392,8 @@ impl Inner {
             (None, _) => RefreshEnding::Discarded,
         };
         let stored = landed.unwrap_or(new);
+        // Its body is what it was under the old ones.
+        flight.tagged(|| stored.tags.iter().chain(&old.tags).cloned().collect());
         let phase = match fresh.keep {
             Ok(()) => Phase::Renewed(Arc::clone(&stored)),
             // What may not be kept is for the one who asked.
@@ -445,6 +448,7 @@ impl Inner {
         if reusable {
             flight.share();
         }
+        flight.tagged(|| tags.clone());
         flight.set(Phase::Filling(meta.clone(), Arc::clone(&fill)), self.time.elapsed());
         let (tell, done) = oneshot::channel();
         let pump = Pump {

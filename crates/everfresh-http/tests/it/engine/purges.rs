@@ -329,6 +329,73 @@ async fn who_asks_after_a_purge_has_no_answer_that_was_asked_for_before_it() {
     }
 }
 
+/// Sites purge by tag with each edit: what is fetched of other pages meanwhile stays one request for all who want it.
+#[tokio::test]
+async fn a_purge_of_a_tag_ends_no_waiting_for_what_turns_out_not_to_have_it() {
+    for (status, first) in [(200, 0), (304, 1), (503, 0)] {
+        let origin = Origin::new(move |count, _| {
+            let with = [("cache-control", "max-age=60"), ("cache-tag", "mine"), ("etag", "\"1\"")];
+            Ok(text(if count == first { status } else { 200 }, &with[usize::from(status == 503)..], &count.to_string()))
+        });
+        let world = World::new(shared().tag_fields([http::HeaderName::from_static("cache-tag")]), origin);
+        if status == 304 {
+            world.get("/a").await;
+            world.advance(70);
+        }
+        world.origin.hold();
+        let mut all = vec![world.spawn_get("/a", &[])];
+        world.asked(first + 1).await;
+        for tag in ["one", "two", "three"] {
+            world.cache.purge_tag(tag);
+            all.push(world.spawn_get("/a", &[]));
+            settle().await;
+        }
+        world.origin.let_through(9);
+        for got in all {
+            assert_eq!(got.await.expect("an answer").body, "0", "{status}");
+        }
+        assert_eq!(world.origin.count(), first + 1, "{status}");
+    }
+}
+
+/// As above, with the tag that it has, or had before a 304 took it away: between two others, and seen in the answer alone.
+#[tokio::test]
+async fn who_waits_since_a_purge_of_a_tag_that_it_has_is_given_what_was_asked_for_after_it() {
+    for status in [200, 304, 503] {
+        let first = usize::from(status == 304);
+        let origin = Origin::new(move |count, _| {
+            let tag = if status == 304 && count == first { "other" } else { "mine" };
+            let with = [("cache-control", "max-age=60"), ("cache-tag", tag), ("etag", "\"1\"")];
+            let (status, body) = if count == first { (status, "old") } else { (200, "new") };
+            let body = if count < first { "old" } else { body };
+            Ok(text(status, &with[usize::from(status == 503)..], body))
+        });
+        let world = World::new(shared().tag_fields([http::HeaderName::from_static("cache-tag")]), origin);
+        if status == 304 {
+            world.get("/a").await;
+            world.advance(70);
+        }
+        world.origin.hold();
+        let before = world.spawn_get("/a", &[]);
+        world.asked(first + 1).await;
+        world.cache.purge_tag("one");
+        let between = world.spawn_get("/a", &[]);
+        settle().await;
+        world.cache.purge_tag("mine");
+        let after: Vec<_> = (0..5).map(|_| world.spawn_get("/a", &[])).collect();
+        settle().await;
+        world.cache.purge_tag("two");
+        settle().await;
+        world.origin.let_through(9);
+        assert_eq!(before.await.expect("an answer").body, "old", "{status}");
+        assert_eq!(between.await.expect("an answer").body, "old", "{status}");
+        for got in after {
+            assert_eq!(got.await.expect("an answer").body, "new", "{status}");
+        }
+        assert_eq!(world.origin.count(), first + 2, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn each_word_of_a_tag_field_purges_however_many_and_in_whatever_tongue() {
     let words = (0..1000).map(|number| format!("tag-{number}")).collect::<Vec<_>>().join(" ");

@@ -124,9 +124,9 @@ impl Serve {
     fn win_over(&self, config: &mut Config) {
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin.listen = if self.no_admin { None } else { self.admin.or(config.admin.listen) };
-        config.cache.capacity = self.capacity.unwrap_or(config.cache.capacity);
-        if config.cache.max_body.get() > config.cache.capacity.get() {
-            config.cache.max_body = config.cache.capacity;
+        if let Some(capacity) = self.capacity {
+            config.cache.capacity = capacity;
+            config.cache.bound_max_body();
         }
         config.log.format = self.log.unwrap_or(config.log.format);
         config.log.access &= !self.no_access_log;

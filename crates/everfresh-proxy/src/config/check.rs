@@ -119,6 +119,9 @@ impl Config {
             let key = here.split_once('=').map_or("", |(key, _)| key.trim());
             wrong(line.map(|line| line + 1), explain(error.message(), key))
         })?;
+        if !says(text, "cache", "max_body") {
+            config.cache.bound_max_body();
+        }
         let alone = config.nonsense();
         flags(&mut config);
         match (config.nonsense(), alone) {
@@ -330,6 +333,15 @@ fn line_of(text: &str, table: &str, nth: usize, key: &str) -> Option<usize> {
     });
     let start = of_table.or_else(|| start_of(whole.get_ref(), key))?;
     Some(text.get(..start)?.matches('\n').count() + 1)
+}
+
+/// Whether a key stands in a table, however that is written.
+fn says(text: &str, table: &str, key: &str) -> bool {
+    let whole = DeTable::parse(text).ok();
+    whole.is_some_and(|whole| {
+        let found = whole.get_ref().iter().find(|(name, _)| name.get_ref() == table);
+        found.and_then(|(_, value)| start_of(value.as_ref().as_table()?, key)).is_some()
+    })
 }
 
 fn start_of(table: &DeTable<'_>, key: &str) -> Option<usize> {

@@ -110,7 +110,7 @@ impl fmt::Debug for Secret {
 pub struct CacheSettings {
     /// Bytes of all stored responses together.
     pub capacity: Size,
-    /// The longest body that is stored; longer ones pass through.
+    /// The longest body that is stored; longer ones pass through. Less than the default where `capacity` is less.
     pub max_body: Size,
     /// Refreshes behind the readers' backs at a time; 0: none.
     pub max_refreshes: usize,
@@ -131,6 +131,15 @@ impl Default for CacheSettings {
             max_variants: 32,
             stale_when_disconnected: Span::secs(24 * 60 * 60),
             stale_despite_s_maxage: false,
+        }
+    }
+}
+
+impl CacheSettings {
+    /// Where nobody wrote `max_body`, or a flag gives less room: no body is larger than the whole cache.
+    pub(crate) fn bound_max_body(&mut self) {
+        if self.max_body.get() > self.capacity.get() {
+            self.max_body = self.capacity;
         }
     }
 }

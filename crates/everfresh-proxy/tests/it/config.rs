@@ -98,6 +98,26 @@ bypass = true
 }
 
 #[test]
+fn a_small_capacity_lowers_a_max_body_that_nobody_wrote() {
+    for (cache, capacity, max_body) in [
+        ("[cache]\ncapacity = \"8 MiB\"", 8, 8),
+        ("[cache]\ncapacity = \"1 GiB\"", 1024, 16),
+        ("[cache]\nmax_body = \"16 MiB\"", 256, 16),
+        ("[cache]\ncapacity = \"8 MiB\"\nmax_body = \"2 MiB\"", 8, 2),
+    ] {
+        let config =
+            Config::parse(Path::new("x"), &format!("{ORIGIN}{cache}")).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert_eq!(
+            (config.cache.capacity.get() >> 20, config.cache.max_body.get() >> 20),
+            (capacity, max_body),
+            "{cache}"
+        );
+    }
+    let written = told(&format!("cache.capacity = \"8 MiB\"\ncache.max_body = \"16 MiB\"\n{ORIGIN}"));
+    assert!(written.contains("cache.max_body is larger than cache.capacity"), "{written}");
+}
+
+#[test]
 fn what_is_narrower_may_come_first_and_what_stands_aside_anywhere() {
     for rules in [
         "[[rule]]\npath = \"/a\"\n[[rule]]\nttl = \"1h\"",

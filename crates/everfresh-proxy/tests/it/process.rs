@@ -224,6 +224,13 @@ async fn check_says_what_is_wrong_and_exits_with_2() {
             assert!(told.contains("\n  cure: tls."), "{told}");
         }
     }
+    let small =
+        file("small", "cache.capacity = \"8 MiB\"\ncache.max_body = \"9 MiB\"\n[[origin]]\nurl = \"http://x\"\n");
+    for command in [&["check"][..], &["serve", "--config"]] {
+        let ended = timeout(PATIENCE, everfresh().args(command).arg(&small).output()).await.expect("in time");
+        let told = String::from_utf8_lossy(&ended.expect("ended").stderr).into_owned();
+        assert!(told.contains("small.toml:2: cache.max_body is larger than cache.capacity"), "{told}");
+    }
     let latin = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("latin.toml");
     std::fs::write(&latin, b"# all\n# \xe9\n").expect("written");
     for (file, what) in [(&latin, "latin.toml:2: this is no text"), (&PathBuf::from("/gone.toml"), "cannot be read")] {

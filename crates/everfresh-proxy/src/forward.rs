@@ -152,14 +152,19 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
     let usual: u16 = if peer.secure { 443 } else { 80 };
     let none = Refused { status: bad, why: "a target that is no URL", allow: None };
     let text = authority.as_str();
-    let (name, rest) = text.split_at(authority.host().len());
+    let (written, rest) = text.split_at(authority.host().len());
+    // RFC 1034 §3.1: a name written to its root is the same name.
+    let name = written.strip_suffix('.').unwrap_or(written);
+    if name.is_empty() {
+        return Err(none);
+    }
     // RFC 9110 §4.2.3: an empty port and the usual one are the same; and so is one with zeros before it.
     let port = match rest.get(1..).unwrap_or_default() {
         "" => usual,
         digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().map_err(|_| none)?,
         _ => return Err(none),
     };
-    let is_as_in_keys = rest.is_empty() || (port != usual && !rest.starts_with(":0"));
+    let is_as_in_keys = name == written && (rest.is_empty() || (port != usual && !rest.starts_with(":0")));
     let authority = if !is_as_in_keys || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         let mut lower = name.to_ascii_lowercase();
         if port != usual {

@@ -293,6 +293,7 @@ fn cure_of_host(host: &str) -> Option<&'static str> {
     match name {
         "*" => Some("leave hosts out: then it is for every host"),
         _ if name.is_empty() || name.contains(['*', '/', ' ', '@']) => Some("write example.com or *.example.com"),
+        _ if name.ends_with('.') => Some("leave the dot at its end out: it is meant with one, too"),
         _ if name.parse::<Ipv6Addr>().is_ok() => Some("write it in brackets, as [::1]"),
         _ if !name.is_ascii() => Some("write it as clients send it, as xn--bcher-kva.example"),
         _ if name.trim_start_matches(|it| it != ']').contains(':')

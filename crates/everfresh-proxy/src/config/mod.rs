@@ -241,7 +241,7 @@ pub struct OriginSettings {
     /// Only for these hosts; `*.example.com` for all below; none: for every host.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// Only for paths that begin so.
+    /// Only for paths that begin so, however a client encodes them.
     #[serde(default)]
     pub path: Option<RootedPath>,
     /// Sends the client's `Host` on instead of the origin's own name; over HTTP/2, as `:authority`, only with `http2` and
@@ -278,7 +278,7 @@ pub struct RuleSettings {
     /// Only for these hosts; `*.example.com` for all below; none: for every host.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// Only for paths that begin so.
+    /// Only for paths that begin so, however a client encodes them.
     pub path: Option<RootedPath>,
     /// The lifetime of responses that say nothing of theirs and set no cookie.
     pub ttl: Option<Span>,

@@ -1,5 +1,6 @@
 //! Values as people write them, each read from text, in TOML and in flags; a wrong one says what to write instead.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -228,7 +229,10 @@ pub struct RootedPath(String);
 
 impl RootedPath {
     /// Whether a path lies at or below it: `/api` has `/api` and `/api/x`, not `/apis`; `/img/*.png` is no path.
+    ///
+    /// Written in whatever way: encoded or not, with digits of either case (RFC 3986 §6.2.2).
     pub fn holds(&self, path: &str) -> bool {
+        let path = &*normal(path);
         let own = self.0.strip_suffix('*').unwrap_or(&self.0);
         match path.strip_prefix(own) {
             Some(rest) => self.0.ends_with(['*', '/']) || rest.is_empty() || rest.starts_with('/'),
@@ -254,8 +258,32 @@ impl FromStr for RootedPath {
         if !body.starts_with('/') || body.contains(['*', '?', '#', ' ']) {
             return Err(format!("\"{text}\" is no path; write /api, /static/ or /img/*"));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(normal(text).into_owned()))
     }
+}
+
+/// A path as RFC 3986 §6.2.2 has it: what needs no encoding has none, what does has one, in capitals.
+fn normal(path: &str) -> Cow<'_, str> {
+    if path.bytes().all(|byte| byte != b'%' && byte.is_ascii()) {
+        return Cow::Borrowed(path);
+    }
+    let mut text = String::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let encoded = after.get(..2).filter(|_| *byte == b'%');
+        let encoded = encoded.and_then(|digits| Some((value_of(digits[0])? << 4) | value_of(digits[1])?));
+        rest = if encoded.is_some() { &after[2..] } else { after };
+        match encoded {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => text.push(char::from(byte)),
+            None if byte.is_ascii() => text.push(char::from(*byte)),
+            _ => text.push_str(&format!("%{:02X}", encoded.unwrap_or(*byte))),
+        }
+    }
+    Cow::Owned(text)
+}
+
+fn value_of(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// The name of a request field.

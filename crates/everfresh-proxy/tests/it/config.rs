@@ -160,6 +160,7 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
         (format!("{ORIGIN}[[rule]"), 3, "unclosed", "TOML looks so"),
         (format!("{ORIGIN}hosts = \"a.example\""), 3, "expected a list", "write a list"),
         (format!("{ORIGIN}hosts = [\"a.example:80\"]"), 3, "\"a.example:80\" is no host", "leave the port out"),
+        (format!("{ORIGIN}hosts = [\"a.example.\"]"), 3, "\"a.example.\" is no host", "leave the dot at its end out"),
         (format!("{ORIGIN}hosts = [\"*\"]"), 3, "\"*\" is no host", "leave hosts out"),
         (format!("listen = 8080\n{ORIGIN}"), 1, "\"8080\" is no address", "write 127.0.0.1:8080, or 0.0.0.0:8080"),
         (format!("listen = \":81\"\n{ORIGIN}"), 1, "\":81\" is no address", "0.0.0.0:81"),

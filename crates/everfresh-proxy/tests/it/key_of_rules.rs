@@ -3,7 +3,7 @@
 use everfresh_proxy::config::{Config, RuleSettings};
 use tokio::time::timeout;
 
-use crate::world::{Origin, PATIENCE, Running, TOKEN, body, config, get, ok, purge, raw, run};
+use crate::world::{Origin, PATIENCE, Running, TOKEN, body, config, get, ok, purge, raw, run, status};
 
 fn rules(text: &str) -> Vec<RuleSettings> {
     let text = format!("[[origin]]\nurl = \"http://x\"\n[[rule]]\n{text}");
@@ -139,4 +139,56 @@ async fn a_window_of_a_rule_holds_for_an_answer_whose_lifetime_is_an_expires() {
     get(running.address, "/", "").await;
     assert_eq!(body(&get(running.address, "/", "").await), "answer");
     assert_eq!(running.proxy.stats.outcome("stale"), 1);
+}
+
+/// A name with a dot at its end is the same one, written to its root: clients send it as their users write it.
+#[tokio::test]
+async fn a_host_with_a_dot_at_its_end_is_the_one_without() {
+    let origin = Origin::counting().await;
+    let hosts = "hosts = [\"a.example\", \"*.b.example\"]";
+    let rule = "[[rule]]\nhosts = [\"x.b.example\"]\nbypass = true";
+    let text = format!("[[origin]]\nurl = \"http://{}\"\n{hosts}\n{rule}", origin.address);
+    let mut config = config(origin.address);
+    let told = Config::parse("x".as_ref(), &text).expect("right");
+    (config.origins, config.rules) = (told.origins, told.rules);
+    config.origins[0].preserve_host = true;
+    let running = run(config).await;
+    let ask = async |host: &str| {
+        raw(running.address, format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+    };
+    assert_eq!(body(&ask("a.example").await), "answer 0");
+    for host in ["a.example.", "A.Example.", "a.example.:80"] {
+        assert_eq!(body(&ask(host).await), "answer 0", "{host}");
+    }
+    assert_eq!(body(&ask("x.b.example.").await), "answer 1", "its rule holds");
+    assert_eq!(body(&ask("x.b.example").await), "answer 2");
+    assert!(origin.saw().iter().all(|request| !request.contains("example.\r\n")), "{:?}", origin.saw());
+    let purged = purge(running.admin, TOKEN, "{\"url\":\"http://a.example./\"}").await;
+    assert!(purged.contains("{\"purged\":1}"), "{purged}");
+    for (host, refused) in [(".", 400), ("a.example..", 421), ("c.example.", 421)] {
+        assert_eq!(status(&ask(host).await), refused, "{host}");
+    }
+}
+
+/// RFC 3986 §6.2.2: what is encoded and need not be, the case of its digits, and what should have been.
+#[tokio::test]
+async fn a_rule_holds_for_its_path_however_a_client_encodes_it() {
+    let origin = Origin::new(|_| ok("", "answer")).await;
+    let mut config = config(origin.address);
+    config.rules = rules("path = \"/käse/~bob\"\nttl = \"1h\"\n[[rule]]\npath = \"/caf%c3%a9/*\"\nttl = \"1h\"");
+    let running = run(config).await;
+    let held = async |path: &[u8]| {
+        let head = [&b"GET "[..], path, b" HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"].concat();
+        raw(running.address, head).await.to_ascii_lowercase().contains("max-age=3600")
+    };
+    for path in
+        ["/k%C3%A4se/~bob", "/k%c3%a4se/%7ebob", "/käse/~bob/x", "/%6b%c3%A4s%65/~bob?x", "/café/x", "/caf%C3%a9/"]
+    {
+        assert!(held(path.as_bytes()).await, "{path}");
+    }
+    for path in
+        ["/k%C3%A4se%2f~bob", "/kase/~bob", "/k%25C3%25A4se/~bob", "/k%C3se/~bob", "/caf%", "/caf%c3%a", "/caf%C3%A9x"]
+    {
+        assert!(!held(path.as_bytes()).await, "{path}");
+    }
 }

@@ -100,7 +100,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
-    &["apart", "arena", "body", "config", "forward", "framing", "patience", "tunnel"],
+    &["apart", "arena", "body", "config", "files", "forward", "framing", "patience", "tunnel"],
     &["stats", "outlet", "rule"],
     &["log", "origin", "tls"],
     &["cache", "say", "server"],

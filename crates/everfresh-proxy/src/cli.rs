@@ -13,6 +13,7 @@ use crate::body::BoxError;
 use crate::bound::{Bound, CutOff, Reload};
 use crate::config::{self, Config, LogFormat, OriginUrl, Secret, Size, Span, Wrong};
 use crate::demo;
+use crate::files;
 use crate::log::{self, tell};
 use crate::tls::{Certificate, Unfit};
 
@@ -187,6 +188,15 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
     log::begin(config.log.format);
     // Before anybody can know that this process is there: a signal that comes too early would end it.
     let signals = Signals::new()?;
+    let files = files::open_as_many_as_may_be();
+    let connections = config.limits.connections;
+    if let Some(files) = files.filter(|&files| files < files::needed(connections)) {
+        tracing::warn!(
+            "this process may open {files} files; {connections} clients (limits.connections), of whom each waits for an \
+             origin, need {}: allow more (ulimit -n, LimitNOFILE), or lower limits.connections",
+            files::needed(connections),
+        );
+    }
     let bound = Bound::new(config).await?;
     for origin in &bound.proxy().site().config.origins {
         tracing::info!("origin {}", origin.url);

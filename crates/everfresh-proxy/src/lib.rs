@@ -11,6 +11,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod files;
 pub mod forward;
 mod framing;
 pub mod log;

@@ -51,7 +51,7 @@ pub async fn serve(
             async move { answer(&proxy, request, stopping).await }
         }
     };
-    server::serve(listener, None, bounds, Arc::new(|_| ()), service, end).await
+    server::serve(listener, None, bounds, Arc::new(()), service, end).await
 }
 
 async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Response<Body> {

@@ -1,10 +1,11 @@
 //! A proxy with its addresses taken: it serves, takes on another configuration, and ends in good order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -13,7 +14,7 @@ use crate::admin;
 use crate::body::BoxError;
 use crate::config::Config;
 use crate::proxy::{Client, Proxy, Site};
-use crate::server::{self, Bounds};
+use crate::server::{self, Bounds, Watcher};
 use crate::tls::Certificate;
 
 /// A proxy whose addresses are taken already.
@@ -86,17 +87,10 @@ impl Bound {
             let client = Client::new(Arc::clone(&proxy));
             move |peer, request| client.door().serve(peer, request)
         };
-        let counted = Arc::clone(&self.proxy);
-        let count = move |by: isize| {
-            let connections = &counted.stats.connections;
-            match by {
-                1 => connections.fetch_add(1, Ordering::Relaxed),
-                _ => connections.fetch_sub(1, Ordering::Relaxed),
-            };
-        };
+        let counts = Arc::new(Counts(Arc::clone(&self.proxy)));
         let bounding = Arc::clone(&self.proxy);
         let bounds = move || Bounds { arena: bounding.cache.arena().cloned(), ..Bounds::of(&bounding.site().config) };
-        let ended = server::serve(self.public, tls, bounds, Arc::new(count), service, stop).await;
+        let ended = server::serve(self.public, tls, bounds, counts, service, stop).await;
         let rest = || (self.proxy.stats.running.read(), self.proxy.cache.refreshing());
         while rest() != (0, 0) && Instant::now() < ended.until {
             sleep(Duration::from_millis(10)).await;
@@ -108,6 +102,27 @@ impl Bound {
         }
         ticking.abort();
         Ok(CutOff { connections: ended.cut_off + tunnels, refreshes })
+    }
+}
+
+/// Counts what befalls clients' connections.
+struct Counts(Arc<Proxy>);
+
+impl Watcher for Counts {
+    fn connections(&self, by: isize) {
+        let connections = &self.0.stats.connections;
+        match by {
+            1 => connections.fetch_add(1, Ordering::Relaxed),
+            _ => connections.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    fn unreadable(&self, client: IpAddr, status: StatusCode, why: &str) {
+        self.0.stats.unreadable();
+        if self.0.site().config.log.access {
+            // What was asked, and of which host, nobody knows.
+            tracing::info!(target: "everfresh::access", %client, status = status.as_u16(), outcome = "error", why);
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub async fn run(time: Option<Duration>, admin: SocketAddr) -> Result<(), BoxErr
     };
     let bounds = Bounds::of(&config);
     let bounds = move || bounds.clone();
-    tokio::spawn(server::serve(listener, None, bounds, Arc::new(|_| ()), service, stopped.clone()));
+    tokio::spawn(server::serve(listener, None, bounds, Arc::new(()), service, stopped.clone()));
 
     let bound = Bound::new(config).await?;
     let proxy = Arc::clone(bound.proxy());

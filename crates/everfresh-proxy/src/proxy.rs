@@ -415,7 +415,7 @@ impl Way {
             answer => answer,
         };
         told(flight, &answer, &key, kind);
-        let mut answer = relayed(answer?, key, kind);
+        let mut answer = relayed(answer?, key, kind, &self.door);
         rule::adopt(self.rule(), self.ttl(), &mut answer);
         Ok(if head { answer.map(|_| empty()) } else { answer })
     }
@@ -447,7 +447,7 @@ impl Way {
         told(flight, &answer, &key, "load");
         let mut answer = answer?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(relayed(answer, key, "load"));
+            return Ok(relayed(answer, key, "load", &self.door));
         }
         let agreed = answer.headers().get(UPGRADE).cloned();
         let origin = hyper::upgrade::on(&mut answer);
@@ -494,13 +494,18 @@ fn told(flight: Flight<'_>, answer: &Result<Response<Body>, Trouble>, key: &str,
 }
 
 /// An origin's answer as it passes on.
-fn relayed(mut answer: Response<Body>, key: String, kind: &'static str) -> Response<Body> {
+fn relayed(mut answer: Response<Body>, key: String, kind: &'static str, door: &Arc<Door>) -> Response<Body> {
+    // A 5xx is counted already.
+    let counting = (!answer.status().is_server_error()).then(|| Arc::clone(door));
     let version = answer.version();
     forward::clean_answer(answer.headers_mut(), version);
     // Connections to the client and to the origin have each their own version.
     *answer.version_mut() = Version::HTTP_11;
     // Nobody else tells it: the client's connection breaks off, too, and the log of requests has its status already.
     let told = move |error: BoxError| {
+        if let Some(door) = &counting {
+            door.proxy.stats.broke_off();
+        }
         tracing::warn!(target: "everfresh::origin", key = shown(&key), kind, "the answer broke off: {}", whole(&*error));
         error
     };

@@ -52,6 +52,18 @@ impl Bounds {
     }
 }
 
+/// Is told of clients' connections.
+pub trait Watcher: Send + Sync + 'static {
+    /// There is one more, or one less.
+    fn connections(&self, _by: isize) {}
+
+    /// What came is no request that could be read, and was answered so before anybody saw it.
+    fn unreadable(&self, _client: IpAddr, _status: StatusCode, _why: &str) {}
+}
+
+/// Nobody.
+impl Watcher for () {}
+
 /// Listens; says which address is taken, and what to do, if it is.
 ///
 /// # Errors
@@ -85,7 +97,7 @@ pub async fn serve<G, N, S, F, B>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     bounds: G,
-    connections: Arc<dyn Fn(isize) + Send + Sync>,
+    watcher: Arc<dyn Watcher>,
     services: N,
     mut stop: watch::Receiver<bool>,
 ) -> Ended
@@ -119,9 +131,9 @@ where
             }
         };
         let (tls, bounds, service, stop) = (tls.clone(), bounds(), services(), stop.clone());
-        let connections = Arc::clone(&connections);
+        let watcher = Arc::clone(&watcher);
         running.spawn(async move {
-            let place = Place::take(permit, connections);
+            let place = Place::take(permit, watcher);
             let _ = stream.set_nodelay(true);
             match tls {
                 None => {
@@ -133,7 +145,12 @@ where
                         let peer = Peer { address, secure: true };
                         connection(stream, peer, place, &bounds, service, stop).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(client = %address, "no TLS came about: {error}"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(client = %address, "no TLS came about: {error}");
+                        if error.get_ref().is_some_and(|error| error.is::<tls::Plain>()) {
+                            place.watcher.unreadable(address, StatusCode::BAD_REQUEST, &error.to_string());
+                        }
+                    }
                     Err(_) => tracing::debug!(client = %address, "TLS took too long"),
                 },
             }
@@ -167,19 +184,19 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// One of the connections that there may be, and is counted; goes where its stream goes, also into another protocol.
 struct Place {
     _permit: OwnedSemaphorePermit,
-    count: Arc<dyn Fn(isize) + Send + Sync>,
+    watcher: Arc<dyn Watcher>,
 }
 
 impl Place {
-    fn take(permit: OwnedSemaphorePermit, count: Arc<dyn Fn(isize) + Send + Sync>) -> Self {
-        count(1);
-        Self { _permit: permit, count }
+    fn take(permit: OwnedSemaphorePermit, watcher: Arc<dyn Watcher>) -> Self {
+        watcher.connections(1);
+        Self { _permit: permit, watcher }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        (self.count)(-1);
+        self.watcher.connections(-1);
     }
 }
 
@@ -196,6 +213,7 @@ async fn connection<T, S, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: HttpBody<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
 {
+    let watcher = Arc::clone(&place.watcher);
     let service = Arc::new(service);
     let head = usize::try_from(bounds.limits.head.get()).unwrap_or(usize::MAX).max(8192);
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -271,7 +289,23 @@ async fn connection<T, S, F, B>(
     let ended = ended.await;
     if let Err(error) = ended {
         tracing::debug!(client = %peer.address, "a connection broke: {error}");
+        if let Some((status, why)) = error.downcast_ref().and_then(answered_by_hyper) {
+            watcher.unreadable(peer.address, status, &why);
+        }
     }
+}
+
+/// What hyper itself has answered to what it could not read as a request, and why.
+fn answered_by_hyper(error: &hyper::Error) -> Option<(StatusCode, String)> {
+    let why = error.to_string();
+    let status = match error.is_parse() {
+        // Only its words say which of the two; should they change, a line of the log says 431.
+        true if error.is_parse_too_large() && why.contains("URI") => StatusCode::URI_TOO_LONG,
+        true if error.is_parse_too_large() => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        true => StatusCode::BAD_REQUEST,
+        false => return None,
+    };
+    Some((status, why))
 }
 
 /// How long a client that still sends is listened to after it was refused; otherwise its system would throw away our

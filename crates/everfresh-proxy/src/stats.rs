@@ -278,6 +278,18 @@ impl Stats {
         self.origin_requests.load(Ordering::Relaxed)
     }
 
+    /// Counts what could not be read as a request: nobody waited for anything.
+    pub fn unreadable(&self) {
+        if let Some(at) = NAMES.iter().position(|name| *name == "error") {
+            self.outcomes.own()[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an answer of an origin that broke off after its head.
+    pub fn broke_off(&self) {
+        self.origin_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts one answered request.
     pub fn answered(&self, outcome: &str, key: Option<&str>, age: Option<Duration>, wait: Duration) {
         let second = self.second();
@@ -424,7 +436,7 @@ impl Stats {
             (
                 "origin_errors_total",
                 "counter",
-                "Requests to origins that failed or got a 5xx.",
+                "Requests to origins that failed, got a 5xx, or whose answer broke off.",
                 self.origin_errors.load(Ordering::Relaxed),
             ),
             ("waiters", "gauge", "Requests whose answer has not begun.", self.waiters.load(Ordering::Relaxed) as u64),

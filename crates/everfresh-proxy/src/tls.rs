@@ -73,11 +73,23 @@ pub async fn agree(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsS
     let mut first = [0];
     // TLS begins with the byte 22; methods, and the preface of HTTP/2, with a capital letter.
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
-        refuse_plain(stream).await?;
-        return Err(io::Error::other("plain HTTP came in the place of TLS"));
+        let _ = refuse_plain(stream).await;
+        return Err(io::Error::other(Plain));
     }
     acceptor.accept(stream).await
 }
+
+/// HTTP in the clear came to the port of TLS, and was told so.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl fmt::Display for Plain {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("plain HTTP came in the place of TLS")
+    }
+}
+
+impl std::error::Error for Plain {}
 
 const PLAIN: &str = "400 Bad Request\nthis port speaks TLS: write https:// in the place of http://\n";
 

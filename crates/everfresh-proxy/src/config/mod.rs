@@ -154,7 +154,8 @@ pub struct Limits {
     pub body: Size,
     /// Connections at a time; more wait to be accepted.
     pub connections: usize,
-    /// Requests at a time that wait for an answer; beyond them what is stored is answered, and all else is 503.
+    /// Requests at a time that wait for an answer, those whose content still comes too; beyond them what is stored is
+    /// answered, and all else is 503.
     pub waiters: usize,
 }
 

@@ -78,7 +78,10 @@ async fn an_answer_that_breaks_off_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let origin = format!("http://{}", listener.local_addr().expect("an address"));
     let mut process =
-        Process::begin(&["--origin", &origin, "--listen", "127.0.0.1:0", "--no-admin", "--no-access-log"]).await;
+        Process::begin(&["--origin", &origin, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--no-access-log"])
+            .await;
+    let line = process.until("live page on http://").await;
+    let admin = line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/').parse().expect("an address");
     for field in ["cache-control: max-age=60\r\n", "cache-control: no-store\r\n"] {
         let asking = tokio::spawn(get(process.address, "/half", ""));
         let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
@@ -87,6 +90,78 @@ async fn an_answer_that_breaks_off_is_told() {
         let line = process.until("the answer broke off: ").await;
         assert!(line.contains("WARN") && line.contains("/half") && line.contains("end of file"), "{line}");
         asking.await.expect("ended");
+    }
+    let metrics = ask_admin(admin, "/metrics").await;
+    assert!(metrics.contains("everfresh_origin_requests_total 2\n"), "{metrics}");
+    assert!(metrics.contains("everfresh_origin_errors_total 2\n"), "{metrics}");
+}
+
+/// The parser answers it, and nobody else ever sees it.
+#[tokio::test]
+async fn what_cannot_be_read_as_a_request_has_its_line_and_counts_as_an_error() {
+    let text = "limits.head = \"256 KiB\"\n[[origin]]\nurl = \"http://127.0.0.1:1\"\n";
+    let path = file("unreadable", text).display().to_string();
+    let arguments = ["--config", &path, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut process = Process::begin(&arguments).await;
+    let line = process.until("live page on http://").await;
+    let admin = line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/').parse().expect("an address");
+    let many = (0..101).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
+    for (bytes, wanted) in [
+        ("GET / HTTP/1.1\r\nhost: a\r\nno field\r\n\r\n".to_owned(), 400),
+        (format!("GET /secret HTTP/1.1\r\nhost: a\r\n{many}\r\n"), 431),
+        (format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(100_000)), 414),
+        (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(300_000)), 431),
+    ] {
+        assert_eq!(status(&raw(process.address, bytes).await), wanted);
+        let line = process.until("everfresh::access: ").await;
+        assert!(line.contains("client=127.0.0.1") && line.contains(&format!("status={wanted}")), "{line}");
+        assert!(line.contains("outcome=\"error\"") && line.contains("why=") && !line.contains("secret"), "{line}");
+    }
+    // What ends without a word, or in the middle of one, was no request.
+    raw(process.address, "").await;
+    let metrics = ask_admin(admin, "/metrics").await;
+    assert!(metrics.contains("everfresh_requests_total{outcome=\"error\"} 4\n"), "{metrics}");
+    assert!(metrics.contains("everfresh_reader_wait_seconds_count 0\n"), "nobody waited: {metrics}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_files_that_may_be_open_are_as_many_as_the_system_lets_and_too_few_are_told() {
+    for (limit, more, told) in [
+        ("ulimit -S -n 200", "", None),
+        ("ulimit -n 300", "", Some("300 files")),
+        ("ulimit -n 300", "limits.connections = 50\n", None),
+    ] {
+        let hard = std::fs::read_to_string("/proc/self/limits").expect("told");
+        let hard = hard.lines().find(|line| line.starts_with("Max open files")).expect("told").split_whitespace();
+        let hard = hard.rev().nth(1).expect("a number").to_owned();
+        let few = hard.parse::<u64>().is_ok_and(|hard| hard < 20_064);
+        let path =
+            file("files", &format!("listen = \"127.0.0.1:0\"\n{more}[[origin]]\nurl = \"http://127.0.0.1:1\"\n"));
+        let script = format!("{limit}; exec \"$0\" serve --no-admin --config \"$1\"");
+        let mut child = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_everfresh")])
+            .arg(&path)
+            .kill_on_drop(true)
+            .stderr(Stdio::piped())
+            .env_remove("RUST_LOG")
+            .spawn()
+            .expect("begun");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut said = String::new();
+        while !said.contains("serving on http://") {
+            assert!(timeout(PATIENCE, log.read_line(&mut said)).await.expect("in time").expect("read") > 0, "{said}");
+        }
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id().expect("running"))).expect("told");
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("told").to_owned();
+        let soft = files.split_whitespace().nth(3).expect("a number");
+        match told {
+            Some(told) => {
+                assert!(said.contains("WARN") && said.contains(told) && said.contains("LimitNOFILE"), "{said}")
+            }
+            None => assert!(said.contains("LimitNOFILE") == (few && more.is_empty()), "{said}"),
+        }
+        assert_eq!(soft, if limit.contains("-S") { &hard } else { "300" }, "{files}");
     }
 }
 

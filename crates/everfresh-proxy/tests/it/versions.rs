@@ -222,6 +222,12 @@ async fn who_speaks_plain_http_to_tls_is_told_so() {
     // What is neither is not answered, and keeps nobody.
     assert_eq!(raw(running.address, "\0\0\0").await.find("HTTP"), None);
     assert_eq!(origin.saw().len(), 0);
+    let counted = async {
+        while running.proxy.stats.outcome("error") < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, counted).await.expect("each is an error");
     assert!(!shown(running.address).await.is_empty());
 }
 

@@ -302,7 +302,13 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
         )?;
         refuse(settings.name.is_empty(), "a cache without a name cannot speak in Cache-Status; leave name() out")?;
         let rules = self.change.iter().zip(&self.spans).fold(rules, |rules, (change, span)| change(rules, *span));
-        let shelf = Shelf::new(rules.clone(), self.time.clone(), self.capacity, self.max_variants, self.hit_for_miss);
+        let shelf = Shelf::new(
+            rules.clone(),
+            self.time.clone(),
+            (self.capacity, settings.max_body),
+            self.max_variants,
+            self.hit_for_miss,
+        );
         let inner = Inner {
             shelf: shelf.map_err(|error| BuildError(error.to_string()))?,
             rules,

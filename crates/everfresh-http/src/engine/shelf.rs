@@ -43,6 +43,7 @@ pub(crate) struct Shelf {
     time: Time,
     rules: Rules,
     capacity: u64,
+    max_body: u64,
     max_variants: usize,
     /// Who changes a page holds its stripe: pages are read, changed and written back.
     stripes: [Mutex<()>; STRIPES],
@@ -54,7 +55,7 @@ impl Shelf {
     pub(crate) fn new(
         rules: Rules,
         time: Time,
-        capacity: u64,
+        (capacity, max_body): (u64, u64),
         max_variants: usize,
         pass: Duration,
     ) -> Result<Self, everfresh::Error> {
@@ -85,6 +86,7 @@ impl Shelf {
             time,
             rules,
             capacity,
+            max_body,
             max_variants,
             stripes: std::array::from_fn(|_| Mutex::new(())),
             landing: RwLock::new(()),
@@ -215,6 +217,10 @@ impl Shelf {
         let found =
             page.variants.iter().find_map(|old| Some((old, rfc9111::combine(&self.rules, &old.meta, &new.meta)?)));
         let Some((old, combined)) = found else { return new };
+        let length = combined.pieces.iter().map(|(_, range)| range.end - range.start).sum::<u64>();
+        if length > self.max_body {
+            return new;
+        }
         let pieces: Vec<_> = combined
             .pieces
             .iter()
@@ -358,7 +364,8 @@ mod tests {
 
     #[test]
     fn what_passes_is_remembered_in_a_bounded_room_however_long_the_uris_are() {
-        let shelf = Shelf::new(Rules::shared(), Time::System, 1 << 20, 1, Duration::from_secs(60)).expect("a shelf");
+        let shelf =
+            Shelf::new(Rules::shared(), Time::System, (1 << 20, 1 << 20), 1, Duration::from_secs(60)).expect("a shelf");
         let long = "x".repeat(60_000);
         for number in 0..1_000 {
             shelf.remember_pass(&format!("{number}{long}"), number % 2 == 0);

@@ -239,3 +239,16 @@ async fn who_wants_the_whole_does_not_wait_for_the_refresh_of_a_part() {
     world.origin.let_through(9);
     assert_eq!(whole.await.expect("an answer").brief(), "miss 0123456789");
 }
+
+/// A film that is watched in parts would fill the store, and be copied with each of them.
+#[tokio::test]
+async fn parts_are_joined_to_nothing_larger_than_the_largest_body() {
+    for (most, joined) in [(10, true), (9, false)] {
+        let world = World::new(shared().max_body(most), Origin::new(|_, asked| ranges(asked, "\"1\"", BODY)));
+        world.get_with("/a", &[("range", "bytes=0-4")]).await;
+        world.get_with("/a", &[("range", "bytes=5-9")]).await;
+        assert_eq!(world.get_with("/a", &[("range", "bytes=6-7")]).await.brief(), "hit 67");
+        let first = world.get_with("/a", &[("range", "bytes=1-2")]).await;
+        assert_eq!((first.body.as_str(), first.outcome() == Outcome::Hit), ("12", joined), "{most}");
+    }
+}

@@ -488,12 +488,9 @@ impl Inner {
                         return Ok(Some(response));
                     }
                 }
-                let (head, body) = response.into_parts();
                 let mut told = told(Outcome::Uncacheable(why));
                 told.status = Some(status);
-                let mut response = Response::from_parts(head, Body::through(body));
-                self.stamp(&ask.key, &mut response, None, told);
-                Ok(Some(response))
+                Ok(Some(self.serve_through(&ask.key, &ask.parts, response, verbatim, told)))
             }
             Led::Failing { head, meta, reader } => {
                 let status = head.status;

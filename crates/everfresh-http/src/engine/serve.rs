@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode, request};
 use super::answer::{CacheAnswer, Outcome, Uncacheable, Why};
 use super::body::Body;
 use super::event::HttpEvent;
+use super::fetch::Incoming;
 use super::fill::Reader;
 use super::inner::Inner;
 use super::page::Stored;
@@ -120,6 +121,29 @@ impl Inner {
         let answer = response.extensions_mut().remove::<CacheAnswer>();
         *response.extensions_mut() = head.extensions;
         answer.map(|answer| response.extensions_mut().insert(answer));
+        response
+    }
+
+    /// The answer to the one who fetched it, of which nothing is stored; with his conditions as above.
+    pub(crate) fn serve_through(
+        &self,
+        key: &str,
+        parts: &request::Parts,
+        response: Incoming,
+        verbatim: bool,
+        told: Told,
+    ) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        let known = if verbatim { None } else { rfc9111::known_already(parts, &head) };
+        let body = match known {
+            Some(headers) => {
+                (head.status, head.headers) = (StatusCode::NOT_MODIFIED, headers);
+                Body::empty()
+            }
+            None => Body::through(body),
+        };
+        let mut response = Response::from_parts(head, body);
+        self.stamp(key, &mut response, None, told);
         response
     }
 

@@ -75,6 +75,7 @@ pub use groups::{groups, invalidated_groups};
 pub use invalidation::{invalidated_by, invalidates};
 pub use meta::{Extent, Meta};
 pub use partial::{Combined, Source, combine, completion};
+pub(crate) use precondition::known_already;
 pub use precondition::{Multipart, Part, Served, evaluate};
 pub use reusing::{Bypass, Failure, Reuse, StaleBy, Unusable, WhyRevalidate};
 pub use rules::Rules;

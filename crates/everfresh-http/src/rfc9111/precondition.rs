@@ -8,7 +8,7 @@ use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES,
     HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
-use http::{Method, StatusCode, request};
+use http::{Method, StatusCode, request, response};
 
 use super::fields::{DateField, EntityTag, date_field, put, without_content_digests};
 use super::meta::{Extent, Meta};
@@ -108,6 +108,26 @@ pub fn evaluate(request: &request::Parts, meta: &Meta, body_length: Option<u64>)
     }
 }
 
+/// The fields of a 304 in place of a response that is not stored, if the request says that its client has that already:
+/// its conditions were not sent on (RFC 9110 §13.2.2).
+pub(crate) fn known_already(request: &request::Parts, response: &response::Parts) -> Option<HeaderMap> {
+    let (asked, headers) = (&request.headers, &response.headers);
+    let read = request.method == Method::GET || request.method == Method::HEAD;
+    if !read || !response.status.is_success() {
+        return None;
+    }
+    let etag = headers.get(ETAG).and_then(EntityTag::parse);
+    let known = if asked.contains_key(IF_NONE_MATCH) {
+        EntityTag::is_listed_in(asked.get_all(IF_NONE_MATCH), etag.as_ref())
+    } else {
+        match (date_field(asked, &IF_MODIFIED_SINCE), date_field(headers, &LAST_MODIFIED)) {
+            (DateField::Valid(since), DateField::Valid(modified)) => modified <= since,
+            _ => false,
+        }
+    };
+    known.then(|| without_content(headers.clone(), etag.is_some()))
+}
+
 /// Whether it was modified since the date that the request names; `None` if that cannot be told (RFC 9110 §13.1.3).
 fn modified_since(asked: &HeaderMap, meta: &Meta) -> Option<bool> {
     let DateField::Valid(since) = date_field(asked, &IF_MODIFIED_SINCE) else { return None };
@@ -115,14 +135,17 @@ fn modified_since(asked: &HeaderMap, meta: &Meta) -> Option<bool> {
     Some(meta.last_modified().unwrap_or(meta.date()) > since)
 }
 
-/// RFC 9110 §15.4.5: what would guide the update of the client's own copy, and nothing of the body.
 fn not_modified(meta: &Meta) -> HeaderMap {
-    let mut headers = meta.headers().clone();
+    without_content(meta.headers().clone(), meta.etag().is_some())
+}
+
+/// RFC 9110 §15.4.5: what would guide the update of the client's own copy, and nothing of the body.
+fn without_content(mut headers: HeaderMap, tagged: bool) -> HeaderMap {
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, CONTENT_TYPE] {
         headers.remove(name);
     }
     without_content_digests(&mut headers);
-    if meta.etag().is_some() {
+    if tagged {
         // §15.4.5: other metadata only where there is no entity tag.
         headers.remove(LAST_MODIFIED);
     }

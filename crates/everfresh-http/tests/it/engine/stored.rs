@@ -162,6 +162,38 @@ async fn a_client_with_its_own_copy_gets_304_and_one_with_a_range_206() {
     assert_eq!((head.brief().as_str(), world.origin.count()), ("hit ", 1));
 }
 
+/// Its condition was taken out to fetch what all may have; that it turned out to be for nobody else changes nothing for it.
+#[tokio::test]
+async fn a_client_with_its_own_copy_gets_304_of_what_is_not_stored_too() {
+    let copies: [(&str, &str); 2] =
+        [("if-none-match", "\"1\""), ("if-modified-since", "Sun, 06 Nov 1994 08:00:00 GMT")];
+    for control in ["no-store", "private", "max-age=60"] {
+        for copy in copies {
+            let with = [
+                ("cache-control", control),
+                ("etag", "\"1\""),
+                ("last-modified", "Sun, 06 Nov 1994 08:00:00 GMT"),
+                ("set-cookie", "id=1"),
+                ("content-type", "text/plain"),
+            ];
+            let origin = Origin::new(move |_, asked| {
+                let known = copies.iter().any(|(name, _)| asked.headers.contains_key(*name));
+                Ok(if known { text(304, &with, "") } else { text(200, &with, "a large body") })
+            });
+            let world = World::new(shared().max_body(5), origin);
+            for _ in 0..2 {
+                let got = world.get_with("/a", &[copy]).await;
+                assert_eq!((got.status, got.body.as_str()), (304, ""), "{control} {copy:?}");
+                assert_eq!((got.field("etag"), got.field("set-cookie")), ("\"1\"", "id=1"), "{control}");
+            }
+            let other = world.get_with("/a", &[("if-none-match", "\"2\"")]).await;
+            assert!(matches!(other.status, 200 | 304), "the origin's own word");
+            assert_eq!(world.get("/a").await.body, "a large body");
+            assert_eq!(world.cache.stats().pages, 0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn parts_are_stored_and_joined() {
     let origin = Origin::new(|_, asked| {

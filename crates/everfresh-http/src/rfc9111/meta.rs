@@ -35,6 +35,8 @@ pub(crate) struct Stored {
     pub(crate) lifetime: Duration,
     pub(crate) origin: Origin,
     pub(crate) forbids_stale: bool,
+    /// Nobody has said that it may be given to others than the one who asked.
+    pub(crate) silent: bool,
     pub(crate) swr: Duration,
     pub(crate) sie: Duration,
     /// How long it may stand in while the origin cannot be reached.

@@ -319,7 +319,7 @@ impl Rules {
             return Ok(Reuse::Stale { age, stale_for, by: StaleBy::Window, refresh: true, remaining });
         }
         // §5.2.1.2
-        if let Some(most) = asked.max_stale.filter(|&most| !most.is_zero() && stale_for <= most) {
+        if let Some(most) = asked.max_stale.filter(|&most| !stored.silent && !most.is_zero() && stale_for <= most) {
             let remaining = most.saturating_sub(stale_for);
             return Ok(Reuse::Stale { age, stale_for, by: StaleBy::MaxStale, refresh: false, remaining });
         }
@@ -350,9 +350,11 @@ impl Rules {
         if stored.forbids_stale || asked.no_cache || !failure.is_error() {
             return false;
         }
-        let client = asked.stale_if_error.unwrap_or_default().min(choices.max_sie);
+        // What nobody has said may be kept is not the client's to ask for.
+        let client = asked.stale_if_error.filter(|_| !stored.silent).unwrap_or_default().min(choices.max_sie);
+        let max_stale = asked.max_stale.filter(|_| !stored.silent);
         let apart = if failure == Failure::Unreachable { stored.apart } else { Duration::ZERO };
-        stale_for < stored.sie.max(client).max(apart) || asked.max_stale.is_some_and(|most| stale_for < most)
+        stale_for < stored.sie.max(client).max(apart) || max_stale.is_some_and(|most| stale_for < most)
     }
 
     /// What the request asks, as far as the operator lets it.

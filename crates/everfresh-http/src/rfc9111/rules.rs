@@ -118,7 +118,9 @@ impl Rules {
     /// How long past its lifetime a response may stand in while the origin cannot be reached at all; `None` by default
     /// (RFC 9111 §4.2.4 allows a disconnected cache to serve stale responses).
     ///
-    /// Unlike stale-if-error, an answer of 5xx is no disconnection.
+    /// Unlike stale-if-error, an answer of 5xx is no disconnection. In a shared cache this is for responses that name a
+    /// lifetime or a window, that say `public`, or whose lifetime can be guessed by `Last-Modified`: another may be its one
+    /// user's, by a cookie or the key of an API. Nor are such given to clients that take stale ones (`max-stale`).
     pub fn stale_when_disconnected(self, window: impl Into<Option<Duration>>) -> Self {
         let window = window.into();
         self.with(|choices| choices.when_disconnected = window)

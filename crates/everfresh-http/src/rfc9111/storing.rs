@@ -209,7 +209,8 @@ impl Rules {
         let last_modified = valid_date(&headers, &LAST_MODIFIED);
         let (lifetime, origin) = lifetime(choices, &control, targeted, status, &headers, date, last_modified);
         let forbids_stale = stale::is_forbidden(choices, &control);
-        let windows = stale::windows(choices, &control, forbids_stale);
+        let silent = stale::is_silent(choices, &control, origin);
+        let windows = stale::windows(choices, &control, forbids_stale, silent);
         strip(&mut headers, &control, choices.shared);
         let etag = single(&headers, &ETAG).and_then(EntityTag::parse);
         if last_modified.is_none() {
@@ -239,6 +240,7 @@ impl Rules {
             lifetime,
             origin,
             forbids_stale,
+            silent,
             swr: windows.swr,
             sie: windows.sie,
             apart: windows.apart,

@@ -114,3 +114,36 @@ fn a_disconnected_cache_may_be_told_to_go_on() {
     assert!(!may(status(503), 61), "an answer is no disconnection");
     assert_eq!(meta.servable_until(), Some(at(160)));
 }
+
+/// Whose it is, and that it may be another's, is for its origin to say, in whatever way, or for the operator of a cache.
+#[test]
+fn a_shared_cache_serves_nothing_stale_of_which_nobody_has_said_that_it_may_be_kept() {
+    let tag = ("etag", "\"1\"");
+    let said: [(Fields<'_>, bool); 6] = [
+        (&[tag], false),
+        (&[tag, ("cache-control", "public")], true),
+        (&[tag, ("cache-control", "max-age=0")], true),
+        (&[tag, ("cache-control", "stale-if-error=0")], true),
+        (&[tag, ("expires", "0")], true),
+        (&[tag, ("last-modified", "Sun, 06 Nov 1994 08:00:00 GMT")], true),
+    ];
+    for (with, may) in said {
+        let disconnected = |rules: Rules| rules.stale_when_disconnected(secs(10_000_000)).heuristic_cap(secs(1));
+        let rules = disconnected(Rules::shared());
+        let meta = stored(&rules, with);
+        assert_eq!(rules.may_serve_on_error(&get(&[]), &meta, GONE, at(9)), may, "{with:?}");
+        let asked: [Fields<'_>; 3] = [&[("cache-control", "max-stale")], &[("cache-control", "max-stale=60")], &[]];
+        for asked in asked {
+            let stale = matches!(rules.reuse(&get(asked), &meta, at(9)), Reuse::Stale { .. });
+            assert_eq!(stale, may && !asked.is_empty(), "{with:?} {asked:?}");
+        }
+        let client = get(&[("cache-control", "stale-if-error=60")]);
+        assert_eq!(rules.may_serve_on_error(&client, &meta, status(503), at(9)), may, "{with:?}");
+        // Its own user may have it, and all of whom the operator says so.
+        let private = disconnected(Rules::private());
+        assert!(private.may_serve_on_error(&get(&[]), &stored(&private, with), GONE, at(9)), "{with:?}");
+        let operator = Rules::shared().default_stale_while_revalidate(secs(60)).default_stale_if_error(secs(60));
+        let meta = stored(&operator, with);
+        assert!(may || operator.may_serve_on_error(&get(&[]), &meta, status(503), at(9)), "{with:?}");
+    }
+}

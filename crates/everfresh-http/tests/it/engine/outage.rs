@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use everfresh_http::Outcome;
 use everfresh_http::engine::{Uncacheable, Why};
-use everfresh_http::rfc9111::Failure;
+use everfresh_http::rfc9111::{Failure, Rules};
+use everfresh_http::{HttpCache, Outcome};
 use futures_util::future::join_all;
 use http::StatusCode;
 
@@ -138,6 +138,28 @@ async fn a_long_failure_streams_to_all_who_wait() {
         assert_eq!(got.await.expect("an answer").body, "so sorry");
     }
     assert_eq!(world.origin.count(), 1);
+}
+
+/// By a cookie, or by the key of an API, it may be one user's: others had it in an outage, and whenever they asked with
+/// `max-stale`.
+#[tokio::test]
+async fn what_says_nothing_of_its_life_is_given_to_nobody_unasked_in_a_shared_cache() {
+    for with in [&[][..], &[("etag", "\"1\"")], &[("cache-control", "no-transform"), ("etag", "\"1\"")]] {
+        let origin = Origin::new(move |count, asked| match count {
+            0 => Ok(text(200, with, "alice")),
+            1 if asked.headers.contains_key("if-none-match") => Ok(text(304, with, "")),
+            1 => Ok(text(200, with, "alice")),
+            _ => Err("away".to_owned()),
+        });
+        let rules = Rules::shared().stale_when_disconnected(Duration::from_secs(86_400));
+        let world = World::new(HttpCache::builder().rules(rules), origin);
+        assert_eq!(world.get_with("/a", &[("cookie", "alice")]).await.body, "alice");
+        let again = world.get_with("/a", &[("cookie", "alice")]).await;
+        assert_eq!(again.outcome() == Outcome::Revalidated, !with.is_empty(), "what has a validator is asked about");
+        for asked in ["no-transform", "max-stale", "max-stale=1000", "stale-if-error=1000"] {
+            assert!(world.ask("GET", "/a", &[("cache-control", asked)]).await.is_err(), "{with:?} {asked}");
+        }
+    }
 }
 
 /// Contract T1: a reader who has something to fall back on does not repeat a failure.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -57,7 +57,10 @@ pub async fn serve(
 async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, stop: watch::Receiver<bool>) -> Response<Body> {
     // A page of another name that the browser resolves to this address (DNS rebinding) learns nothing here.
     if !is_own_host(&request) {
-        return say(StatusCode::MISDIRECTED_REQUEST, "the admin address answers to its IP address and localhost only");
+        return say(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the admin address answers to IP addresses and names without a dot",
+        );
     }
     let page: Page = match request.uri().path() {
         "/purge" if request.method() == Method::POST => return purge(proxy, request).await,
@@ -96,14 +99,16 @@ fn only(methods: &'static str, mut refusal: Response<Body>) -> Response<Body> {
     refusal
 }
 
+/// Whether a request names this machine in a way that no page of another's can: by address, or by a name without a dot, as
+/// `localhost` and those of containers are, of which nobody outside has any. Without a host it is from no browser.
 fn is_own_host(request: &Request<Incoming>) -> bool {
     let named = request.uri().authority().map(|authority| authority.as_str());
-    let Some(host) = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok())) else {
-        return false;
+    let Some(host) = named.or_else(|| request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default())) else {
+        return request.version() == Version::HTTP_10;
     };
     let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+    !name.contains('.') || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn typed(kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {

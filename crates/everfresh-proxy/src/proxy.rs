@@ -258,13 +258,21 @@ impl Door {
     async fn answer(
         self: &Arc<Self>,
         peer: Peer,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> (Response<Body>, Told, Option<String>) {
         let error = Told { outcome: "error", age: None };
         let site = &self.site;
         let limits = &site.config.limits;
         // Then nobody is let to wait; what is stored is answered all the same.
         let busy = self.proxy.stats.waiters.load(Ordering::Relaxed) >= limits.waiters;
+        // RFC 9112 §3.3: before HTTP/1.1 nobody had to name a host; then it is what the configuration says.
+        if request.version() == Version::HTTP_10
+            && request.uri().authority().is_none()
+            && !request.headers().contains_key(HOST)
+            && let Some(Ok(host)) = site.config.unnamed_host().map(HeaderValue::from_str)
+        {
+            request.headers_mut().insert(HOST, host);
+        }
         let public = match forward::target(&request, peer) {
             Ok(public) => public,
             Err(refused) => return (say_refused(refused), error, None),

@@ -314,6 +314,12 @@ impl Config {
             || self.origins.iter().any(|origin| origin.trust_forwarded)
     }
 
+    /// The host of a request that names none: that of the origin for every host.
+    pub(crate) fn unnamed_host(&self) -> Option<&str> {
+        let origin = self.origins.iter().find(|origin| origin.hosts.is_empty())?;
+        origin.url.uri().authority().map(http::uri::Authority::as_str)
+    }
+
     /// All defaults, before one origin.
     pub fn of(origin: OriginUrl) -> Self {
         Self {

@@ -70,6 +70,13 @@ async fn a_client_of_ipv4_is_told_as_such_where_ipv6_is_served_too() {
 async fn the_way_is_told_with_the_version_that_came() {
     let origin = Origin::new(|_| ok("", "old").replace("HTTP/1.1", "HTTP/1.0")).await;
     let running = before(&origin).await;
+    // Before HTTP/1.1 nobody had to name a host, and checks of load balancers do not.
+    assert_eq!(body(&raw(running.address, "GET /check HTTP/1.0\r\n\r\n").await), "old");
+    let asked = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+    assert!(asked.contains(&format!("\r\nhost: {}\r\n", origin.address)), "{asked}");
+    let mut named = config(origin.address);
+    named.origins[0].hosts = vec!["a.example".to_owned()];
+    assert_eq!(status(&raw(run(named).await.address, "GET /check HTTP/1.0\r\n\r\n").await), 400);
     let answer = raw(running.address, "GET / HTTP/1.0\r\nhost: a.example\r\n\r\n").await;
     assert!(answer.contains("via: 1.0 everfresh\r\n"), "{answer}");
     assert!(origin.saw()[0].contains("via: 1.0 everfresh\r\n"), "{:?}", origin.saw());

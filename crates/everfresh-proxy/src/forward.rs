@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName,
-    HeaderValue, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, FORWARDED, HOST, HeaderMap,
+    HeaderName, HeaderValue, LOCATION, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    VIA,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, request};
@@ -434,6 +435,36 @@ pub fn clean_answer(headers: &mut HeaderMap, version: Version) {
     headers.remove(PROXY_AUTHENTICATE);
     append(headers, VIA, via(version));
     own_values(headers);
+}
+
+/// Lets an answer that leads to the origin's own address lead here: a client may not reach that, and what a write names of
+/// it is what is stored for `public` (RFC 9111 §4.4).
+pub fn relocate(headers: &mut HeaderMap, origin: &Uri, public: &Uri) {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let value = headers.get(&name).and_then(|value| value.to_str().ok());
+        if let Some(Ok(value)) = value.and_then(|value| relocated(value, origin, public)).map(HeaderValue::try_from) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn relocated(location: &str, origin: &Uri, public: &Uri) -> Option<String> {
+    let (scheme, rest) = location.split_once("://")?;
+    let (named, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let usual = if origin.scheme() == Some(&Scheme::HTTPS) { ":443" } else { ":80" };
+    let bare = |authority: &str| authority.strip_suffix(usual).unwrap_or(authority).to_ascii_lowercase();
+    let is_own = origin.scheme_str().is_some_and(|own| own.eq_ignore_ascii_case(scheme))
+        && origin.authority().is_some_and(|own| bare(own.as_str()) == bare(named));
+    let rest = rest.strip_prefix(origin.path().trim_end_matches('/')).filter(|_| is_own)?;
+    // Of what does not lie below the origin's path nothing is served here.
+    let below = rest.is_empty() || rest.starts_with(['/', '?', '#']);
+    below.then(|| {
+        format!(
+            "{}://{}{rest}",
+            public.scheme_str().unwrap_or("http"),
+            public.authority().map_or("", Authority::as_str)
+        )
+    })
 }
 
 /// Copies the values out of the buffer that the answer was read into, 8 KiB and more, of which each is a slice: what is

@@ -424,6 +424,9 @@ impl Way {
         };
         told(flight, &answer, &key, kind);
         let mut answer = relayed(answer?, key, kind, &self.door);
+        if !origin.preserve_host {
+            forward::relocate(answer.headers_mut(), origin.url.uri(), &self.public);
+        }
         rule::adopt(self.rule(), self.ttl(), &mut answer);
         Ok(if head { answer.map(|_| empty()) } else { answer })
     }

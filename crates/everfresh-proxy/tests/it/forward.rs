@@ -76,7 +76,8 @@ async fn the_way_is_told_with_the_version_that_came() {
     assert!(asked.contains(&format!("\r\nhost: {}\r\n", origin.address)), "{asked}");
     let mut named = config(origin.address);
     named.origins[0].hosts = vec!["a.example".to_owned()];
-    assert_eq!(status(&raw(run(named).await.address, "GET /check HTTP/1.0\r\n\r\n").await), 400);
+    let named = run(named).await;
+    assert_eq!(status(&raw(named.address, "GET /check HTTP/1.0\r\n\r\n").await), 400);
     let answer = raw(running.address, "GET / HTTP/1.0\r\nhost: a.example\r\n\r\n").await;
     assert!(answer.contains("via: 1.0 everfresh\r\n"), "{answer}");
     assert!(origin.saw()[0].contains("via: 1.0 everfresh\r\n"), "{:?}", origin.saw());

@@ -9,6 +9,7 @@ mod key_of_rules;
 mod poison;
 mod process;
 mod purge;
+mod redirects;
 mod smuggle;
 mod smuggle_two;
 mod tunnels;

@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 #[cfg(feature = "resilience")]
 use std::sync::Weak;
+use std::task::{Context, Poll};
 
 use crate::sync::raced::thread_local;
 
@@ -109,12 +110,31 @@ pub(crate) fn leading<T, F: Future>(flight: &Arc<T>, loader: F) -> impl Future<O
 
 /// As [`leading`], for one loader of many flights.
 pub(crate) async fn leading_all<T, F: Future>(flights: &[Arc<T>], loader: F) -> F::Output {
-    let mut loader = pin!(loader);
-    poll_fn(move |cx| {
-        let _inside = Inside::enter(flights);
-        loader.as_mut().poll(cx)
-    })
-    .await
+    let loader = pin!(Some(loader));
+    let mut led = LedLoader { flights, loader };
+    poll_fn(move |cx| led.poll(cx)).await
+}
+
+/// A loader that is polled, and dropped, inside of its flights.
+struct LedLoader<'l, T, F> {
+    flights: &'l [Arc<T>],
+    /// There until this is dropped.
+    loader: Pin<&'l mut Option<F>>,
+}
+
+impl<T, F: Future> LedLoader<'_, T, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _inside = Inside::enter(self.flights);
+        self.loader.as_mut().as_pin_mut().map_or(Poll::Pending, |loader| loader.poll(cx))
+    }
+}
+
+impl<T, F> Drop for LedLoader<'_, T, F> {
+    /// What a loader holds when it is cancelled is dropped before its flight has ended, and may ask for its key, too.
+    fn drop(&mut self) {
+        let _inside = Inside::enter(self.flights);
+        self.loader.set(None);
+    }
 }
 
 /// While it lives, this thread is inside the loader of so many flights, or lands what it made.

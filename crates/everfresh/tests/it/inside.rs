@@ -1,12 +1,14 @@
 //! Who asks for a key from inside its own load, and is told instead of waiting for itself (contract L8, M5, O3).
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everfresh::{BoxError, Builder, Cache, Event, LevelFuture, Lifetime, Loaded, ManualClock, SecondLevel};
 
-use crate::kit::{MINUTE, SECOND, within_a_minute};
+use crate::kit::{Hand, MINUTE, SECOND, poll_once, within_a_minute};
 
 /// Has each listener that is told of `trigger` ask for `key`, once; what it was answered.
 fn asks(
@@ -131,5 +133,63 @@ fn m5_a_listener_that_is_told_that_the_second_level_failed_may_ask_for_the_key()
                 assert_eq!(*answered.lock().unwrap(), Some(Err(true)));
             });
         }
+    }
+}
+
+/// Asks for its own key when it is dropped; whether it was told that it is inside of that key's load.
+struct AsksAtItsEnd(Cache<u32, u64>, Arc<Mutex<Option<Result<u64, bool>>>>);
+
+impl Drop for AsksAtItsEnd {
+    fn drop(&mut self) {
+        let got = self.0.lookup(&1).bypass().load(|| 70).map(|got| got.value);
+        *self.1.lock().unwrap() = Some(got.map_err(|error| error.is_recursive()));
+    }
+}
+
+#[test]
+fn l8_a_loader_that_asks_for_its_own_key_when_it_is_cancelled_is_told() {
+    for (many, ends) in [false, true].into_iter().flat_map(|many| [(many, "by its caller"), (many, "by its runtime")]) {
+        within_a_minute(move || {
+            let (clock, hand, answered) = (ManualClock::new(), Hand::default(), Arc::default());
+            let builder = Cache::builder().capacity(10).clock(clock).spawner(hand.clone());
+            let builder = if ends == "by its runtime" { builder.load_timeout(SECOND) } else { builder };
+            let cache: Cache<u32, u64> = builder.build().unwrap();
+            let (inner, answer) = (cache.clone(), Arc::clone(&answered));
+            let never = move || {
+                let asks = AsksAtItsEnd(inner.clone(), Arc::clone(&answer));
+                async move {
+                    let _asks = asks;
+                    std::future::pending::<()>().await;
+                }
+            };
+            let mut load: Pin<Box<dyn Future<Output = ()>>> = match many {
+                true => Box::pin(async {
+                    let of_two = move |_| {
+                        let never = never();
+                        async move {
+                            never.await;
+                            Ok::<_, &str>([(1, 1), (2, 2)])
+                        }
+                    };
+                    drop(cache.get_many_or_load_async([2, 1], of_two).await);
+                }),
+                false => Box::pin(async {
+                    let one = move || {
+                        let never = never();
+                        async move {
+                            never.await;
+                            1_u64
+                        }
+                    };
+                    drop(cache.get_or_load_async(&1, one).await);
+                }),
+            };
+            assert!(poll_once(load.as_mut()).is_pending());
+            hand.run();
+            hand.drop_all();
+            drop(load);
+            assert_eq!(*answered.lock().unwrap(), Some(Err(true)), "many: {many}, ended {ends}");
+            assert_eq!(cache.lookup(&1).load_inline(|_| 5_u64).unwrap().value, 5, "its key is free");
+        });
     }
 }

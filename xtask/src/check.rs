@@ -79,7 +79,7 @@ const FLOORS: &[&[&str]] = &[
     &["second", "error", "drive", "dice"],
     &["clock", "lifetime", "event", "spawn"],
     &["housekeeper"],
-    &["history", "stats", "load"],
+    &["history", "stats", "load", "given"],
     &["entry", "loader"],
     &["flight"],
     &["store", "level", "ledger", "pool", "trace", "measure"],

@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
 use crate::event::Ending;
+use crate::given::{Handed, Landing};
 use crate::history::Began;
 use crate::key::AsKey;
 use crate::leading::is_led_from_here;
@@ -66,31 +67,6 @@ enum End<V> {
     Landed(Landing<V>),
     /// The leader is gone without a result; whoever waited starts over.
     Vacated,
-}
-
-/// What those who waited get.
-#[derive(Debug)]
-pub(crate) enum Landing<V> {
-    Value {
-        value: V,
-        loaded_at: Moment,
-        /// Else one of its tags may have been invalidated after it began, and who joined after that must load anew.
-        good_for_all: bool,
-        from_second_level: bool,
-    },
-    Failed(Handed),
-    Absent,
-    TimedOut,
-}
-
-/// An error for those who waited: of several each gets a handle, and one who is alone the only one, whoever still holds the flight.
-#[derive(Debug)]
-pub(crate) struct Handed(Mutex<Option<Failure>>);
-
-impl Handed {
-    pub(crate) fn new(failure: Failure) -> Handed {
-        Handed(Mutex::new(Some(failure)))
-    }
 }
 
 impl<K, V> Flight<K, V> {
@@ -229,8 +205,7 @@ impl<K, V> Landed<K, V> {
 
     /// The error, for one of those who waited. How many they are is certain: nobody joins what has landed.
     pub(crate) fn failure(&self, handed: &Handed) -> Option<Failure> {
-        let mut held = lock(&handed.0);
-        if self.0.all_who_wait() == 1 { held.take() } else { held.clone() }
+        handed.failure(self.0.all_who_wait() == 1)
     }
 }
 

@@ -21,6 +21,7 @@ mod functions;
 #[cfg(everfresh_fuzz)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod given;
 pub mod guide;
 mod handle;
 mod history;

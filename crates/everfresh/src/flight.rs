@@ -46,6 +46,8 @@ pub(crate) struct Flight<K, V> {
     fenced: AtomicBool,
     /// Its deadline ended it; what its loader still brings counts no more.
     timed_out: AtomicBool,
+    /// Its end is decided, and those who wait are about to get it: no deadline ends it any more.
+    lands: AtomicBool,
     /// The key was declared stale while it ran, at that moment; `u64::MAX` if not.
     expired_at: AtomicU64,
     /// How many wait: who came upon it; and apart who watches it, as the one who had it begun behind and who has a handle. Grows only
@@ -81,6 +83,7 @@ impl<K, V> Flight<K, V> {
             adopted: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            lands: AtomicBool::new(false),
             expired_at: AtomicU64::new(u64::MAX),
             waits: [AtomicUsize::new(0), AtomicUsize::new(0)],
             claim: OnceLock::new(),
@@ -471,11 +474,14 @@ impl<K, V> Flights<K, V> {
         }
     }
 
-    /// Ends a flight whose deadline has passed. `true` for the one caller who did it.
+    /// Ends a flight whose deadline has passed, unless it is landing in this moment. `true` for the one caller who did it.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) -> bool {
         let shard = self.shard(flight.hash);
         let ended = {
             let mut table = shard.lock();
+            if flight.lands.load(Ordering::Relaxed) {
+                return false;
+            }
             let ended = shard.take_out(&mut table, flight);
             flight.fenced.store(true, Ordering::Release);
             if ended {
@@ -541,6 +547,8 @@ impl<K, V> Leader<K, V> {
         let mut table = shard.lock();
         let taken = Shard::take_out_quietly(&mut table, &self.flight);
         self.landed = true;
+        // Relaxed: under the table's lock, as where it is read.
+        self.flight.lands.store(true, Ordering::Relaxed);
         // Nor may it change anything a second time, after a panic at the first.
         let result = install(taken && !self.flight.is_fenced());
         if taken {

@@ -438,7 +438,7 @@ pub(crate) async fn first_of<T>(work: impl Future<Output = T>, limit: impl Futur
     .await
 }
 
-/// Waits for a flight, but not beyond `until`, and ends it when its own deadline passes.
+/// Waits for a flight, but not beyond `until`, and ends it when its own deadline passes, unless it lands just then.
 pub(crate) async fn wait_until<K: Key, V: Value, S: Hasher>(
     engine: &Engine<K, V, S>,
     wait: &mut Wait<K, V>,
@@ -456,5 +456,5 @@ pub(crate) async fn wait_until<K: Key, V: Value, S: Hasher>(
         return None;
     }
     engine.time_out(wait.flight());
-    Some(wait.await)
+    first_of(wait, engine.clock.sleep_until(until)).await
 }

@@ -1,7 +1,9 @@
 //! Odd ends of loads: whose leader panics, goes away or hangs, and who waits for them.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -347,4 +349,54 @@ fn l5_a_handle_to_a_refresh_takes_no_place_among_those_who_wait() {
     hand.run();
     assert!(matches!(poll_once(waits.as_mut()), Poll::Ready(Ok(1))));
     assert_eq!((begun.wait(), watched.wait()), (Some(Ending::Stored), Some(Ending::Stored)));
+}
+
+/// Does something when it is dropped.
+struct AtItsEnd(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Drop for AtItsEnd {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+    }
+}
+
+fn step<F: Future>(task: &Mutex<Pin<Box<F>>>) -> Poll<F::Output> {
+    poll_once(task.lock().unwrap().as_mut())
+}
+
+#[test]
+fn l4_a_value_that_was_stored_in_time_reaches_those_who_wait_though_the_deadline_passes_while_it_lands() {
+    type Value = Arc<AtItsEnd>;
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, Value> = Cache::builder()
+        .capacity(1)
+        .eviction(Eviction::Lru)
+        .prompt_drop(true)
+        .load_timeout(MINUTE)
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let ask = || {
+        let cache = cache.clone();
+        async move { cache.get_or_load_async(&2, || async { Arc::new(AtItsEnd(None)) }).await.map(drop) }
+    };
+    let waits: Vec<_> = (0..2).map(|_| Mutex::new(Box::pin(ask()))).collect();
+    let waits = Arc::new(waits);
+    assert!(waits.iter().all(|wait| step(wait).is_pending()));
+    // What has to go for the new value takes its time.
+    let (late, theirs) = (Arc::new(Mutex::new(Vec::new())), Arc::downgrade(&waits));
+    let (lates, time) = (Arc::clone(&late), clock.clone());
+    let act = move || {
+        time.advance(MINUTE);
+        let waits = theirs.upgrade().unwrap();
+        lates.lock().unwrap().extend(waits.iter().map(step));
+    };
+    cache.insert(1, Arc::new(AtItsEnd(Some(Box::new(act)))));
+    hand.run();
+    assert!(cache.peek(&2).is_some() && cache.stats().loads.stored == 1 && late.lock().unwrap().len() == 2);
+    assert!(late.lock().unwrap().iter().all(Poll::is_pending), "{late:?}");
+    assert!(waits.iter().all(|wait| matches!(step(wait), Poll::Ready(Ok(())))));
 }

@@ -70,7 +70,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         match level.get(&flight.key).await {
             Ok(found) => {
                 let mut found = found.filter(|found| !found.traits.tags.iter().any(|tag| struck.contains(tag)))?;
-                if !enough.takes(found.traits.lifetime.unwrap_or(self.policy.lifetime)) {
+                if !enough.takes(found.traits.lifetime.unwrap_or(self.policy.lifetime))
+                    || !self.is_storable(&found.value)
+                {
                     return None;
                 }
                 found.traits.is_rest = found.traits.lifetime.is_some_and(|left| left.time_to_live().is_some());

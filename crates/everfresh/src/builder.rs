@@ -302,7 +302,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// Stores only values for which this holds; others reach their callers and are forgotten (contract L7).
+    /// Stores only values for which this holds; others reach their callers and are forgotten (contract L7). Of the second level
+    /// no others are taken.
     pub fn store_if(mut self, store_if: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
         self.store_if = Some(Box::new(store_if));
         self

@@ -91,7 +91,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let Loaded { value, traits } = loaded;
         let copy = value.clone();
         let tags: Vec<_> = traits.tags.clone();
-        let stored = match self.policy.store_if.as_ref().is_none_or(|store_if| store_if(&value)) {
+        // What the second level gave was looked at when it was taken.
+        let stored = match origin == Origin::SecondLevel || self.is_storable(&value) {
             true => self.store_value(leader, flight, value, traits, now),
             false => {
                 drop(leader.land(|good| self.note_failure(flight, good, now)));
@@ -109,6 +110,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             self.tell_not_stored(&flight.key, why);
         }
         Landed { ending, value: Some(copy) }
+    }
+
+    /// Whether a value may be stored; runs the user's predicate.
+    pub(crate) fn is_storable(&self, value: &V) -> bool {
+        self.policy.store_if.as_ref().is_none_or(|store_if| store_if(value))
     }
 
     fn store_value(

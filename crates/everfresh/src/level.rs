@@ -38,7 +38,8 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// value ([`Previous`](crate::Previous)) and makes it anew. Whoever shares it with other processes keeps the moments at which keys, tags and all were
 /// struck for as long as a load may take, and refuses a `put` whose load began before (contract S2).
 pub trait SecondLevel<K, V>: Send + Sync + 'static {
-    /// The value of a key, with what is left of its lifetime. One that may be served only after a failure is not taken.
+    /// The value of a key, with what is left of its lifetime. One that may be served only after a failure is not taken, nor one
+    /// that [`store_if`](crate::Builder::store_if) rejects: then the loader is asked.
     fn get<'a>(&'a self, key: &'a K) -> LevelFuture<'a, Option<Loaded<V>>>;
 
     /// Keeps what a loader made, whose load began so long ago. It always carries a lifetime: its own, or the cache's.

@@ -557,6 +557,30 @@ fn l7_what_store_if_rejects_is_not_given_to_the_second_level() {
 }
 
 #[test]
+fn l7_what_store_if_rejects_is_not_taken_from_the_second_level() {
+    for many in [false, true] {
+        let (fake, asked) = (Fake::with(1, seven()), Count::default());
+        let counted = asked.clone();
+        let store_if = move |value: &u64| {
+            counted.add();
+            *value != 7
+        };
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(10).store_if(store_if).second_level(fake.clone()).build().unwrap();
+        let got = match many {
+            true => cache.get_many_or_load([1], |_| Ok::<_, &str>([(1, 8)])).unwrap()[&1],
+            false => cache.get_or_load(&1, || 8_u64).unwrap(),
+        };
+        assert_eq!((got, cache.peek(&1)), (8, Some(8)), "many: {many}");
+        assert_eq!(*fake.0.held.lock().unwrap()[&1].value(), 8, "and so it is there");
+        assert_eq!((asked.get(), cache.stats().second_level), (2, 0), "each of the two is looked at once");
+        // What passes is not looked at twice.
+        fake.0.held.lock().unwrap().insert(2, Loaded::new(9));
+        assert_eq!((cache.get_or_load(&2, || 0_u64).unwrap(), asked.get()), (9, 3));
+    }
+}
+
+#[test]
 fn t5_what_is_put_there_says_how_long_it_lives() {
     let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
     let cache = cache(&fake, &clock, &hand);

@@ -14,7 +14,7 @@ use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
-use crate::handle::{Drained, Refreshing};
+use crate::handle::Refreshing;
 use crate::hit::{AtOnce, Plainly};
 use crate::key::AsKey;
 use crate::ledger::Strike;
@@ -553,7 +553,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
 
     /// As [`settle`](Cache::settle) in a task.
     pub async fn settle_async(&self) {
-        Drained(Arc::clone(&self.engine.background)).await;
+        self.engine.background.drained().await;
     }
 
     /// Starts no more work in the background, waits until what runs has ended or `deadline` has passed, and says how much it
@@ -569,7 +569,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.engine.closed.store(true, Ordering::Release);
         self.engine.pool.wake_who_waits();
         let until = self.engine.clock.now().after(deadline);
-        let drained = Drained(Arc::clone(&self.engine.background));
+        let drained = self.engine.background.drained();
         let _ = crate::refresh::first_of(drained, self.engine.clock.sleep_until(until)).await;
         self.engine.background.running()
     }

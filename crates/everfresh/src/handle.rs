@@ -5,7 +5,6 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::beneath::Enough;
@@ -18,7 +17,6 @@ use crate::key::AsKey;
 use crate::leading::leads_any_from_here;
 use crate::loader::Loader;
 use crate::moment::Moment;
-use crate::pool::Background;
 use crate::refresh::{first_of, wait_until};
 
 /// How long it is waited for a place in the pool, at most.
@@ -186,16 +184,5 @@ pub(crate) async fn refresh_all<'k, K: Key, V: Value, S: Hasher>(
     }
     for refreshing in running {
         refreshing.await;
-    }
-}
-
-/// Completes when a cache has nothing running in the background.
-pub(crate) struct Drained(pub(crate) Arc<Background>);
-
-impl Future for Drained {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0.is_idle_or_wakes(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

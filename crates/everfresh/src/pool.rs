@@ -5,13 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::clock::Timepiece;
 use crate::moment::Moment;
 use crate::spawn::{Spawn, Workers};
 use crate::sync::raced::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use crate::wakers::Line;
 
 /// Refreshes that hang past their deadline stop counting against the bound, up to this many times the bound; beyond it the
 /// pool counts as full until one of them comes back.
@@ -48,7 +49,7 @@ struct State {
     running: Vec<Arc<Ticket>>,
     hung: usize,
     /// Who wants to know when a place is given back.
-    waiting: Vec<Waker>,
+    waiting: Line,
 }
 
 struct Ticket {
@@ -78,8 +79,8 @@ impl RefreshPool {
     /// Has all who wait for room look again, as something has changed that is no place given back.
     pub(crate) fn wake_who_waits(&self) {
         // The lock: whoever found the pool full before that change waits by now.
-        let waiting = std::mem::take(&mut self.state().waiting);
-        waiting.into_iter().for_each(Waker::wake);
+        let waiting = self.state().waiting.take();
+        waiting.wake();
     }
 
     /// How many may run at once.
@@ -121,7 +122,7 @@ impl RefreshPool {
     /// Completes once there is a place that nobody has, but for one that could be taken from a refresh that hangs; or once there
     /// is nothing to wait for, as no refresh may start any more, or the cache was `closed`.
     pub(crate) fn room<'p>(&'p self, closed: &'p AtomicBool) -> Room<'p> {
-        Room { pool: self, closed }
+        Room { pool: self, closed, number: None }
     }
 
     /// How long it takes until one of those that run hangs; `None` if nothing more can be taken from those that do.
@@ -142,24 +143,36 @@ impl RefreshPool {
 pub(crate) struct Room<'p> {
     pool: &'p RefreshPool,
     closed: &'p AtomicBool,
+    /// Under which its waker may stand in the line.
+    number: Option<u64>,
 }
 
 impl Future for Room<'_> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
-        let mut state = self.pool.state();
-        let max = self.pool.max_refreshes();
+        let pool = self.pool;
+        let mut state = pool.state();
+        let max = pool.max_refreshes();
         // Acquire: pairs with the Release in `close_async`.
         if state.running.len() < max || max == 0 || self.closed.load(Ordering::Acquire) {
             drop(state);
             return Poll::Ready(());
         }
-        if !state.waiting.iter().any(|other| other.will_wake(&waker)) {
-            state.waiting.push(waker);
-        }
+        let replaced = state.waiting.note(&mut self.number, waker);
+        drop(state);
+        drop(replaced);
         Poll::Pending
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let forgotten = self.pool.state().waiting.forget(number);
+            drop(forgotten);
+        }
     }
 }
 
@@ -185,16 +198,16 @@ impl Drop for Permit {
                 }
                 None => state.hung -= 1,
             }
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.wake();
     }
 }
 
 /// Counts what one cache has running in the background, so that it can wait for all of it.
 #[derive(Default)]
 pub(crate) struct Background {
-    state: Mutex<(usize, Vec<Waker>)>,
+    state: Mutex<(usize, Line)>,
 }
 
 impl Background {
@@ -207,17 +220,47 @@ impl Background {
         self.lock().0
     }
 
-    /// Whether nothing runs; if something does, `waker` is woken when nothing does any more.
-    pub(crate) fn is_idle_or_wakes(&self, waker: &Waker) -> bool {
-        let mut state = self.lock();
-        if state.0 > 0 && !state.1.iter().any(|other| other.will_wake(waker)) {
-            state.1.push(waker.clone());
-        }
-        state.0 == 0
+    /// Completes when nothing runs.
+    pub(crate) fn drained(self: &Arc<Self>) -> Drained {
+        Drained { background: Arc::clone(self), number: None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (usize, Vec<Waker>)> {
+    fn lock(&self) -> MutexGuard<'_, (usize, Line)> {
         lock(&self.state)
+    }
+}
+
+/// Waits until a cache has nothing running in the background.
+pub(crate) struct Drained {
+    background: Arc<Background>,
+    /// Under which its waker may stand in the line.
+    number: Option<u64>,
+}
+
+impl Future for Drained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let Drained { background, number } = &mut *self;
+        let mut state = background.lock();
+        if state.0 == 0 {
+            drop(state);
+            return Poll::Ready(());
+        }
+        let replaced = state.1.note(number, waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let forgotten = self.background.lock().1.forget(number);
+            drop(forgotten);
+        }
     }
 }
 
@@ -234,8 +277,8 @@ impl Drop for Running {
             if state.0 > 0 {
                 return;
             }
-            std::mem::take(&mut state.1)
+            state.1.take()
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.wake();
     }
 }

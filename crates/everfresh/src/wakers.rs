@@ -1,4 +1,4 @@
-//! Who waits for something that ends once, and is woken then.
+//! Who waits for something, and is woken then: for what ends once, or comes again and again.
 
 use std::task::Waker;
 
@@ -58,6 +58,54 @@ impl Wakers {
             waker.wake();
         }
         noted
+    }
+}
+
+/// The wakers of those who wait for what comes again and again, under the lock of whoever has it. What is taken out of it is to be
+/// dropped after that lock: it may be the last that knows of a task.
+#[derive(Default)]
+pub(crate) struct Line {
+    next: u64,
+    waiting: Vec<(u64, Waker)>,
+}
+
+impl Line {
+    /// Notes a waker under a `number`, which no other ever has, or in the place of the one that stands there already.
+    #[must_use]
+    pub(crate) fn note(&mut self, number: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+        let number = *number.get_or_insert_with(|| {
+            self.next += 1;
+            self.next
+        });
+        match self.waiting.iter_mut().find(|(other, _)| *other == number) {
+            Some((_, noted)) => Some(std::mem::replace(noted, waker)),
+            None => {
+                self.waiting.push((number, waker));
+                None
+            }
+        }
+    }
+
+    /// Takes out what stands under a number, if anything does.
+    #[must_use]
+    pub(crate) fn forget(&mut self, number: u64) -> Option<Waker> {
+        let at = self.waiting.iter().position(|(other, _)| *other == number)?;
+        Some(self.waiting.swap_remove(at).1)
+    }
+
+    /// Takes out all of them, to be woken.
+    #[must_use]
+    pub(crate) fn take(&mut self) -> Woken {
+        Woken(std::mem::take(&mut self.waiting))
+    }
+}
+
+/// Those whose turn has come.
+pub(crate) struct Woken(Vec<(u64, Waker)>);
+
+impl Woken {
+    pub(crate) fn wake(self) {
+        self.0.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Loading keys before anybody asks (contract R7).
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -252,6 +253,37 @@ fn r7_who_waits_to_warm_is_told_when_more_may_be_refreshed_at_once() {
     assert!(poll_once(warming.as_mut()).is_pending());
     hand.run();
     assert_eq!(poll_once(warming.as_mut()), Poll::Ready(1));
+}
+
+#[test]
+fn m3_who_no_longer_waits_for_the_background_leaves_nothing_with_it() {
+    struct Nobody;
+    impl std::task::Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let (cache, other) = in_one_place(&clock, &hand);
+    take_the_place(&other);
+    let task = Arc::new(Nobody);
+    let waker = std::task::Waker::from(Arc::clone(&task));
+    for _ in 0..3 {
+        let mut warming = Box::pin(cache.warm_async([1]));
+        let mut settling = Box::pin(other.settle_async());
+        let mut context = std::task::Context::from_waker(&waker);
+        assert!(warming.as_mut().poll(&mut context).is_pending() && settling.as_mut().poll(&mut context).is_pending());
+        assert!(warming.as_mut().poll(&mut context).is_pending() && settling.as_mut().poll(&mut context).is_pending());
+    }
+    drop(waker);
+    assert_eq!(Arc::strong_count(&task), 1, "the task is gone, and is to be woken");
+    // Nor do they take away what has come in their place since.
+    let mut cancelled = Box::pin(cache.warm_async([1]));
+    assert!(poll_once(cancelled.as_mut()).is_pending());
+    hand.run();
+    let [mut waits, woken] = [Box::pin(cache.warm_async([1])), Box::pin(cache.warm_async([2]))];
+    assert!(poll_once(waits.as_mut()).is_pending());
+    drop((cancelled, woken));
+    hand.run();
+    assert_eq!(poll_once(waits.as_mut()), Poll::Ready(1));
 }
 
 #[test]

@@ -57,6 +57,13 @@ struct Ticket {
     deadline: Moment,
 }
 
+impl Ticket {
+    /// Asks a clock, which may be the user's: never under the lock.
+    fn hangs(&self) -> bool {
+        self.clock.now() >= self.deadline
+    }
+}
+
 impl RefreshPool {
     /// At most `max` at once, on [`Workers`]; with 0 nothing is ever refreshed in the background.
     pub fn new(max: usize) -> RefreshPool {
@@ -104,19 +111,31 @@ impl RefreshPool {
         if max == 0 {
             return None;
         }
-        let mut state = self.state();
+        let mut hung: Option<Arc<Ticket>> = None;
         // More than one may have to give way: the bound may have been lowered while they ran.
-        while state.running.len() >= max {
-            let hung = state.running.iter().position(|ticket| ticket.clock.now() >= ticket.deadline)?;
-            if state.hung >= HUNG_FACTOR.saturating_mul(max) {
-                return None;
-            }
-            state.running.swap_remove(hung);
-            state.hung += 1;
+        loop {
+            let running = {
+                let mut state = self.state();
+                if state.running.len() >= max && state.hung >= HUNG_FACTOR.saturating_mul(max) {
+                    return None;
+                }
+                // If it is not there, it has come back meanwhile, or has given way to somebody else.
+                if state.running.len() >= max
+                    && let Some(hung) = &hung
+                    && let Some(at) = state.running.iter().position(|ticket| Arc::ptr_eq(ticket, hung))
+                {
+                    state.running.swap_remove(at);
+                    state.hung += 1;
+                }
+                if state.running.len() < max {
+                    let ticket = Arc::new(Ticket { clock: clock.clone(), deadline });
+                    state.running.push(Arc::clone(&ticket));
+                    return Some(Permit { pool: self.clone(), ticket });
+                }
+                state.running.clone()
+            };
+            hung = Some(running.into_iter().find(|ticket| ticket.hangs())?);
         }
-        let ticket = Arc::new(Ticket { clock: clock.clone(), deadline });
-        state.running.push(Arc::clone(&ticket));
-        Some(Permit { pool: self.clone(), ticket })
     }
 
     /// Completes once there is a place that nobody has, but for one that could be taken from a refresh that hangs; or once there
@@ -131,7 +150,9 @@ impl RefreshPool {
         if state.hung >= HUNG_FACTOR.saturating_mul(self.max_refreshes()) {
             return None;
         }
-        state.running.iter().map(|ticket| ticket.deadline.since(ticket.clock.now())).min()
+        let running = state.running.clone();
+        drop(state);
+        running.iter().map(|ticket| ticket.deadline.since(ticket.clock.now())).min()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -286,6 +286,48 @@ fn m3_who_no_longer_waits_for_the_background_leaves_nothing_with_it() {
     assert_eq!(poll_once(waits.as_mut()), Poll::Ready(1));
 }
 
+/// Asks for the size of the pool whenever it is asked for the time.
+#[derive(Clone)]
+struct Asking(ManualClock, RefreshPool);
+
+impl everfresh::Clock for Asking {
+    fn now(&self) -> Duration {
+        let _running = self.1.running();
+        self.0.now()
+    }
+
+    fn sleep_until(&self, at: Duration) -> everfresh::Sleep {
+        self.0.sleep_until(at)
+    }
+}
+
+#[test]
+fn r2_a_clock_may_ask_for_the_pool_whose_refreshes_it_bounds() {
+    within_a_minute(|| {
+        let (clock, hand) = (ManualClock::new(), Hand::default());
+        let pool = RefreshPool::with_spawner(1, hand.clone());
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(10)
+            .loader(|key: &u32| u64::from(*key))
+            .refresh_pool(pool.clone())
+            .clock(Asking(clock.clone(), pool.clone()))
+            .build()
+            .unwrap();
+        take_the_place(&cache);
+        assert_eq!(cache.refresh(&1).status(), RefreshStatus::Saturated);
+        let mut warming = Box::pin(cache.warm_async([1]));
+        assert!(poll_once(warming.as_mut()).is_pending());
+        clock.advance(MINUTE);
+        assert_eq!(cache.refresh(&2).status(), RefreshStatus::Started, "the one that hangs gives its place up");
+        assert_eq!(pool.running(), 2);
+        hand.run();
+        clock.advance(MINUTE);
+        assert!(poll_once(warming.as_mut()).is_pending());
+        hand.run();
+        assert_eq!((poll_once(warming.as_mut()), pool.running()), (Poll::Ready(1), 0));
+    });
+}
+
 #[test]
 fn r7_warm_does_not_wait_where_nothing_may_be_refreshed_any_more() {
     let (clock, hand) = (ManualClock::new(), Hand::default());

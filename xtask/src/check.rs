@@ -88,7 +88,7 @@ const FLOORS: &[&[&str]] = &[
     &["beneath"],
     &["refresh", "reclaim"],
     &["coalesce"],
-    &["obtain", "handle"],
+    &["obtain", "handle", "batch"],
     &["cache"],
     &["lookup", "many", "resilient"],
     &["schedule"],

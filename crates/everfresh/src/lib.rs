@@ -1,6 +1,7 @@
 #![doc = include_str!("docs/front.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod batch;
 mod beneath;
 mod birth;
 mod builder;

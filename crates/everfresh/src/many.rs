@@ -2,35 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
-use crate::beneath::{Enough, Telling};
+use crate::batch::{Batch, Ended, Led, bring, tell_all};
 use crate::cache::Cache;
 use crate::coalesce::Awaited;
 use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::entry::Entry;
-use crate::error::{Error, Failure, LoadError};
-use crate::event::{Ending, Event, Outcome, RefreshStatus};
-use crate::flight::{Flight, Joined, Leader, Purpose, Wait};
-use crate::landing::{Landed, Origin};
-use crate::leading::{Inside, leading_all};
+use crate::error::{Error, LoadError};
+use crate::event::{Event, Outcome, RefreshStatus};
+use crate::flight::{Joined, Leader, Purpose, Wait};
+use crate::landing::Origin;
+use crate::leading::Inside;
 use crate::lifetime::Freshness;
-use crate::load::{Load, Loaded};
 use crate::moment::Moment;
 use crate::obtain::not_run;
-use crate::pool::{Permit, Running};
-use crate::refresh::{Unpanicking, first_of};
-
-/// Loads many keys at once; called for the missing ones here, and for the stale ones behind.
-type Batch<K, V, E> = Arc<dyn Fn(Vec<K>) -> BatchFuture<K, V, E> + Send + Sync>;
-type BatchFuture<K, V, E> = Pin<Box<dyn Future<Output = Result<HashMap<K, V>, E>> + Send>>;
 
 /// What one pass over the keys finds, beside what is served at once.
 struct Sorted<K: Key, V: Value, S: Hasher> {
@@ -394,35 +382,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             self.conclude(Some(&key), outcome, Some(age), status);
         }
     }
-
-    /// Hands flights over to a worker or a runtime; `false` if there is none.
-    fn start_many<E: Send + Sync + 'static>(
-        self: &Arc<Self>,
-        mut led: Led<K, V, S>,
-        batch: &Batch<K, V, E>,
-        blocking: bool,
-    ) -> bool {
-        let one_of_two = Arc::new(AtomicBool::new(false));
-        led.one_of_two = Some(Arc::clone(&one_of_two));
-        led.running = Some(self.background.begin());
-        let flights = led.flights.clone();
-        let work = led.run(Arc::clone(batch));
-        #[cfg(feature = "tracing")]
-        let work = tracing::Instrument::instrument(work, crate::trace::background_span());
-        let taken = if blocking {
-            self.pool.spawner().spawn_job(Box::new(move || drive(work)))
-        } else {
-            self.pool.spawner().spawn_task(Box::pin(work))
-        };
-        match taken {
-            Ok(()) if one_of_two.swap(true, Ordering::AcqRel) => {
-                flights.iter().for_each(|flight| self.note_dropped(flight));
-            }
-            Ok(()) => self.told_unavailable.store(false, Ordering::Relaxed),
-            Err(ref error) => self.note_unavailable(self.clock.now(), error),
-        }
-        taken.is_ok()
-    }
 }
 
 /// What an entry gives to a lookup of many.
@@ -431,166 +390,4 @@ enum Served {
     /// Not yet: a load comes first, and this entry is served if it fails.
     IfAllElseFails,
     Nothing,
-}
-
-/// What the second level had, and what the loader made of the rest.
-struct Brought<K, V, E> {
-    found: HashMap<K, Loaded<V>>,
-    made: Result<HashMap<K, V>, Arc<E>>,
-}
-
-/// How one flight of many has ended.
-struct Ended<K: Key, V: Value, S: Hasher> {
-    flight: Arc<Flight<K, V>>,
-    value: Option<V>,
-    origin: Origin,
-    ending: Ending,
-    telling: Option<Telling<K, V, S>>,
-}
-
-/// Asks the second level for all that is loaded, and the loader for all that it does not have.
-async fn bring<K: Key, V: Value, S: Hasher, E>(
-    engine: &Arc<Engine<K, V, S>>,
-    flights: &[Arc<Flight<K, V>>],
-    batch: &Batch<K, V, E>,
-) -> Brought<K, V, E> {
-    let mut found = HashMap::new();
-    if engine.second_level.is_some() {
-        let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
-        let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight, Enough::Stale).await) });
-        // From inside, as below: who is told that it failed may ask for a key, and so may a key when it is copied.
-        let answers = leading_all(flights, join_all(asked)).await;
-        let _inside = Inside::enter(flights);
-        found.extend(answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))));
-    }
-    let missing: Vec<&K> = flights.iter().map(|flight| &flight.key).filter(|key| !found.contains_key(*key)).collect();
-    let made = match missing.is_empty() {
-        true => Ok(HashMap::new()),
-        // The loader is called from inside, so that it is told when it asks for one of its own keys (contract L8); and the keys
-        // are copied there, as that is the user's code, too.
-        false => {
-            leading_all(flights, async { batch(missing.into_iter().cloned().collect()).await }).await.map_err(Arc::new)
-        }
-    };
-    Brought { found, made }
-}
-
-async fn tell_all<K: Key, V: Value, S: Hasher>(landed: Vec<Ended<K, V, S>>) {
-    let told = landed.into_iter().filter_map(|ended| Some(ended.telling?.send(ended.ending)));
-    let _: Vec<()> = join_all(told).await;
-}
-
-/// Flights that one call of the loader is to end; dropped before that, their keys are free again (contract L3).
-struct Led<K: Key, V: Value, S: Hasher> {
-    engine: Arc<Engine<K, V, S>>,
-    flights: Vec<Arc<Flight<K, V>>>,
-    /// As long as `flights` until they are landed.
-    leaders: Vec<Leader<K, V>>,
-    /// For each, whether there is an old value to fall back on.
-    old: Vec<bool>,
-    any_old: bool,
-    /// If it runs behind: the spawner took it, or it was dropped before its end; the second of the two to happen tells.
-    one_of_two: Option<Arc<AtomicBool>>,
-    /// One place in the pool for all of them.
-    permit: Option<Permit>,
-    running: Option<Running>,
-}
-
-impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
-    fn new(engine: &Arc<Engine<K, V, S>>) -> Led<K, V, S> {
-        Led {
-            engine: Arc::clone(engine),
-            flights: Vec::new(),
-            leaders: Vec::new(),
-            old: Vec::new(),
-            any_old: false,
-            one_of_two: None,
-            permit: None,
-            running: None,
-        }
-    }
-
-    #[must_use = "dropped too early, who asks for the key from here waits for ever"]
-    fn take_on(&mut self, leader: Leader<K, V>, old: bool) -> Inside {
-        let inside = Inside::enter(std::slice::from_ref(leader.flight()));
-        self.flights.push(Arc::clone(leader.flight()));
-        self.leaders.push(leader);
-        self.old.push(old);
-        self.any_old |= old;
-        inside
-    }
-
-    /// Runs behind the callers, to the end or to the deadline.
-    async fn run<E: Send + Sync + 'static>(mut self, batch: Batch<K, V, E>) {
-        let (engine, flights) = (Arc::clone(&self.engine), self.flights.clone());
-        let deadline = flights.iter().map(|flight| flight.deadline).min().unwrap_or(Moment::NEVER);
-        let work = Unpanicking(Box::pin({
-            let (engine, flights) = (Arc::clone(&engine), flights.clone());
-            async move { bring(&engine, &flights, &batch).await }
-        }));
-        match first_of(work, engine.clock.sleep_until(deadline)).await {
-            Some(Ok(brought)) => match catch_unwind(AssertUnwindSafe(|| self.land(brought))) {
-                Ok(landed) => {
-                    let _ = first_of(tell_all(landed), engine.clock.sleep_until(deadline)).await;
-                }
-                Err(_panic) => self.panicked(),
-            },
-            Some(Err(_panicked)) => self.panicked(),
-            None => {
-                flights.iter().for_each(|flight| engine.give_up_in_time(flight));
-                self.leaders.clear();
-            }
-        }
-    }
-
-    fn land<E: Send + Sync + 'static>(&mut self, brought: Brought<K, V, E>) -> Vec<Ended<K, V, S>> {
-        // Whoever is told of the first of them, or copies its value, and asks for the last would wait for this thread.
-        let _inside = Inside::enter(&self.flights);
-        let Brought { mut found, mut made } = brought;
-        let mut landed = Vec::with_capacity(self.leaders.len());
-        self.leaders.reverse();
-        while let Some(flight) = self.leaders.last().map(|leader| Arc::clone(leader.flight())) {
-            let (load, origin) = match (found.remove(&flight.key), &mut made) {
-                (Some(found), _) => (Ok(Load::Loaded(found)), Origin::SecondLevel),
-                (None, Ok(values)) => {
-                    let value = values.remove(&flight.key);
-                    (Ok(value.map_or(Load::Absent, |value| Load::Loaded(Loaded::new(value)))), Origin::Loader)
-                }
-                (None, Err(error)) => (Err(Failure::shared(Arc::clone(error))), Origin::Loader),
-            };
-            let telling = self.engine.telling(&flight, &load, origin);
-            let Some(leader) = self.leaders.pop() else { break };
-            let Landed { ending, value } = self.engine.land(leader, load, origin);
-            landed.push(Ended { flight, value, origin, ending, telling });
-        }
-        landed
-    }
-
-    fn panicked(&mut self) {
-        let _inside = Inside::enter(&self.flights);
-        self.leaders.drain(..).for_each(|leader| self.engine.land_panic(leader));
-    }
-}
-
-impl<K: Key, V: Value, S: Hasher> Drop for Led<K, V, S> {
-    fn drop(&mut self) {
-        let left: Vec<_> = self.leaders.drain(..).collect();
-        if left.is_empty() {
-            return;
-        }
-        let flights: Vec<_> = left.iter().map(|leader| Arc::clone(leader.flight())).collect();
-        let now = self.engine.clock.now();
-        let in_front = self.one_of_two.is_none();
-        let ending = if in_front && std::thread::panicking() { Ending::Panicked } else { Ending::Abandoned };
-        flights.iter().for_each(|flight| flight.note_ending(ending));
-        left.into_iter().for_each(|leader| self.engine.give_up(leader));
-        match &self.one_of_two {
-            Some(one_of_two) => {
-                if one_of_two.swap(true, Ordering::AcqRel) {
-                    flights.iter().for_each(|flight| self.engine.note_dropped(flight));
-                }
-            }
-            None => flights.iter().for_each(|flight| self.engine.report(flight, ending, now)),
-        }
-    }
 }

@@ -144,8 +144,24 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
         inside
     }
 
+    /// What has been overtaken before it began is not begun, unless somebody waits for it.
+    fn skip_those_for_nobody(&mut self) {
+        let is_for_nobody = |leader: &mut Leader<K, V>| self.engine.is_for_nobody(leader.flight());
+        let skipped: Vec<_> = self.leaders.extract_if(.., is_for_nobody).collect();
+        if !skipped.is_empty() {
+            // Whoever is told of one of them and asks for another would wait for this thread.
+            let _inside = Inside::enter(&self.flights);
+            self.flights = self.leaders.iter().map(|leader| Arc::clone(leader.flight())).collect();
+            skipped.into_iter().for_each(|leader| self.engine.skip(leader));
+        }
+    }
+
     /// Runs behind the callers, to the end or to the deadline.
     async fn run<E: Send + Sync + 'static>(mut self, batch: Batch<K, V, E>) {
+        self.skip_those_for_nobody();
+        if self.leaders.is_empty() {
+            return;
+        }
         let (engine, flights) = (Arc::clone(&self.engine), self.flights.clone());
         let deadline = flights.iter().map(|flight| flight.deadline).min().unwrap_or(Moment::NEVER);
         let work = Unpanicking(Box::pin({
@@ -161,6 +177,7 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
             },
             Some(Err(_panicked)) => self.panicked(),
             None => {
+                let _inside = Inside::enter(&flights);
                 flights.iter().for_each(|flight| engine.give_up_in_time(flight));
                 self.leaders.clear();
             }

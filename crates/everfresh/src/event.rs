@@ -115,7 +115,8 @@ pub enum Ending {
     NotModified,
     /// There is no such value; what was stored was removed.
     Absent,
-    /// It made a value that was not stored, or would have changed an entry that was taken away meanwhile.
+    /// It made a value that was not stored, or would have changed an entry that was taken away meanwhile. Or it was overtaken before it
+    /// began, and not begun, as nobody waited for it.
     Discarded(NotStored),
     /// The loader answered with an error.
     Failed,

@@ -169,6 +169,11 @@ impl<K, V> Flight<K, V> {
         self.waits.iter().map(|waits| waits.load(Ordering::Acquire)).sum()
     }
 
+    /// Whether those who waited have been given its end; for nobody it need not be noted.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+
     pub(crate) fn is_awaited(&self) -> bool {
         self.all_who_wait() > 0
     }

@@ -13,7 +13,7 @@ use crate::drive::drive;
 use crate::engine::{Engine, Hasher, Key, Stage, Value};
 use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
-use crate::event::{Ending, Event, RefreshStatus};
+use crate::event::{Ending, Event, NotStored, RefreshStatus};
 use crate::flight::{Flight, Joined, Leader, Plan, Purpose, Wait, Waited};
 use crate::key::AsKey;
 use crate::landing::Origin;
@@ -276,6 +276,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         drop(released);
     }
 
+    /// Whether what a flight brings would not be stored, and nobody waits for it; nor will anybody, but for one who joins in the moment
+    /// in which all is cleared.
+    pub(crate) fn is_for_nobody(&self, flight: &Flight<K, V>) -> bool {
+        let would_be_stored = !flight.is_fenced() && !self.history.is_cleared(flight.began);
+        !would_be_stored && (flight.has_ended() || !flight.is_awaited())
+    }
+
+    /// Ends such a flight before its loader is called; who has joined it after all starts over.
+    pub(crate) fn skip(&self, leader: Leader<K, V>) {
+        let (flight, ending) = (Arc::clone(leader.flight()), Ending::Discarded(NotStored::Overtaken));
+        flight.note_ending(ending);
+        self.give_up(leader);
+        self.report(&flight, ending, self.clock.now());
+    }
+
     /// Counts and tells that accepted work was dropped before its end.
     pub(crate) fn note_dropped(&self, flight: &Flight<K, V>) {
         let now = self.clock.now();
@@ -343,7 +358,19 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
         if wanted { self.engine.previous(&self.flight) } else { None }
     }
 
+    /// What has been overtaken before it began is not begun, unless somebody waits for it.
+    fn is_needed(&mut self) -> bool {
+        let needed = !self.engine.is_for_nobody(&self.flight);
+        if !needed && let Some(leader) = self.leader.take() {
+            self.engine.skip(leader);
+        }
+        needed
+    }
+
     fn run_blocking(mut self, load: impl FnOnce(&Self) -> Made<V, Failure>) {
+        if !self.is_needed() {
+            return;
+        }
         let flight = Arc::clone(&self.flight);
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let (made, origin) = drive(self.engine.make_by(&flight, self.enough, async { load(&self) }));
@@ -357,6 +384,9 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
     }
 
     async fn run_async(mut self, wants_previous: bool, load: AsyncWork<K, V>) {
+        if !self.is_needed() {
+            return;
+        }
         let (engine, flight, enough) = (Arc::clone(&self.engine), Arc::clone(&self.flight), self.enough);
         let work = Unpanicking(Box::pin({
             let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));

@@ -1,5 +1,6 @@
 //! Odd ends of refreshes: overtaken, panicking, not modified, rejected.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use everfresh::{
-    Cache, Ending, Eviction, Lifetime, Load, Loaded, ManualClock, Outcome, RefreshPool, RefreshStatus, Traits,
+    Cache, Ending, Eviction, Lifetime, Load, Loaded, ManualClock, NotStored, Outcome, RefreshPool, RefreshStatus,
+    Traits,
 };
 
-use crate::kit::{Hand, MINUTE, SECOND, poll_once};
+use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once};
 use crate::support::{Bench, Fragile, Log, Told, bench, ends};
 
 /// Refreshes a key with a value of 3, of which something panics, and leaves it backing off.
@@ -398,5 +400,107 @@ fn r3_a_pause_is_never_longer_than_a_quarter_of_the_window_that_begins_when_its_
             clock.advance(Duration::from_millis(1));
             assert_eq!(read(), tries, "{name}, {lifetime:?}: of the window of eight seconds two are over");
         }
+    }
+}
+
+#[test]
+fn r4_what_is_overtaken_before_it_began_and_nobody_waits_for_is_not_begun() {
+    type Overtake = fn(&Cache<u32, u64>);
+    let overtakes: [Overtake; 4] = [
+        |cache| cache.insert(1, 5),
+        |cache| cache.invalidate(&1),
+        |cache| cache.clear(),
+        |cache| cache.invalidate_matching(|_, _| true),
+    ];
+    for (round, overtake) in overtakes.into_iter().enumerate() {
+        for way in ["thread", "task", "many"] {
+            let Bench { clock, hand, cache } = bench(|it| it);
+            let loads = Count::default();
+            let load = {
+                let loads = loads.clone();
+                move || {
+                    loads.add();
+                    2_u64
+                }
+            };
+            cache.insert(1, 1);
+            clock.advance(10 * SECOND);
+            let begin = || match way {
+                "thread" => cache.get_or_load(&1, load.clone()).unwrap(),
+                "task" => {
+                    let load = load.clone();
+                    let mut read = Box::pin(cache.get_or_load_async(&1, || async move { load() }));
+                    let Poll::Ready(Ok(value)) = poll_once(read.as_mut()) else { panic!("a stale hit waits") };
+                    value
+                }
+                _ => {
+                    let load = load.clone();
+                    cache.get_many_or_load([1], move |_| Ok::<_, &str>([(1, load())])).unwrap()[&1]
+                }
+            };
+            assert_eq!((begin(), hand.waiting()), (1, 1));
+            overtake(&cache);
+            hand.run();
+            let (refreshes, now) = (cache.stats().refreshes, cache.peek(&1));
+            assert_eq!((loads.get(), refreshes.discarded), (0, 1), "{way}, round {round}");
+            assert_eq!((now, hand.waiting()), ((round == 0).then_some(5), 0), "{way}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn i1_what_is_overtaken_before_it_began_and_somebody_waits_for_is_made() {
+    for waits in ["a handle", "a miss"] {
+        let Bench { clock, hand, cache } = bench(|it| it);
+        cache.insert(1, 1);
+        clock.advance(10 * SECOND);
+        let refreshing = cache.refresh_with(&1, || 2_u64);
+        if waits == "a handle" {
+            cache.insert(1, 5);
+            hand.run();
+            assert!(matches!(refreshing.wait(), Some(Ending::Discarded(NotStored::Overtaken))));
+            continue;
+        }
+        drop(refreshing);
+        let mut miss = Box::pin(cache.lookup(&1).bypass().load_async(|| async { 3_u64 }));
+        assert!(poll_once(miss.as_mut()).is_pending());
+        cache.insert(1, 5);
+        hand.run();
+        assert!(matches!(poll_once(miss.as_mut()), Poll::Ready(Ok(answer)) if answer.value == 2));
+        assert_eq!(cache.peek(&1), Some(5));
+    }
+}
+
+#[test]
+fn l4_a_load_whose_deadline_has_passed_before_it_began_is_not_begun() {
+    for many in [false, true] {
+        let Bench { clock, hand, cache } = bench(|it| it.load_timeout(SECOND));
+        let loads = Count::default();
+        let load = {
+            let loads = loads.clone();
+            move || {
+                loads.add();
+                2_u64
+            }
+        };
+        let mut waits: std::pin::Pin<Box<dyn Future<Output = bool>>> = match many {
+            true => Box::pin(async {
+                let load = move |_| {
+                    let load = load.clone();
+                    async move { Ok::<_, &str>([(1, load())]) }
+                };
+                cache.get_many_or_load_async([1], load).await.is_err_and(|error| error.is_timeout())
+            }),
+            false => Box::pin(async {
+                let load = || async move { load() };
+                cache.get_or_load_async(&1, load).await.is_err_and(|error| error.is_timeout())
+            }),
+        };
+        assert!(poll_once(waits.as_mut()).is_pending());
+        clock.advance(SECOND);
+        assert_eq!(poll_once(waits.as_mut()), Poll::Ready(true));
+        hand.run();
+        let ended = cache.stats().loads;
+        assert_eq!((loads.get(), ended.timed_out, ended.discarded), (0, 1, 0), "many: {many}");
     }
 }

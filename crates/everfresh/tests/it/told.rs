@@ -197,13 +197,17 @@ fn o2_o3_listeners_hear_of_everything_with_its_reason() {
     assert_eq!(cache.remove(&3), Some(30), "stale, and still to be served");
     assert_eq!(told(), ["left 3 30 removed"]);
     clock.advance(MINUTE);
-    cache.get_or_load(&2, || 22_u64).unwrap();
+    let _waits = cache.refresh_with(&2, || 22_u64);
     cache.invalidate(&2);
     hand.run();
-    assert_eq!(
-        told(),
-        ["refresh 2", "lookup stale true", "left 2 21 invalidated", "not stored 2 overtaken", "refreshed 2 overtaken"]
-    );
+    assert_eq!(told(), ["refresh 2", "left 2 21 invalidated", "not stored 2 overtaken", "refreshed 2 overtaken"]);
+    cache.insert(2, 23);
+    clock.advance(MINUTE);
+    cache.get_or_load(&2, || 24_u64).unwrap();
+    cache.invalidate(&2);
+    hand.run();
+    let begun_for_nobody = ["refresh 2", "lookup stale true", "left 2 23 invalidated", "refreshed 2 overtaken"];
+    assert_eq!(told(), begun_for_nobody, "nothing was made");
 }
 
 #[test]

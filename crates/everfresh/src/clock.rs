@@ -40,7 +40,7 @@ pub trait Clock: Send + Sync + 'static {
 /// A cache asks for the exact time only near a deadline: within 25 ms on Linux. Further away cheaper means will do, of which the
 /// cheapest, with glibc on x86-64, is that the wall clock's second is still the one in which the time was last noted; that is good
 /// for deadlines more than 2.05 s away. It takes one thread for the process, `everfresh-clock`, which sleeps until somebody sets
-/// the wall clock (contract T4).
+/// the wall clock (contract T4), and is given no signals.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -80,6 +80,7 @@ mod system {
     #![allow(unsafe_code, reason = "the kernel's function is found by its name, and called")]
 
     use std::ffi::c_void;
+    use std::mem::MaybeUninit;
     use std::os::fd::OwnedFd;
     use std::ptr;
     use std::sync::Mutex;
@@ -179,10 +180,27 @@ mod system {
         CLOCK.ask.store(ask, Ordering::Relaxed);
         CLOCK.watched_in.store(here, Ordering::Relaxed);
         let thread = std::thread::Builder::new().name("everfresh-clock".to_owned()).stack_size(64 << 10);
-        if thread.spawn(move || forget_at_each(&settings)).is_err() {
+        if without_signals(|| thread.spawn(move || forget_at_each(&settings))).is_err() {
             CLOCK.watched_in.store(NOWHERE, Ordering::Relaxed);
             CLOCK.noted.forget();
         }
+    }
+
+    /// Does that while no signal is given to this thread: nor is any ever to one that is started there. Whoever lets a single thread
+    /// wait for signals has all others block them, and may come to that later than this thread, of which he need not know.
+    fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: the one set is filled before it is read, and the other written.
+        let refused = unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr())
+        };
+        let started = start();
+        if refused == 0 {
+            // SAFETY: it was written then.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+        }
+        started
     }
 
     fn is_forgotten_in_forks() -> bool {
@@ -282,6 +300,40 @@ mod system {
             // SAFETY: the child that was just made, and where to put what became of it.
             assert_eq!(unsafe { libc::waitpid(fork, &raw mut status, 0) }, fork);
             assert_eq!(status, 0);
+        }
+
+        #[test]
+        fn no_signal_of_the_process_is_given_to_the_thread_that_watches_the_clock() {
+            let blocked_by = |task: &std::path::Path| {
+                let status = std::fs::read_to_string(task.join("status")).ok()?;
+                let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+                u64::from_str_radix(mask.trim(), 16).ok()
+            };
+            let own = std::path::Path::new("/proc/thread-self");
+            let before = blocked_by(own);
+            watch();
+            assert_eq!(blocked_by(own), before, "whoever starts it has his own as before");
+            while CLOCK.watched_in.load(Ordering::Relaxed) == NOWHERE && ONE_AT_A_TIME.try_lock().is_err() {
+                std::thread::yield_now();
+            }
+            let watches = |task: &std::path::PathBuf| {
+                std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "everfresh-clock")
+            };
+            let find = || std::fs::read_dir("/proc/self/task").ok()?.flatten().map(|task| task.path()).find(watches);
+            if CLOCK.watched_in.load(Ordering::Relaxed) == NOWHERE {
+                return;
+            }
+            // It gives itself its name.
+            let task = loop {
+                match find() {
+                    Some(task) => break task,
+                    None => std::thread::yield_now(),
+                }
+            };
+            let blocked = blocked_by(&task).unwrap();
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGUSR1, libc::SIGALRM, libc::SIGTERM, libc::SIGCHLD] {
+                assert!(blocked >> (signal - 1) & 1 == 1, "signal {signal} may be given to it: {blocked:x}");
+            }
         }
 
         #[test]

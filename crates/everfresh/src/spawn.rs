@@ -63,8 +63,11 @@ impl error::Error for SpawnError {}
 ///
 /// Asynchronous work goes to the tokio runtime in whose context it is started, else to the one in whose context the cache was
 /// built while that runs, else it is polled on one of these threads (feature `tokio`; without it, always on one of these
-/// threads). How many
-/// threads there are is bounded by who uses them: see `max_refreshes`.
+/// threads). How many threads there are is bounded by who uses them: see `max_refreshes`.
+///
+/// As they run the user's code, they block the signals that the thread blocks which starts them, and no others; so does
+/// `everfresh-housekeeper`, the thread that drops what has expired. A program that lets one thread wait for signals has to block
+/// them before it first uses a cache, as before it starts any other thread.
 #[derive(Clone)]
 pub struct Workers {
     shared: Arc<Shared>,

@@ -384,7 +384,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// Makes a key stale from now on: the next reader gets the old value and starts a refresh, if the lifetime has a window
-    /// (contract I2).
+    /// (contract I2); while the key is left alone after a failure, the first one after that, for a quarter of the window at most.
     pub fn expire<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hash(key);
         let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));

@@ -23,7 +23,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Goes on for as long as the cache lives.
+    /// Goes on for as long as the cache lives. A round that is under way when the last handle to it goes is gone through to its last
+    /// key, unless the cache was [closed](Cache::close) before.
     pub fn forever(self) {
         self.purpose.for_ever();
     }

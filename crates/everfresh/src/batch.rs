@@ -164,11 +164,11 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
         }
         let (engine, flights) = (Arc::clone(&self.engine), self.flights.clone());
         let deadline = flights.iter().map(|flight| flight.deadline).min().unwrap_or(Moment::NEVER);
-        let work = Unpanicking(Box::pin({
+        let mut work = Unpanicking(Box::pin({
             let (engine, flights) = (Arc::clone(&engine), flights.clone());
             async move { bring(&engine, &flights, &batch).await }
         }));
-        match first_of(work, engine.clock.sleep_until(deadline)).await {
+        match first_of(&mut work, engine.clock.sleep_until(deadline)).await {
             Some(Ok(brought)) => match catch_unwind(AssertUnwindSafe(|| self.land(brought))) {
                 Ok(landed) => {
                     let _ = first_of(tell_all(landed), engine.clock.sleep_until(deadline)).await;
@@ -180,6 +180,7 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
                 let _inside = Inside::enter(&flights);
                 flights.iter().for_each(|flight| engine.give_up_in_time(flight));
                 self.leaders.clear();
+                work.give_up();
             }
         }
     }

@@ -388,7 +388,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
             return;
         }
         let (engine, flight, enough) = (Arc::clone(&self.engine), Arc::clone(&self.flight), self.enough);
-        let work = Unpanicking(Box::pin({
+        let mut work = Unpanicking(Box::pin({
             let (engine, flight) = (Arc::clone(&engine), Arc::clone(&flight));
             async move {
                 let later = async {
@@ -398,7 +398,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
                 engine.make_by(&flight, enough, later).await
             }
         }));
-        match first_of(work, engine.clock.sleep_until(flight.deadline)).await {
+        match first_of(&mut work, engine.clock.sleep_until(flight.deadline)).await {
             Some(Ok((made, origin))) => match catch_unwind(AssertUnwindSafe(|| self.finish(made, origin))) {
                 Ok(Some((telling, ending))) => {
                     let limit = engine.clock.sleep_until(flight.deadline);
@@ -411,6 +411,7 @@ impl<K: Key, V: Value, S: Hasher> Behind<K, V, S> {
             None => {
                 engine.give_up_in_time(&flight);
                 drop(self.leader.take());
+                work.give_up();
             }
         }
     }
@@ -445,6 +446,13 @@ pub(crate) struct Panicked;
 
 /// Turns a panic of a future into a value.
 pub(crate) struct Unpanicking<T>(pub(crate) Pin<Box<dyn Future<Output = T> + Send>>);
+
+impl<T> Unpanicking<T> {
+    /// Drops it before its end: after those who wait were told, for that is the user's code and may take its time, or panic.
+    pub(crate) fn give_up(self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.0)));
+    }
+}
 
 impl<T> Future for Unpanicking<T> {
     type Output = Result<T, Panicked>;

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use everfresh::{Cache, Ending, Lifetime, Loaded, ManualClock, RefreshStatus};
 
-use crate::kit::{Hand, MINUTE, SECOND};
-use crate::support::{Bench, bench, ends};
+use crate::kit::{Hand, MINUTE, SECOND, poll_once};
+use crate::support::{self, Bench, bench, ends};
 
 /// Asks for the end of a refresh as soon as it is woken, on the thread that wakes it.
 struct AsksAtOnce {
@@ -148,4 +148,35 @@ fn r2_a_key_whose_clone_panics_when_its_refresh_begins_can_be_refreshed_later() 
     assert_eq!(begun, RefreshStatus::Started, "it looked as if its refresh ran, for ever");
     hand.run();
     assert_eq!(cache.get(&Key(1)), Some(2));
+}
+
+#[test]
+fn l4_a_loader_that_panics_when_it_is_dropped_at_its_deadline_has_timed_out() {
+    for many in [false, true] {
+        let Bench { clock, hand, cache } = bench(|it| it.load_timeout(SECOND));
+        let hangs = || {
+            let held = support::Fragile(true);
+            async move {
+                let _held = held;
+                std::future::pending::<u64>().await
+            }
+        };
+        let mut waits: Pin<Box<dyn Future<Output = bool>>> = match many {
+            true => Box::pin(async {
+                let load = move |_| async move { Ok::<_, &str>([(1, hangs().await)]) };
+                cache.get_many_or_load_async([1], load).await.is_err_and(|error| error.is_timeout())
+            }),
+            false => {
+                Box::pin(async { cache.get_or_load_async(&1, hangs).await.is_err_and(|error| error.is_timeout()) })
+            }
+        };
+        assert!(poll_once(waits.as_mut()).is_pending());
+        hand.run();
+        clock.advance(SECOND);
+        hand.run();
+        assert_eq!(poll_once(waits.as_mut()), Poll::Ready(true), "many: {many}");
+        let ended = cache.stats().loads;
+        assert_eq!((ended.timed_out, ended.abandoned, hand.waiting()), (1, 0, 0), "many: {many}");
+        assert_eq!(cache.refresh_with(&2, || 2_u64).status(), RefreshStatus::Started, "others go on");
+    }
 }

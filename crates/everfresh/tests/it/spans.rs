@@ -44,16 +44,21 @@ fn r5_work_behind_has_a_span_that_follows_from_its_callers_for_one_key_and_for_m
             assert!(matches!(got, Poll::Ready(Ok(got)) if got[&1] == 7));
         }),
     ];
+    let refresh = |call: Call| {
+        let Bench { cache, clock, hand } = bench(|it| it);
+        cache.insert(1, 7);
+        clock.advance(11 * SECOND);
+        info_span!("caller").in_scope(|| call(&cache));
+        hand.run();
+        cache.get(&1)
+    };
+    // A span that another test is the first to meet, while a subscriber comes, may stay unknown to that one.
+    calls.iter().for_each(|(_, call)| assert!(refresh(*call).is_some()));
     for (name, call) in calls {
         let follows = Arc::new(Mutex::new(Vec::new()));
         let subscriber = tracing_subscriber::registry().with(Follows(Arc::clone(&follows)));
         tracing::subscriber::with_default(subscriber, || {
-            let Bench { cache, clock, hand } = bench(|it| it);
-            cache.insert(1, 7);
-            clock.advance(11 * SECOND);
-            info_span!("caller").in_scope(|| call(&cache));
-            hand.run();
-            assert_eq!(cache.get(&1), Some(1), "{name}: its loader runs inside of that span");
+            assert_eq!(refresh(call), Some(1), "{name}: its loader runs inside of that span");
         });
         assert_eq!(*follows.lock().unwrap(), [("everfresh.load".to_owned(), "caller".to_owned())], "{name}");
     }

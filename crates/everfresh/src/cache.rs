@@ -384,7 +384,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     }
 
     /// Makes a key stale from now on: the next reader gets the old value and starts a refresh, if the lifetime has a window
-    /// (contract I2); while the key is left alone after a failure, the first one after that, for a quarter of the window at most.
+    /// (contract I2). It ends no pause after a failure, but cuts it to a quarter of that window.
     pub fn expire<Q: AsKey<K> + ?Sized>(&self, key: &Q) {
         let hash = self.hash(key);
         let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
@@ -536,8 +536,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// and before looking at what they have left. It ends nothing; what others start meanwhile is waited for, too. The
     /// housekeeping that gives room back is not: [`reclaim`](Cache::reclaim) does its work at once.
     ///
-    /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, it would
-    /// wait for itself.
+    /// It blocks; in a task use [`settle_async`](Cache::settle_async). Called by a loader that runs in the background, or by a
+    /// listener that is told there of its end, it would wait for itself.
     ///
     /// ```
     /// # use everfresh::Cache;

@@ -15,6 +15,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use slab::Slab;
 
 use crate::clock::{Sleep, Timepiece};
+use crate::drive::block_on;
 
 /// Something that is done again and again, sleeping in between.
 pub(crate) type Chore = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -163,7 +164,7 @@ pub(crate) fn take_on(chore: Chore, clock: &Timepiece) -> bool {
 
 fn keep_house() {
     let mut chores = FuturesUnordered::new();
-    pollster::block_on(poll_fn(|cx| {
+    block_on(poll_fn(|cx| {
         loop {
             {
                 let mut at_desk = desk();

@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+use crate::drive::block_on;
+
 /// A piece of blocking work.
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -132,7 +134,7 @@ impl Spawn for Workers {
             },
             (Err(_), None) => task,
         };
-        self.shared.push(Box::new(move || pollster::block_on(task)))
+        self.shared.push(Box::new(move || block_on(task)))
     }
 }
 

@@ -1,11 +1,15 @@
 //! The doors: what a builder refuses and how it says so, loaders of the whole cache, and what a lookup may ask for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use everfresh::{
     Builder, Cache, Ending, Lifetime, Load, LoadError, Loaded, ManualClock, Outcome, RefreshPool, RefreshStatus,
     Workers,
 };
+use futures_util::task::AtomicWaker;
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 
@@ -465,4 +469,32 @@ fn a_key_is_found_by_its_borrowed_form_whatever_shortcuts_the_hasher_has() {
         Cache::builder().capacity(10).hasher(Shortcut::default()).build().unwrap();
     cache.insert("a".to_owned(), 1);
     assert_eq!(cache.get("a"), Some(1));
+}
+
+#[test]
+fn r2_work_that_is_polled_on_a_worker_goes_on_though_code_in_it_has_blocked_and_taken_a_wake() {
+    within_a_minute(|| {
+        let cache: Cache<u32, u64> = Cache::builder().capacity(10).refresh_timeout(None).build().unwrap();
+        let load = || async {
+            let bell = Arc::new((AtomicBool::new(false), AtomicWaker::new()));
+            let heard = std::future::poll_fn(|cx| {
+                bell.1.register(cx.waker());
+                if bell.0.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let blocks = async {
+                let rings = Arc::clone(&bell);
+                let ringing = std::thread::spawn(move || {
+                    rings.0.store(true, Ordering::SeqCst);
+                    rings.1.wake();
+                });
+                ringing.join().unwrap();
+                // As does whatever waits for something else on this thread: a channel, or another lookup.
+                std::thread::park();
+            };
+            futures_util::future::join(heard, blocks).await;
+            7_u64
+        };
+        assert_eq!(cache.refresh_with_async(&1, load).wait(), Some(Ending::Stored));
+        assert_eq!(cache.get(&1), Some(7));
+    });
 }

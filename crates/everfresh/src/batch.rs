@@ -232,7 +232,11 @@ impl<K: Key, V: Value, S: Hasher> Drop for Led<K, V, S> {
                     flights.iter().for_each(|flight| self.engine.note_dropped(flight));
                 }
             }
-            None => flights.iter().for_each(|flight| self.engine.report(flight, ending, now)),
+            None => {
+                // Of a refresh nobody has heard that it began.
+                let begun = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
+                begun.for_each(|flight| self.engine.report(flight, ending, now));
+            }
         }
     }
 }

@@ -180,3 +180,30 @@ fn l4_a_loader_that_panics_when_it_is_dropped_at_its_deadline_has_timed_out() {
         assert_eq!(cache.refresh_with(&2, || 2_u64).status(), RefreshStatus::Started, "others go on");
     }
 }
+
+#[test]
+fn o1_a_panic_before_a_refresh_of_many_has_started_is_no_end_of_one() {
+    let (clock, hand) = (ManualClock::new(), Hand::default());
+    let cache: Cache<u32, Fragile> = Cache::builder()
+        .capacity(10)
+        .lifetime(Lifetime::ttl(SECOND).stale_while_revalidate(MINUTE))
+        .clock(clock.clone())
+        .spawner(hand.clone())
+        .build()
+        .unwrap();
+    let panics = Arc::new(AtomicBool::new(true));
+    cache.insert(1, Fragile(13, Arc::clone(&panics)));
+    clock.advance(SECOND);
+    let read = || {
+        let fresh = |_| Ok::<_, &str>([(1, Fragile(1, Arc::default()))]);
+        catch_unwind(AssertUnwindSafe(|| cache.get_many_or_load([1], fresh).unwrap()[&1].0))
+    };
+    let counted = || (cache.stats().refreshes_started, ends(cache.stats().refreshes));
+    assert!(read().is_err(), "the copy for the reader");
+    assert_eq!((counted(), hand.waiting()), ((0, 0), 0));
+    panics.store(false, Ordering::SeqCst);
+    assert!(matches!(read(), Ok(13)), "the next one starts it");
+    hand.run();
+    assert_eq!(counted(), (1, 1));
+    assert!(matches!(read(), Ok(1)));
+}

@@ -76,10 +76,12 @@ fn v2_released_once_for_each_way_out() {
     assert_eq!((closed(), db(2).number), (vec![0, 1], 3), "replaced by its refresh");
     CLOCK.advance(MINUTE);
     assert_eq!(closed(), [0, 1, 2], "expired");
-    assert_eq!(db::answer(2).refresh, RefreshStatus::Started);
+    let waits = db::refresh(2);
+    assert_eq!(waits.status(), RefreshStatus::Started);
     db::clear_for(2);
     assert_eq!(closed(), [0, 1, 2, 3], "cleared");
     HAND.run();
+    drop(waits);
     assert_eq!(
         (closed(), db::stats().not_stored.overtaken),
         (vec![0, 1, 2, 3, 4], 1),

@@ -111,6 +111,12 @@ impl Layers {
             "bulkhead" => {
                 let mut choices = choices(name, input)?;
                 let places = needed(name, &mut choices, "max_concurrent")?;
+                let given = |name: &str| choices.iter().find(|choice| choice.name == name);
+                if let (Some(waiting), None) = (given("max_waiting"), given("max_wait")) {
+                    let cure = "without `max_wait` nobody waits; say for how long, `max_wait = \"1s\"`, or leave \
+                                `max_waiting` out";
+                    return Err(Error::new(waiting.name.span(), cure));
+                }
                 let more = rest(name, choices, &["max_wait", "max_waiting"])?;
                 self.policy.push(quote!(.bulkhead(__resilience::Bulkhead::new(#places) #more)));
             }
@@ -295,6 +301,11 @@ fn circuit_breaker(layer: &Ident, mut choices: Vec<Choice>) -> Result<TokenStrea
     let by_rate = taken(&mut choices, "failure_rate");
     let window = taken(&mut choices, "window");
     let (slow, slow_rate) = (taken(&mut choices, "slow_call"), taken(&mut choices, "slow_call_rate"));
+    let minimum = choices.iter().find(|choice| choice.name == "minimum_calls");
+    if by_count.is_some() && by_rate.is_none() && (minimum.is_some() || slow.is_some()) {
+        let cure = "`minimum_calls` and `slow_call` are of a rate: open by `failure_rate = 0.5, window = 100`, or leave them out";
+        return Err(Error::new(minimum.map_or(layer.span(), |choice| choice.name.span()), cure));
+    }
     let opens = match (by_count, by_rate, window) {
         (Some(failures), None, None) => quote!(consecutive(#failures)),
         (None, Some(rate), Some(window)) => quote!(rate(#rate, #window)),

@@ -33,7 +33,7 @@ impl Bulkhead {
         Bulkhead { max_wait, ..self }
     }
 
-    /// Lets no more than so many wait; one more is refused at once.
+    /// Lets no more than so many wait; one more is refused at once. Only with [`max_wait`](Bulkhead::max_wait).
     pub const fn max_waiting(self, max_waiting: usize) -> Bulkhead {
         Bulkhead { max_waiting, ..self }
     }
@@ -42,6 +42,10 @@ impl Bulkhead {
         ConfigError::refuse(
             self.places == 0 || self.places > Semaphore::MAX_PERMITS,
             "a bulkhead has at least one place; leave it out for no bound",
+        )?;
+        ConfigError::refuse(
+            self.max_wait.is_zero() && self.max_waiting != usize::MAX,
+            "without max_wait nobody waits; say for how long, or leave max_waiting out",
         )
     }
 }

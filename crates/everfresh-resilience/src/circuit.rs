@@ -23,6 +23,8 @@ pub struct CircuitBreaker {
     open_for: Duration,
     close_after: u32,
     probes: u32,
+    /// `minimum_calls` was given to one that opens by count.
+    has_needless_minimum: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -46,6 +48,7 @@ impl CircuitBreaker {
             open_for: Duration::from_secs(30),
             close_after: 2,
             probes: 1,
+            has_needless_minimum: false,
         }
     }
 
@@ -62,7 +65,7 @@ impl CircuitBreaker {
             Opens::Rate { threshold, window, .. } => {
                 CircuitBreaker { opens: Opens::Rate { threshold, window, minimum }, ..self }
             }
-            Opens::Consecutive(_) => self,
+            Opens::Consecutive(_) => CircuitBreaker { has_needless_minimum: true, ..self },
         }
     }
 
@@ -97,6 +100,10 @@ impl CircuitBreaker {
                     self.slow.is_some(),
                     "slow calls are judged by their rate; use CircuitBreaker::rate(threshold, window)",
                 )?;
+                ConfigError::refuse(
+                    self.has_needless_minimum,
+                    "minimum_calls is of a rate; use CircuitBreaker::rate(threshold, window), or leave it out",
+                )?;
             }
             Opens::Rate { threshold, window, minimum } => {
                 ConfigError::refuse(!share(threshold), "a failure rate is above 0 and at most 1")?;
@@ -107,6 +114,10 @@ impl CircuitBreaker {
             }
         }
         ConfigError::refuse(self.slow.is_some_and(|slow| !share(slow.rate)), "a slow rate is above 0 and at most 1")?;
+        ConfigError::refuse(
+            self.slow.is_some_and(|slow| slow.longer_than.is_zero()),
+            "every call takes longer than nothing; what is slow has to be above zero",
+        )?;
         ConfigError::refuse(
             self.close_after == 0 || self.probes == 0 || self.open_for == Duration::ZERO,
             "open_for, close_after and probes have to be above zero",

@@ -9,6 +9,7 @@ mod cached;
 mod circuit;
 mod clocks;
 mod closing;
+mod extremes;
 mod fallback;
 mod hedge;
 mod order;

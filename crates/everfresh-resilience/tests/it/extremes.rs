@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfresh_resilience::{
-    Bulkhead, CircuitBreaker, Clock, ConfigError, Error, Hedge, ManualClock, RateLimit, Retry, RetryBudget, SystemClock,
-    Timeout, TokioClock,
+    Bulkhead, CircuitBreaker, Clock, ConfigError, Error, Hedge, ManualClock, RateLimit, Retry, RetryBudget,
+    SystemClock, Timeout, TokioClock,
 };
 
 use crate::support::{Broken, MINUTE, Plain, SECOND, at_once};

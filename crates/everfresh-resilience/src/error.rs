@@ -26,6 +26,8 @@ pub enum Error<E> {
     TimedOut {
         /// The bound that was reached.
         after: Duration,
+        /// Whether the function was called. If not, all the time went in waiting for the rate limit or for a place.
+        called: bool,
     },
     /// The policy was closed; see [`Policy::close`](crate::Policy::close).
     Closed,
@@ -65,9 +67,13 @@ impl<E> Error<E> {
         matches!(self, Error::TimedOut { .. })
     }
 
-    /// Whether a layer refused the call before the function was called.
+    /// Whether a layer refused the call before the function was called, or let it wait until its time was over.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Error::CircuitOpen { .. } | Error::RateLimited { .. } | Error::BulkheadFull | Error::Closed)
+        match self {
+            Error::CircuitOpen { .. } | Error::RateLimited { .. } | Error::BulkheadFull | Error::Closed => true,
+            Error::TimedOut { called, .. } => !called,
+            Error::Front(_) | Error::Inner(_) => false,
+        }
     }
 
     /// The same with the function's error changed into another.
@@ -76,7 +82,7 @@ impl<E> Error<E> {
             Error::CircuitOpen { retry_after } => Error::CircuitOpen { retry_after },
             Error::RateLimited { retry_after } => Error::RateLimited { retry_after },
             Error::BulkheadFull => Error::BulkheadFull,
-            Error::TimedOut { after } => Error::TimedOut { after },
+            Error::TimedOut { after, called } => Error::TimedOut { after, called },
             Error::Closed => Error::Closed,
             Error::Front(error) => Error::Front(error),
             Error::Inner(error) => Error::Inner(change(error)),
@@ -92,7 +98,7 @@ impl<E> Error<Error<E>> {
             Error::CircuitOpen { retry_after } => Error::CircuitOpen { retry_after },
             Error::RateLimited { retry_after } => Error::RateLimited { retry_after },
             Error::BulkheadFull => Error::BulkheadFull,
-            Error::TimedOut { after } => Error::TimedOut { after },
+            Error::TimedOut { after, called } => Error::TimedOut { after, called },
             Error::Closed => Error::Closed,
             Error::Front(error) => Error::Front(error),
         }
@@ -108,7 +114,10 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Error::CircuitOpen { retry_after } => write!(f, "the circuit is open for another {retry_after:?}"),
             Error::RateLimited { retry_after } => write!(f, "over the rate limit; there is room in {retry_after:?}"),
             Error::BulkheadFull => f.write_str("too many calls are running already"),
-            Error::TimedOut { after } => write!(f, "no answer after {after:?}"),
+            Error::TimedOut { after, called: true } => write!(f, "no answer after {after:?}"),
+            Error::TimedOut { after, called: false } => {
+                write!(f, "neither a turn nor a place within {after:?}; the function was not called")
+            }
             Error::Closed => f.write_str("the policy is closed to new calls"),
             Error::Front(error) => error.fmt(f),
             Error::Inner(error) => error.fmt(f),

@@ -36,7 +36,8 @@ pub enum Event {
         /// Why there is no other.
         why: Exhausted,
     },
-    /// An attempt, or the whole call, took too long.
+    /// An attempt, or the whole call, took too long. If its [`Failure`](Event::Failure) says 0 attempts, it was let wait for
+    /// its turn or a place all that time.
     Timeout {
         /// The bound that was reached.
         after: Duration,
@@ -79,7 +80,7 @@ pub enum Event {
     Failure {
         /// How long it took, all waits and attempts included.
         took: Duration,
-        /// How many attempts were made; 0 if a layer refused before the first.
+        /// How many attempts were made; 0 if a layer refused it, or let it wait, before the first.
         attempts: u32,
     },
 }

@@ -132,7 +132,7 @@ impl<V, E> From<Undone<V, E>> for Shared<V, E> {
     fn from(undone: Undone<V, E>) -> Shared<V, E> {
         match undone {
             Undone::Error(error) if !error.is_refusal() => Shared::Failed(Arc::new(error)),
-            Undone::Error(error) | Undone::NotBegun(error) => Shared::NotCalled(Arc::new(error)),
+            Undone::Error(error) => Shared::NotCalled(Arc::new(error)),
             Undone::Rejected(value) => Shared::Rejected(value),
         }
     }

@@ -64,8 +64,6 @@ pub(crate) struct Stack<V, E> {
 pub(crate) enum Undone<V, E> {
     /// There is none.
     Error(Error<E>),
-    /// There is none, for the time ran out before the function was called.
-    NotBegun(Error<E>),
     /// A predicate rejected it; the caller gets it all the same.
     Rejected(V),
 }
@@ -158,7 +156,7 @@ impl<V, E> Stack<V, E> {
         let under = self.in_flight.enter();
         let error = match self.run_counted(under.is_some(), work).await {
             Ok(value) | Err(Undone::Rejected(value)) => return Ok(value),
-            Err(Undone::Error(error) | Undone::NotBegun(error)) => error,
+            Err(Undone::Error(error)) => error,
         };
         let falling_back = self.fall_back(&error);
         let _refused = (under.is_none() && falling_back.takes_time()).then(|| self.in_flight.enter_anyway());
@@ -220,8 +218,7 @@ impl<V, E> Stack<V, E> {
         if let Some(since) = course.running_since {
             self.note(course, true, since);
         }
-        let error = Error::TimedOut { after: whole };
-        Err(if course.attempts == 0 { Undone::NotBegun(error) } else { Undone::Error(error) })
+        Err(Error::TimedOut { after: whole, called: course.attempts > 0 }.into())
     }
 
     #[inline]
@@ -508,7 +505,7 @@ impl<V, E> Attempt<V, E> {
             Attempt::Ended(Ok(value)) if bad => Err(Undone::Rejected(value)),
             Attempt::Ended(Ok(value)) => Ok(value),
             Attempt::Ended(Err(error)) => Err(Error::Inner(error).into()),
-            Attempt::TimedOut(after) => Err(Error::TimedOut { after }.into()),
+            Attempt::TimedOut(after) => Err(Error::TimedOut { after, called: true }.into()),
         }
     }
 }

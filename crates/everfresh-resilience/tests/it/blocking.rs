@@ -74,7 +74,7 @@ fn a_caller_walks_away_in_time_and_the_function_keeps_its_place_until_it_ends() 
         thread::yield_now();
     }
     clock.advance(SECOND);
-    assert!(matches!(caller.join().unwrap(), Err(Error::TimedOut { after: SECOND })));
+    assert!(matches!(caller.join().unwrap(), Err(Error::TimedOut { after: SECOND, called: true })));
     assert_eq!(policy.health().in_flight, 0);
     assert!(matches!(policy.call_blocking(|| Ok(2)), Err(Error::BulkheadFull)), "it still runs");
     release.send(()).unwrap();

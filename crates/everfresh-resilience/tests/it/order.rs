@@ -84,7 +84,7 @@ async fn a_timeout_counts_with_the_circuit_each_or_whole() {
     for timeout in [Timeout::per_attempt(SECOND), Timeout::whole(SECOND)] {
         let policy = builder().circuit_breaker(BREAKER).timeout(timeout).build().unwrap();
         let result = policy.call(Calls::default().slow(MINUTE)).await;
-        assert!(matches!(result, Err(Error::TimedOut { after: SECOND })));
+        assert!(matches!(result, Err(Error::TimedOut { after: SECOND, called: true })));
         assert_eq!(policy.health().circuit.unwrap().state, CircuitState::Open);
     }
 }
@@ -139,7 +139,7 @@ async fn a_wait_for_the_rate_limit_is_in_the_whole_time_and_not_in_an_attempts()
     let whole = builder().rate_limit(limit).timeout(Timeout::whole(SECOND)).build().unwrap();
     whole.call(Calls::default().numbered()).await.unwrap();
     let (result, took) = timed(whole.call(Calls::default().numbered())).await;
-    assert!(matches!(result, Err(Error::TimedOut { .. })));
+    assert!(matches!(result, Err(Error::TimedOut { called: false, .. })));
     assert_eq!(took, SECOND);
 }
 
@@ -189,7 +189,15 @@ async fn a_wait_for_a_place_is_in_the_whole_time_and_not_in_an_attempts() {
     assert!(poll!(&mut first).is_pending());
     let (first, second) = tokio::join!(first, policy.call(Calls::default().slow(3 * SECOND)));
     assert_eq!(first.unwrap(), 1);
-    assert!(matches!(second, Err(Error::TimedOut { .. })));
+    assert!(matches!(second, Err(Error::TimedOut { called: true, .. })), "it had a place for the last second");
+
+    let mut first = std::pin::pin!(policy.call(Calls::default().slow(MINUTE)));
+    assert!(poll!(&mut first).is_pending());
+    let calls = Calls::default();
+    let second = policy.call(calls.numbered()).await;
+    assert!(matches!(second, Err(Error::TimedOut { called: false, .. })), "and not: the backend was slow");
+    assert!(matches!(first.await, Err(Error::TimedOut { called: true, .. })));
+    assert_eq!(calls.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,13 +205,13 @@ async fn each_attempt_has_its_own_time_and_all_of_them_the_whole() {
     let calls = Calls::default();
     let policy = builder().retry(RETRY).timeout(2 * SECOND).build().unwrap();
     let (result, took) = timed(policy.call(calls.slow(MINUTE))).await;
-    assert!(matches!(result, Err(Error::TimedOut { after }) if after == 2 * SECOND));
+    assert!(matches!(result, Err(Error::TimedOut { after, .. }) if after == 2 * SECOND));
     assert_eq!((calls.count(), took), (3, 8 * SECOND));
 
     let bounds = Timeout::per_attempt(2 * SECOND).and_whole(4 * SECOND);
     let policy = builder().retry(RETRY).timeout(bounds).build().unwrap();
     let (result, took) = timed(policy.call(Calls::default().slow(MINUTE))).await;
-    assert!(matches!(result, Err(Error::TimedOut { after }) if after == 4 * SECOND));
+    assert!(matches!(result, Err(Error::TimedOut { after, .. }) if after == 4 * SECOND));
     assert_eq!(took, 4 * SECOND);
 }
 

@@ -216,7 +216,11 @@ fn errors_keep_their_facts_and_their_cause() {
         let error: Error<Broken> = error;
         assert!(error.is_refusal() && !error.is_timeout() && !error.to_string().is_empty());
     }
-    assert!(Error::<Broken>::TimedOut { after: SECOND }.is_timeout());
+    for called in [true, false] {
+        let late: Error<Broken> = Error::TimedOut { after: SECOND, called };
+        assert!(late.is_timeout() && late.is_refusal() != called);
+        assert_eq!(late.to_string().contains("not called"), !called, "{late}");
+    }
     let words = |retry_after| Error::<Broken>::CircuitOpen { retry_after }.to_string();
     assert_eq!(words(SECOND), "the circuit is open for another 1s");
     assert!(words(ms(0)).contains("half-open"), "and not for another 0ns");

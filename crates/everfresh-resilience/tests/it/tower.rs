@@ -77,7 +77,7 @@ async fn a_timeout_a_hedge_and_a_fallback_alone() {
     let mut call = Box::pin(ServiceBuilder::new().layer(policy.once_layer().unwrap()).service(hangs).oneshot(1));
     assert!(poll!(&mut call).is_pending());
     clock.advance(SECOND);
-    assert!(matches!(call.await, Err(Error::TimedOut { after: SECOND })));
+    assert!(matches!(call.await, Err(Error::TimedOut { after: SECOND, called: true })));
     assert!(layer::timeout::<u32, Broken>(Duration::ZERO).is_err());
 
     let calls = Calls::default();

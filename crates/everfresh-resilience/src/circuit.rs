@@ -344,7 +344,7 @@ impl Circuit {
     }
 }
 
-/// The right to call, of one era. Given back when it is dropped; what ends without a word says nothing.
+/// The right to call, of one era. Given back when it is dropped; what is dropped without a word says nothing.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     circuit: &'a Circuit,

@@ -76,7 +76,7 @@ pub enum Event {
         /// How many attempts were made.
         attempts: u32,
     },
-    /// The call ended with an error, or with a value that a predicate rejected.
+    /// The call ended with an error, with a value that a predicate rejected, or by a panic.
     Failure {
         /// How long it took, all waits and attempts included.
         took: Duration,

@@ -1,6 +1,7 @@
 //! The story of one call: admitted, in turn, with a place, tried and tried again, each time no longer than told.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -130,24 +131,29 @@ impl<V, E> Stack<V, E> {
     async fn run_counted(&self, let_in: bool, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
         let began = self.clock.now();
         let mut course = Course { permit: None, attempts: 0, running_since: None };
-        let result = match self.admitted(let_in, &mut course, began) {
-            Ok(()) => {
-                let whole = self.timeout.and_then(|timeout| timeout.whole);
-                match whole {
-                    None => self.entered(&mut course, &mut work, began).await,
-                    Some(whole) => self.bounded(&mut course, &mut work, began, whole).await,
+        let ended = {
+            let whole = self.timeout.and_then(|timeout| timeout.whole);
+            let going = pin!(async {
+                match (self.admitted(let_in, &mut course, began), whole) {
+                    (Ok(()), None) => self.entered(&mut course, &mut work, began).await,
+                    (Ok(()), Some(whole)) => self.bounded(&mut course, &mut work, began, whole).await,
+                    (Err(refused), _) => Err(refused.into()),
                 }
-            }
-            Err(refused) => Err(refused.into()),
+            });
+            caught(going).await
         };
+        if let (Err(_), Some(since)) = (&ended, course.running_since) {
+            // The function has panicked, which is no better than an error.
+            self.note(&course, true, since);
+        }
         if self.teller.any() {
             let (took, attempts) = (self.clock.now().saturating_sub(began), course.attempts);
-            self.teller.tell(match &result {
-                Ok(_) => Event::Success { took, attempts },
-                Err(_) => Event::Failure { took, attempts },
+            self.teller.tell(match &ended {
+                Ok(Ok(_)) => Event::Success { took, attempts },
+                Ok(Err(_)) | Err(_) => Event::Failure { took, attempts },
             });
         }
-        result
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// One call through all layers, as its caller gets it.
@@ -497,6 +503,15 @@ impl<V, E> Stack<V, E> {
         self.teller.tell(Event::RetryExhausted { attempts: course.attempts, why });
         attempt.into_result(true)
     }
+}
+
+/// What a future makes, or what it panicked with.
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> std::thread::Result<F::Output> {
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
 }
 
 impl<V, E> Attempt<V, E> {

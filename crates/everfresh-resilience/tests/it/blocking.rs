@@ -109,7 +109,7 @@ fn many_slow_functions_do_not_queue_behind_each_other_in_their_callers_time() {
 fn a_panic_reaches_the_caller_and_frees_what_the_call_held() {
     let clock = ManualClock::new();
     for timeout in [None, Some(MINUTE)] {
-        let breaker = CircuitBreaker::consecutive(1);
+        let breaker = CircuitBreaker::consecutive(2);
         let mut builder = Plain::builder().bulkhead(Bulkhead::new(1)).circuit_breaker(breaker).clock(clock.clone());
         if let Some(timeout) = timeout {
             builder = builder.timeout(timeout);
@@ -118,7 +118,7 @@ fn a_panic_reaches_the_caller_and_frees_what_the_call_held() {
         let guarded = policy.clone();
         let panicked = thread::spawn(move || guarded.call_blocking(|| panic!("on purpose"))).join();
         assert!(panicked.is_err());
-        assert_eq!(policy.health().in_flight, 0);
+        assert_eq!((policy.health().in_flight, policy.health().circuit.unwrap().failures), (0, 1));
         while policy.health().bulkhead.unwrap().running == 1 {
             thread::yield_now();
         }

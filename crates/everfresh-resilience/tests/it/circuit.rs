@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use everfresh_resilience::{CircuitBreaker, CircuitState, Error, ManualClock};
+use everfresh_resilience::{CircuitBreaker, CircuitState, Error, ManualClock, Timeout};
 use futures_util::poll;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
@@ -364,18 +364,54 @@ fn one_that_stays_open_for_ever_never_overflows() {
     assert!(policy.call_blocking(|| Ok(1)).is_ok());
 }
 
+/// It said nothing: a circuit stayed closed while every call panicked, and half-open let one after the other through.
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_panics_says_nothing_and_gives_its_place_back() {
-    let breaker = CircuitBreaker::consecutive(1).open_for(MINUTE).close_after(1);
+async fn a_call_that_panics_has_failed_and_gives_its_place_back() {
+    let breaker = CircuitBreaker::consecutive(2).open_for(MINUTE).close_after(1);
     let bulkhead = everfresh_resilience::Bulkhead::new(1);
-    let policy = builder().circuit_breaker(breaker).bulkhead(bulkhead).build().unwrap();
-    let _ = pass(&policy, false).await;
-    tokio::time::advance(MINUTE).await;
+    for timeout in [None, Some(Timeout::per_attempt(MINUTE)), Some(Timeout::whole(MINUTE))] {
+        let ear = Ear::default();
+        let built =
+            builder().circuit_breaker(breaker).bulkhead(bulkhead).failure_if(|_| false).listener(ear.listener());
+        let policy = match timeout {
+            None => built.build().unwrap(),
+            Some(timeout) => built.timeout(timeout).build().unwrap(),
+        };
+        let panic = || {
+            let other = policy.clone();
+            let panics = || async {
+                tokio::task::yield_now().await;
+                panic!("as told")
+            };
+            tokio::spawn(async move { other.call(panics).await })
+        };
+        for expected in [CircuitState::Closed, CircuitState::Open] {
+            assert!(panic().await.unwrap_err().is_panic(), "it reaches the caller");
+            assert_eq!(state(&policy), expected);
+        }
+        assert_eq!(ear.names(), ["failure", "circuit_opened", "failure"]);
+        tokio::time::advance(MINUTE).await;
+        panic().await.unwrap_err();
+        assert_eq!(state(&policy), CircuitState::Open, "a probe that panics has failed, too");
+        let health = policy.health();
+        assert_eq!((health.in_flight, health.bulkhead.unwrap().running), (0, 0));
+        tokio::time::advance(MINUTE).await;
+        assert!(pass(&policy, true).await.is_ok());
+        assert_eq!(state(&policy), CircuitState::Closed);
+    }
+}
+
+/// Only its own panic is: a call that is dropped because another one panics beside it says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_by_anothers_panic_says_nothing() {
+    let policy = builder().circuit_breaker(CircuitBreaker::consecutive(1)).build().unwrap();
     let other = policy.clone();
-    tokio::spawn(async move { other.call(|| async { panic!("as told") }).await }).await.unwrap_err();
-    let health = policy.health();
-    assert_eq!((health.in_flight, health.bulkhead.unwrap().running), (0, 0));
-    assert_eq!(state(&policy), CircuitState::HalfOpen);
-    assert!(pass(&policy, true).await.is_ok());
-    assert_eq!(state(&policy), CircuitState::Closed);
+    let beside = async move {
+        tokio::join!(other.call(std::future::pending), async {
+            tokio::task::yield_now().await;
+            panic!("as told")
+        })
+    };
+    tokio::spawn(beside).await.unwrap_err();
+    assert_eq!((state(&policy), policy.health().in_flight), (CircuitState::Closed, 0));
 }

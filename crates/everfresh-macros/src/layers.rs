@@ -18,6 +18,7 @@ pub(crate) struct Layers {
     pub(crate) associated: bool,
     pub(crate) clock: Option<Expr>,
     pub(crate) name: Option<Expr>,
+    pub(crate) companion: Option<Ident>,
     pub(crate) registry: Option<Expr>,
     pub(crate) everfresh: Option<Path>,
 }
@@ -35,7 +36,7 @@ enum Given {
 
 const ARGUMENTS: &str = "cache(..), circuit_breaker(..), rate_limit(..), bulkhead(..), retry(..), timeout, hedge(..), \
                          fallback, fallback_async, retry_if, failure_if, delay_hint, retry_budget, preset, listener, \
-                         skip(..), include(self), associated, clock, name, registry, crate";
+                         skip(..), include(self), associated, companion, clock, name, registry, crate";
 
 /// Each layer as it is written, and all its choices.
 const LAYERS: &[(&str, &str, &str)] = &[
@@ -67,6 +68,7 @@ fn written(name: &Ident) -> String {
         "skip" => "skip(argument, ..)".to_owned(),
         "include" => "include(self)".to_owned(),
         "preset" => "preset = http".to_owned(),
+        "companion" | "crate" => format!("{name} = name"),
         _ => format!("{name} = expression"),
     }
 }
@@ -195,6 +197,7 @@ impl Layers {
             "associated" => self.associated = true,
             "clock" => self.clock = Some(value(input)?),
             "name" => self.name = Some(value(input)?),
+            "companion" => self.companion = Some(value(input)?),
             "registry" => self.registry = Some(value(input)?),
             "crate" => self.everfresh = Some(value(input)?),
             other => return Err(Error::new(name.span(), unknown(other))),

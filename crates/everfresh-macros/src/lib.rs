@@ -56,6 +56,9 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// order of the arguments; all of them are explained in the guide page `layers` of the crate `everfresh-resilience`.
 /// Wrong ones are refused at compile time or at the first call, with the cure in the message.
 ///
+/// The cache is in `everfresh::registry()` by the function's path, and with all others in `everfresh::data::clear_all()` and
+/// `everfresh::close(..)`. Where the function's name is taken by a module or a type, `companion = ident` names that beside it.
+///
 /// The policy is called by the function's path, `shop::Client::fetch` for a method, unless it has `name = ".."`; in a
 /// `registry` that is the name by which it shares.
 ///

@@ -45,7 +45,8 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         false => Ident::new(what, span),
     };
     let (the_policy, the_cache, uncached) = (member("policy"), member("cache"), member("uncached"));
-    let owner = if associated { quote!(Self) } else { quote!(#name) };
+    let companion = layers.companion.as_ref().unwrap_or(name);
+    let owner = if associated { quote!(Self) } else { quote!(#companion) };
     let parameters = signature::turbofish(item);
     let turbofish = (!parameters.is_empty()).then(|| quote!(::<#(#parameters),*>));
     let (generics, bounds) = (&item.sig.generics, &item.sig.generics.where_clause);
@@ -147,10 +148,10 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         false => quote! {
             #[doc = #about]
             #[allow(non_camel_case_types, dead_code, missing_debug_implementations, missing_copy_implementations)]
-            #vis struct #name { _companions: () }
+            #vis struct #companion { _companions: () }
 
             #[allow(dead_code)]
-            impl #name { #members }
+            impl #companion { #members }
         },
     };
     let attributes = outside(item);
@@ -178,11 +179,11 @@ fn build(
     let calls = &layers.policy;
     let own = name.unraw().to_string();
     let path = quote!(::core::concat!(::core::module_path!(), "::", #own));
-    let named = match &layers.name {
-        Some(name) => quote!(#name),
-        None if associated => quote!(#everfresh::__private::name_within::<Self>(#own)),
-        None => path.clone(),
+    let full = match associated {
+        true => quote!(#everfresh::__private::name_within::<Self>(#own)),
+        false => path.clone(),
     };
+    let named = layers.name.as_ref().map_or_else(|| full.clone(), |name| quote!(#name));
     let place = match &layers.registry {
         Some(registry) => quote!(.registry(&#registry, #named)),
         None => quote!(.name(#named)),
@@ -195,8 +196,8 @@ fn build(
     };
     let make_cache = layers.cache.as_ref().map(|choices| {
         quote! {
-            let #cache = #everfresh::__private::resilient(
-                #path, #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build()
+            let #cache = #everfresh::__private::resilient_cache(
+                #full, #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build()
             );
         }
     });
@@ -245,6 +246,10 @@ fn check(layers: &Layers, function: &Function) -> Result<()> {
         if layers.cache.is_none() {
             return refuse(span, "without a cache there is no key; leave out `include(self)`, or add `cache(..)`");
         }
+    }
+    if let (true, Some(companion)) = (is_associated(layers, function), &layers.companion) {
+        let cure = "in an `impl` the companions are functions named after this one; leave out `companion`";
+        return refuse(companion.span(), cure);
     }
     if let Some(skipped) = layers.skip.iter().find(|it| !function.arguments.iter().any(|known| known.ident == **it)) {
         return refuse(skipped.span(), "there is no such argument to skip");
@@ -364,6 +369,7 @@ mod tests {
             ("cache(), skip(nobody)", "no such argument"),
             ("skip(id)", "add `cache(..)`"),
             ("cache(), include(self)", "no `self` to include"),
+            ("companion = \"f\"", "is written `companion = name`"),
             ("cache(eviction = \"fifo\")", "there is \"s3-fifo\""),
         ] {
             let told = refused(arguments, PLAIN);
@@ -388,6 +394,8 @@ mod tests {
         for arguments in ["cache(), skip(a3)", "timeout = \"1s\""] {
             assert_eq!(refused(arguments, &thirteen), "", "{arguments}");
         }
+        let told = refused("companion = g", "fn f(&self) -> Result<u32, E> { Ok(1) }");
+        assert!(told.contains("leave out `companion`"), "{told}");
         let told = refused("include(self)", "fn f(&self) -> Result<u32, E> { Ok(1) }");
         assert!(told.contains("add `cache(..)`"), "{told}");
     }

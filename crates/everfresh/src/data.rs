@@ -1,13 +1,13 @@
-//! All functions marked `#[cache_data]` at once.
+//! All functions marked `#[cache_data]` at once, and those marked `#[resilient]` that have a cache.
 
 use crate::functions::{Kind, each};
 
-/// Forgets everything that any `#[cache_data]` function holds; what is being loaded is not stored.
+/// Forgets everything that any `#[cache_data]` function holds, or a `#[resilient]` one; what is being loaded is not stored.
 pub fn clear_all() {
     each(Kind::Data).for_each(|function| function.clear());
 }
 
-/// Makes stale everything that any `#[cache_data]` function holds.
+/// Makes stale everything that any `#[cache_data]` function holds, or a `#[resilient]` one.
 pub fn expire_all() {
     each(Kind::Data).for_each(|function| function.expire());
 }

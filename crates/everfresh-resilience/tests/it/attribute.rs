@@ -418,3 +418,26 @@ fn a_choice_that_cannot_work_is_told_in_words_at_the_first_call() {
     );
     assert!(told.contains("attribute::never_tried cannot"), "{told}");
 }
+
+mod elsewhere {
+    pub mod orders {
+        #[derive(Clone, PartialEq, Debug)]
+        pub struct Order(pub u32);
+    }
+
+    /// Beside a module of its name it could not be written at all.
+    #[everfresh::resilient(cache(capacity = 2), timeout = "1m", companion = resilient_orders, crate = ::everfresh)]
+    pub fn orders<T: Into<u32> + super::Hash + Eq + Clone + Send + Sync + 'static>(
+        id: T,
+    ) -> Result<orders::Order, super::Broken> {
+        Ok(orders::Order(id.into()))
+    }
+}
+
+#[test]
+fn a_companion_can_have_another_name_where_its_own_is_taken() {
+    assert_eq!(elsewhere::orders(7_u32).unwrap(), elsewhere::orders::Order(7));
+    assert!(elsewhere::resilient_orders::cache::<u32>().contains(&7));
+    assert!(elsewhere::resilient_orders::policy::<u8>().name().ends_with("::elsewhere::orders"));
+    assert_eq!(elsewhere::resilient_orders::uncached(9_u8).unwrap(), elsewhere::orders::Order(9));
+}

@@ -8,9 +8,12 @@ pub use super::argument::{KeyArgument, Parts};
 pub use super::failure::{ByBoth, ByClone, ByError, ByLoadError, ByNothing, Way, unfailing};
 pub use super::function::CachedFunction;
 pub use super::instances::Instances;
+use super::registry::registry;
 pub use super::registry::{Kind, runtime};
 pub use super::shared::Shared;
+use crate::cache::Cache;
 use crate::engine::{Key, Value};
+use crate::error::Error;
 use crate::handle::Refreshing;
 
 /// A refresh that was asked for.
@@ -236,6 +239,16 @@ pub fn resilient<T>(function: &str, made: Result<T, impl Display>) -> T {
         Ok(made) => made,
         Err(error) => panic!("the resilient function {function} cannot have these arguments: {error}"),
     }
+}
+
+/// The cache in front of a `#[resilient]` function, which enters the registry as that of any other function does.
+///
+/// # Panics
+/// As [`resilient`].
+pub fn resilient_cache<K: Key, V: Value>(function: &'static str, made: Result<Cache<K, V>, Error>) -> Cache<K, V> {
+    let cache = resilient(function, made);
+    registry().enter(Kind::Data, function, &cache);
+    cache
 }
 
 /// Never called: stands where a type is to be known and no value is to be had.

@@ -21,7 +21,7 @@ const DEFAULT_MAX_REFRESHES: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A function marked `#[cache_data]`: each caller owns what it gets.
+    /// A function marked `#[cache_data]`, or `#[resilient]` with a cache: each caller owns what it gets.
     Data,
     /// A function marked `#[cache_resource]`: all callers share one.
     Resource,

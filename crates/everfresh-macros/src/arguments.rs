@@ -112,6 +112,13 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["sync_writes", "sync"], "callers of the same key always share one run; leave it out"),
     (&["ty", "create"], "the cache is made from `capacity`, `eviction` and the other arguments; leave it out"),
+    (&["background"], "it is called `refresh = \"background\"` here"),
+    (&["swr"], "it is called `stale_while_revalidate = \"12h\"` here, and counts from the end of the ttl"),
+    (
+        &["cache", "retry", "circuit_breaker", "rate_limit", "bulkhead", "hedge", "fallback"],
+        "layers are written above a function with `#[resilient(cache(..), retry(..), ..)]`; this one has the choices of its cache as \
+         arguments",
+    ),
 ];
 
 impl Arguments {
@@ -127,7 +134,8 @@ impl Arguments {
                     return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
                 }
                 seen.push(name.to_string());
-                arguments.take(kind, &name, input).map_err(|error| written(&name, error))?;
+                let nothing_follows = nothing_follows(input);
+                arguments.take(kind, &name, input).map_err(|error| written(&name, error, nothing_follows))?;
                 if !input.is_empty() {
                     let comma: Result<Token![,]> = input.parse();
                     comma.map_err(|error| {
@@ -333,20 +341,26 @@ const WRITTEN: &[(&[&str], &str)] = &[
 ];
 
 /// A parser's complaint, with what it should have found.
-fn written(name: &Ident, error: Error) -> Error {
+fn written(name: &Ident, error: Error, nothing_follows: bool) -> Error {
     let rest =
         WRITTEN.iter().find(|(names, _)| names.iter().any(|it| name == it)).map_or(" = expression", |(_, rest)| rest);
-    in_our_words(name, error, &format!("{name}{rest}"))
+    in_our_words(name, error, nothing_follows, &format!("{name}{rest}"))
 }
 
-/// How it is written in place of a parser's complaint; what is told by us stays.
-pub(crate) fn in_our_words(name: &Ident, error: Error, written: &str) -> Error {
+/// How it is written in place of a parser's complaint; what is told by us stays. Where nothing follows there is no place to point at.
+pub(crate) fn in_our_words(name: &Ident, error: Error, nothing_follows: bool, written: &str) -> Error {
     let complaint = error.to_string();
     if !complaint.starts_with("expected") && !complaint.starts_with("unexpected end") {
         return error;
     }
-    let span = if complaint.starts_with("unexpected end") { name.span() } else { error.span() };
+    let span = if nothing_follows || complaint.starts_with("unexpected end") { name.span() } else { error.span() };
     Error::new(span, format!("`{name}` is written `{written}`"))
+}
+
+/// Whether an argument ends with its name, or behind the sign.
+pub(crate) fn nothing_follows(input: ParseStream<'_>) -> bool {
+    let rest = input.fork();
+    rest.is_empty() || (rest.parse::<Token![=]>().is_ok() && rest.is_empty())
 }
 
 fn value<T: Parse>(input: ParseStream<'_>) -> Result<T> {
@@ -366,7 +380,7 @@ fn list<T: Parse>(input: ParseStream<'_>) -> Result<Vec<T>> {
 }
 
 /// Checks a number that can be seen now; others are checked when the cache is made.
-fn literal_number(expression: &Expr, is_good: impl Fn(f64) -> bool, cure: &str) -> Result<()> {
+pub(crate) fn literal_number(expression: &Expr, is_good: impl Fn(f64) -> bool, cure: &str) -> Result<()> {
     let (negative, literal) = match peeled(expression) {
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => (true, &**expr),
         other => (false, other),
@@ -387,15 +401,21 @@ fn unknown(name: &str) -> String {
     if let Some((_, cure)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&name)) {
         return (*cure).to_owned();
     }
-    let near = KNOWN.iter().chain(&["validate", "on_release"]).min_by_key(|known| distance(known, name));
-    match near {
-        Some(near) if distance(near, name) <= 3 => format!("there is no argument `{name}`; is it `{near}`?"),
-        _ => format!("there is no argument `{name}`; there are: {}", KNOWN.join(", ")),
+    match nearest(KNOWN.iter().chain(&["validate", "on_release"]).copied(), name) {
+        Some(near) => format!("there is no argument `{name}`; is it `{near}`?"),
+        None => format!("there is no argument `{name}`; there are: {}", KNOWN.join(", ")),
     }
 }
 
+/// The word that was probably meant: with at most three letters wrong, and no more than half of them.
+pub(crate) fn nearest<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    let name = &name.to_lowercase();
+    let far = |known: &&str| distance(known, name);
+    known.min_by_key(far).filter(|near| far(near) <= 3 && 2 * far(near) <= near.len().max(name.len()))
+}
+
 /// How many letters have to be put, taken or changed.
-pub(crate) fn distance(one: &str, other: &str) -> usize {
+fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, letter) in one.chars().enumerate() {

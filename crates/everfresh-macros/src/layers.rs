@@ -1,12 +1,13 @@
 //! What stands in the brackets of `#[resilient]`: every layer with its choices, and what is wrong with them.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, Lit, Path, Result, Token, parenthesized};
 
-use crate::arguments::{distance, eviction, in_our_words};
-use crate::time::Time;
+use crate::arguments::{eviction, in_our_words, literal_number, nearest, nothing_follows};
+use crate::time::{Time, peeled};
 
 /// The layers as calls of the builder, and what is not a layer.
 #[derive(Default)]
@@ -89,7 +90,9 @@ impl Parse for Layers {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
             }
             seen.push(name.to_string());
-            layers.take(&name, input).map_err(|error| in_our_words(&name, error, &written(&name)))?;
+            let nothing_follows = nothing_follows(input);
+            let in_our_words = |error| in_our_words(&name, error, nothing_follows, &written(&name));
+            layers.take(&name, input).map_err(in_our_words)?;
             if !input.is_empty() {
                 let comma: Result<Token![,]> = input.parse();
                 comma.map_err(|error| Error::new(error.span(), format!("after `{name}` comes a comma or nothing")))?;
@@ -131,10 +134,10 @@ impl Layers {
                     Some(Given::Expr(Expr::Lit(literal))) if quote!(#literal).to_string() == "false" => {
                         Some(quote!(.without_jitter()))
                     }
-                    Some(_) => {
+                    Some(given) => {
                         let cure =
                             "pauses are drawn with full jitter; `jitter = false` takes them in full, else leave it out";
-                        return Err(Error::new(name.span(), cure));
+                        return Err(Error::new_spanned(given, cure));
                     }
                 };
                 let more = rest(name, choices, &["base", "factor", "max_delay"])?;
@@ -167,11 +170,7 @@ impl Layers {
                 self.policy.push(quote!(.hedge(__resilience::Hedge::after(#after) #more)));
             }
             "preset" => {
-                let preset: Expr = value(input)?;
-                let preset = match &preset {
-                    Expr::Path(path) if path.path.get_ident().is_some() => quote!(__resilience::presets::#path()),
-                    other => quote!(#other),
-                };
+                let preset = preset(&value(input)?)?;
                 self.policy.insert(0, quote!(.preset(#preset)));
             }
             "fallback" | "fallback_async" | "retry_if" | "failure_if" | "delay_hint" | "listener" => {
@@ -180,7 +179,7 @@ impl Layers {
             }
             "retry_budget" => {
                 let budget: Expr = value(input)?;
-                self.policy.push(quote!(.retry_budget(&#budget)));
+                self.policy.push(quote_spanned!(here(&budget)=> .retry_budget(&#budget)));
             }
             "skip" => {
                 let inside;
@@ -206,12 +205,48 @@ impl Layers {
     }
 }
 
-fn unknown(name: &str) -> String {
-    let known = ARGUMENTS.split(", ").map(|known| known.split('(').next().unwrap_or(known));
-    match known.min_by_key(|known| distance(known, name)) {
-        Some(near) if distance(near, name) <= 3 => format!("there is no argument `{name}`; is it `{near}`?"),
-        _ => format!("there is no argument `{name}`; there are: {ARGUMENTS}"),
+const PRESETS: &[&str] = &["http", "db", "queue", "llm", "strict"];
+
+/// A preset by its name, or an expression.
+fn preset(preset: &Expr) -> Result<TokenStream> {
+    let told = |words: &str| Err(Error::new_spanned(preset, format!("{words}; there are: {}", PRESETS.join(", "))));
+    match peeled(preset) {
+        Expr::Lit(_) => told("a preset is written `preset = http`"),
+        Expr::Path(path) => match path.path.get_ident() {
+            Some(name) if PRESETS.iter().any(|known| name == known) => Ok(quote!(__resilience::presets::#path())),
+            Some(name) if name.to_string().starts_with(char::is_lowercase) => {
+                told(&format!("there is no preset `{name}`"))
+            }
+            _ => Ok(quote!(#preset)),
+        },
+        _ => Ok(quote!(#preset)),
     }
+}
+
+/// What others call it, or where it stands here.
+const ELSEWHERE: &[(&[&str], &str)] = &[
+    (&["http", "db", "queue", "llm", "strict"], "a preset is written `preset = http`"),
+    (
+        &["ttl", "capacity", "stale_while_revalidate", "stale_if_error", "negative_ttl", "store_if", "refresh"],
+        "it is a choice of the cache: `cache(ttl = \"5m\", stale_while_revalidate = \"1h\")`",
+    ),
+    (&["key"], "the key is made of the arguments; `skip(argument)` leaves one out, `include(self)` adds that"),
+    (&["max_attempts", "attempts"], "it is a choice of `retry(max_attempts = 3)`"),
+    (&["listeners", "on_event"], "it is called `listener = function` here, and there may be several"),
+];
+
+fn unknown(name: &str) -> String {
+    if let Some((_, cure)) = ELSEWHERE.iter().find(|(names, _)| names.contains(&name)) {
+        return (*cure).to_owned();
+    }
+    match nearest(names(), name) {
+        Some(near) => format!("there is no argument `{name}`; is it `{near}`?"),
+        None => format!("there is no argument `{name}`; there are: {ARGUMENTS}"),
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    ARGUMENTS.split(", ").map(|known| known.split('(').next().unwrap_or(known))
 }
 
 fn value<T: Parse>(input: ParseStream<'_>) -> Result<T> {
@@ -257,7 +292,7 @@ fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
         let input = match (is(TIMES), is(MAY_BE_ZERO)) {
             (true, true) => Given::Time(Time::parse_any(&inside)?),
             (true, false) => Given::Time(Time::parse(&inside)?),
-            (false, _) => Given::Expr(inside.parse()?),
+            (false, _) => Given::Expr(number(layer, &name, inside.parse()?)?),
         };
         choices.push(Choice { name, input });
         if !inside.is_empty() {
@@ -265,6 +300,36 @@ fn choices(layer: &Ident, input: ParseStream<'_>) -> Result<Vec<Choice>> {
         }
     }
     Ok(choices)
+}
+
+/// A number, which is refused if it can be seen now that it is wrong; others are told of at the first call.
+fn number(layer: &Ident, name: &Ident, given: Expr) -> Result<Expr> {
+    let whole = |least: f64| {
+        let cure = format!("`{name}` is a whole number of at least {least}");
+        match peeled(&given) {
+            Expr::Lit(ExprLit { lit: Lit::Float(_), .. }) => Err(Error::new_spanned(&given, cure)),
+            _ => literal_number(&given, |it| it >= least, &cure),
+        }
+    };
+    let fraction = |is_good: fn(f64) -> bool, which: &str| {
+        literal_number(&given, is_good, &format!("`{name}` is a fraction {which}: a half is 0.5"))
+    };
+    match (layer.to_string().as_str(), name.to_string().as_str()) {
+        (_, "failure_threshold" | "window" | "minimum_calls" | "close_after" | "probes" | "calls" | "burst")
+        | (_, "max_concurrent" | "max_attempts" | "capacity" | "up_to") => whole(1.0),
+        (_, "max_waiting" | "max_refreshes") => whole(0.0),
+        (_, "factor") => literal_number(&given, |it| it >= 1.0, "`factor` is at least 1.0, which pauses evenly"),
+        (_, "failure_rate" | "slow_call_rate") => fraction(|it| it > 0.0 && it <= 1.0, "above 0.0 and at most 1.0"),
+        (_, "refresh_ahead") => fraction(|it| it > 0.0 && it < 1.0, "of the ttl, above 0.0 and below 1.0"),
+        ("cache", "jitter") => fraction(|it| (0.0..1.0).contains(&it), "of the ttl, from 0.0 and below 1.0"),
+        _ => Ok(()),
+    }?;
+    Ok(given)
+}
+
+/// Where an expression of the user's stands, in code of ours.
+pub(crate) fn here(expression: &impl Spanned) -> Span {
+    Span::call_site().located_at(expression.span())
 }
 
 impl quote::ToTokens for Given {
@@ -282,7 +347,18 @@ fn taken(choices: &mut Vec<Choice>, name: &str) -> Option<Given> {
 }
 
 fn needed(layer: &Ident, choices: &mut Vec<Choice>, name: &str) -> Result<Given> {
-    taken(choices, name).ok_or_else(|| Error::new(layer.span(), format!("`{layer}` needs `{name} = ..`")))
+    taken(choices, name).ok_or_else(|| {
+        // What stands there instead is probably what was meant.
+        let all = LAYERS.iter().find(|(it, ..)| layer == it).map_or("", |(.., all)| all);
+        let other = choices.iter().find(|choice| !all.contains(&choice.name.to_string()));
+        match other {
+            Some(other) => Error::new(
+                other.name.span(),
+                format!("`{layer}` needs `{name} = ..`, and has no choice `{}`", other.name),
+            ),
+            None => Error::new(layer.span(), format!("`{layer}` needs `{name} = ..`")),
+        }
+    })
 }
 
 /// The other choices as calls, if they are among those that the layer knows.
@@ -291,7 +367,10 @@ fn rest(layer: &Ident, choices: Vec<Choice>, known: &[&str]) -> Result<TokenStre
     for Choice { name, input } in choices {
         if !known.iter().any(|known| name == known) {
             let all = LAYERS.iter().find(|(it, ..)| layer == it).map_or("none", |(.., all)| all);
-            let words = format!("`{layer}` has no choice `{name}`; there are: {all}");
+            let words = match names().find(|argument| name == argument) {
+                Some(_) => format!("`{name}` is an argument of its own, beside `{layer}(..)`"),
+                None => format!("`{layer}` has no choice `{name}`; there are: {all}"),
+            };
             return Err(Error::new(name.span(), words));
         }
         calls.extend(quote!(.#name(#input)));

@@ -1,13 +1,13 @@
 //! `#[resilient]`: the function around its policy of layers, with or without a cache in front, as code.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, Pat, Result, Type, parse_quote};
 
 use crate::expand::{MOST_KEY_ARGUMENTS, TOO_MANY_IN_KEY, about, mentions_self, outside, owned_type, quiet, within};
-use crate::layers::Layers;
+use crate::layers::{Layers, here};
 use crate::signature::{self, Argument, Function};
 
 /// Writes the function around its policy.
@@ -17,10 +17,13 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     let (vis, name) = (&item.vis, &item.sig.ident);
     let associated = is_associated(&layers, &function);
     let everfresh = layers.everfresh.as_ref().map_or_else(|| quote!(::everfresh), |path| quote!(#path));
-    let (value, error): (Type, Type) = (
-        parse_quote!(<#returns as #everfresh::__private::Fallible>::Ok),
-        parse_quote!(<#returns as #everfresh::__private::Fallible>::Error),
-    );
+    // What is wrong with the result is told there.
+    let within_result = located(&everfresh, here(returns));
+    let of_result = |part: &str| -> Type {
+        let part = Ident::new(part, here(returns));
+        Type::Verbatim(quote_spanned!(here(returns)=> <#returns as #within_result::__private::Fallible>::#part))
+    };
+    let (value, error) = (of_result("Ok"), of_result("Error"));
     let key: Vec<&Argument> = arguments.iter().filter(|it| in_key(&layers, &function, it)).collect();
     let owned_key: Vec<Type> = key.iter().map(|argument| owned_type(argument)).collect();
     let key_type: Type = match &owned_key[..] {
@@ -154,18 +157,45 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
             impl #companion { #members }
         },
     };
+    let results = match (cached, item.sig.asyncness) {
+        (true, _) => vec![("resilient_value", &value), ("resilient_error", &error)],
+        (false, None) => vec![("from_a_worker", &value), ("from_a_worker", &error)],
+        (false, Some(_)) => vec![],
+    };
+    let results = results.into_iter().map(|(check, ty)| {
+        let check = Ident::new(check, here(returns));
+        quote_spanned!(here(returns)=> #within_result::__private::#check::<#ty>();)
+    });
+    let (arguments_fit, results_fit) = (quote!(#(#keys)* #(#checks)*), quote!(#(#results)*));
+    let beside = |checks: TokenStream| quote!(const _: () = { #quiet fn check #generics () #bounds { #checks } };);
+    // Where they are told before what the compiler finds by itself.
+    let (beside, checks) = match (associated, item.sig.asyncness) {
+        (true, _) => (None, quote!(#arguments_fit #results_fit)),
+        (false, Some(_)) => (Some(beside(results_fit)), arguments_fit),
+        (false, None) => (Some(beside(quote!(#arguments_fit #results_fit))), quote!()),
+    };
     let attributes = outside(item);
     Ok(quote! {
+        #beside
+
         #(#attributes)*
         #[allow(clippy::used_underscore_binding)]
         #vis #signature {
-            #(#keys)*
-            #(#checks)*
+            #checks
             #owner::#the_policy #turbofish ().#call(#look_up { #(#own)* #attempt }) #wait
         }
 
         #members
     })
+}
+
+/// The same tokens as if they stood elsewhere.
+fn located(tokens: &TokenStream, place: Span) -> TokenStream {
+    let at = |mut token: TokenTree| {
+        token.set_span(token.span().located_at(place));
+        token
+    };
+    tokens.clone().into_iter().map(at).collect()
 }
 
 fn build(
@@ -185,13 +215,16 @@ fn build(
     };
     let named = layers.name.as_ref().map_or_else(|| full.clone(), |name| quote!(#name));
     let place = match &layers.registry {
-        Some(registry) => quote!(.registry(&#registry, #named)),
+        Some(registry) => quote_spanned!(here(registry)=> .registry(&#registry, #named)),
         None => quote!(.name(#named)),
     };
     // No name of the user's, which stand in the arguments, may meet ours.
     let [clock, cache] = ["clock", "cache"].map(|name| Ident::new(name, Span::mixed_site()));
     let (let_clock, with_clock) = match &layers.clock {
-        Some(given) => (Some(quote!(let #clock = #given;)), Some(quote!(.clock(::core::clone::Clone::clone(&#clock))))),
+        Some(given) => {
+            let told = quote_spanned!(here(given)=> .clock(::core::clone::Clone::clone(&#clock)));
+            (Some(quote!(let #clock = #given;)), Some(told))
+        }
         None => (None, None),
     };
     let make_cache = layers.cache.as_ref().map(|choices| {
@@ -308,6 +341,10 @@ mod tests {
         for arguments in [
             "",
             "timeout = \"10s\", preset = http",
+            "preset = OURS",
+            "preset = ours::slow()",
+            "retry(max_attempts = TRIES, factor = FACTOR)",
+            "bulkhead(max_concurrent = 3, max_wait = \"1s\", max_waiting = 0), cache(max_refreshes = 0)",
             "timeout = LIMIT, cache(), skip(name)",
             "retry(max_attempts = 3, jitter = false), listener = a, listener = b",
             "cache(ttl = \"5m\", stale_while_revalidate = \"1h\", capacity = 10)",
@@ -331,6 +368,23 @@ mod tests {
     fn what_is_wrong_is_refused_with_the_cure() {
         for (arguments, cure) in [
             ("retries = 3", "is it `retry`?"),
+            ("http", "is written `preset = http`"),
+            ("preset = \"http\"", "is written `preset = http`"),
+            ("preset = web", "there are: http, db"),
+            ("ttl = \"5m\"", "a choice of the cache"),
+            ("cache(), key = id", "`skip(argument)` leaves one out"),
+            ("retry(max_attempts = 3, retry_if = f)", "an argument of its own"),
+            ("retry(max_attempts = 0)", "at least 1"),
+            ("retry(max_attempts = -1)", "at least 1"),
+            ("retry(max_attempts = 3.0)", "a whole number"),
+            ("retry(max_attempts = \"3\")", "a whole number"),
+            ("retry(max_attempts = 3, factor = 0.5)", "at least 1.0"),
+            ("circuit_breaker(failure_rate = 50, window = 100)", "a half is 0.5"),
+            ("circuit_breaker(failure_rate = \"50%\", window = 100)", "a half is 0.5"),
+            ("cache(ttl = \"5m\", capacity = 0)", "at least 1"),
+            ("cache(ttl = \"5m\", jitter = 1.0)", "below 1.0"),
+            ("cache(ttl = \"5m\", refresh_ahead = true)", "below 1.0"),
+            ("rate_limit(max_calls = 3, per = \"1s\")", "needs `calls = ..`, and has no choice `max_calls`"),
             ("concurrency = 3", "there are: cache(..)"),
             ("timeout = \"10\"", "is it \"10s\""),
             ("timeout = \"10s\", timeout = \"5s\"", "given twice"),

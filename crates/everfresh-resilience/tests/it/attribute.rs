@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use everfresh::ManualClock;
-use everfresh::resilience::{CircuitState, Error, Registry};
+use everfresh::resilience::{CircuitState, Error, Preset, Registry};
 use everfresh::resilient;
 use futures_util::future::join_all;
 
@@ -77,7 +77,9 @@ fn size_of(name: &str) -> Result<usize, Broken> {
     }
 }
 
-#[resilient(preset = strict, registry = REGISTRY, name = "backend")]
+const STRICT: Preset = everfresh::resilience::presets::strict();
+
+#[resilient(preset = STRICT, registry = REGISTRY, name = "backend")]
 fn name_of(_id: u32) -> Result<String, Broken> {
     Ok("x".to_owned())
 }
@@ -403,7 +405,10 @@ async fn methods_of_the_same_name_are_told_apart_by_their_types() {
     assert_eq!(state(&format!("{}::fetch", std::any::type_name::<Orders<u8>>())), CircuitState::Closed);
 }
 
-#[resilient(retry(max_attempts = 0))]
+/// Behind a name it cannot be seen when it is compiled.
+const NEVER: u32 = 0;
+
+#[resilient(retry(max_attempts = NEVER))]
 fn never_tried() -> Result<u32, Broken> {
     Ok(1)
 }

@@ -166,6 +166,46 @@ pub trait ResilientKeyArgument: KeyArgument {}
 #[diagnostic::do_not_recommend]
 impl<T: KeyArgument + ?Sized> ResilientKeyArgument for T {}
 
+/// What a `#[resilient]` function with a cache may make.
+#[diagnostic::on_unimplemented(
+    message = "a value of type `{Self}` cannot be kept by the cache of a `#[resilient]` function",
+    label = "not `Clone + Send + Sync + 'static`",
+    note = "each caller gets a clone of its own: derive `Clone`, put the value in an `Arc`, or leave out `cache(..)`"
+)]
+pub trait ResilientValue: Value {}
+#[diagnostic::do_not_recommend]
+impl<T: Value> ResilientValue for T {}
+
+/// What a `#[resilient]` function with a cache may fail with.
+#[diagnostic::on_unimplemented(
+    message = "an error of type `{Self}` cannot be shared by all who waited for one call of a `#[resilient]` function",
+    label = "not `Send + Sync + 'static`",
+    note = "say that it is: `Box<dyn Error + Send + Sync>` in place of `Box<dyn Error>`; or leave out `cache(..)`"
+)]
+pub trait ResilientError: Send + Sync + 'static {}
+#[diagnostic::do_not_recommend]
+impl<T: Send + Sync + 'static> ResilientError for T {}
+
+/// What a blocking `#[resilient]` function may make or fail with.
+#[diagnostic::on_unimplemented(
+    message = "a blocking `#[resilient]` function cannot give back a `{Self}`",
+    label = "not `Send + 'static`",
+    note = "it runs on a worker if its time is bounded; take a type that may leave that (`Arc` in place of `Rc`, `Box<dyn Error + Send \
+            + Sync>` in place of `Box<dyn Error>`), or write an `async fn`"
+)]
+pub trait FromAWorker: Send + 'static {}
+#[diagnostic::do_not_recommend]
+impl<T: Send + 'static> FromAWorker for T {}
+
+/// Checked by its call.
+pub const fn resilient_value<T: ResilientValue>() {}
+
+/// Checked by its call.
+pub const fn resilient_error<T: ResilientError>() {}
+
+/// Checked by its call.
+pub const fn from_a_worker<T: FromAWorker>() {}
+
 /// Checked by its call.
 pub const fn for_each_attempt<T: ForEachAttempt + ?Sized>() {}
 

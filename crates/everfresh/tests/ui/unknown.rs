@@ -35,4 +35,14 @@ fn of_the_other_kind(symbol: &str) -> usize {
     symbol.len()
 }
 
+#[cache_data(retry(max_attempts = 3))]
+fn of_another_attribute(symbol: &str) -> usize {
+    symbol.len()
+}
+
+#[cache_data(swr = "1h")]
+fn abbreviated(symbol: &str) -> usize {
+    symbol.len()
+}
+
 fn main() {}

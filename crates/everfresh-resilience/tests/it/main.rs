@@ -18,6 +18,7 @@ mod refreshed;
 mod retry;
 mod strict;
 mod support;
+mod together;
 mod told;
 #[cfg(feature = "tower")]
 mod tower;

@@ -79,7 +79,7 @@ impl<V, E> Policy<V, E> {
     ///
     /// Without a timeout or a hedge the function runs on this thread. With one it runs on a worker, from which the
     /// caller walks away in time; the function itself cannot be stopped, goes on to its end there, and keeps its place
-    /// in the bulkhead until then.
+    /// in the bulkhead until then. With the feature `tracing` it is in the caller's span there, too.
     ///
     /// # Errors
     /// As [`call`](Policy::call).

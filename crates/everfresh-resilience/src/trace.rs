@@ -1,6 +1,6 @@
 //! Events as `tracing` events (feature `tracing`).
 
-use tracing::{debug, info, trace, warn};
+use tracing::{Span, debug, dispatcher, info, trace, warn};
 
 use crate::event::Event;
 
@@ -32,5 +32,15 @@ pub fn tracing_listener() -> impl Fn(&str, &Event) + Send + Sync + 'static {
         Event::CircuitOpened | Event::BulkheadRejected | Event::RefreshRefused => warn!(policy, event = event.name()),
         Event::CircuitHalfOpened | Event::CircuitClosed => info!(policy, event = event.name()),
         Event::FallbackUsed | Event::CacheFallback | Event::Hedged => debug!(policy, event = event.name()),
+    }
+}
+
+/// Work for a caller on another thread, in the caller's span.
+pub(crate) fn in_this_span<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let span = Span::current();
+    let told_to = (!span.is_none()).then(|| dispatcher::get_default(Clone::clone));
+    move || match told_to {
+        None => work(),
+        Some(told_to) => dispatcher::with_default(&told_to, || span.in_scope(work)),
     }
 }

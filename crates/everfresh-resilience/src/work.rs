@@ -59,7 +59,7 @@ where
     fn begin(&mut self, place: Option<&mut Place<'_>>) -> Self::Attempt {
         let (function, around) = (Arc::clone(&self.function), self.around.clone());
         let held = place.map(Place::share);
-        OnWorker(blocking::unblock(move || {
+        let work = move || {
             // Until the function has really ended, whoever waits for it or not.
             let _held = held;
             let mut made = None;
@@ -67,7 +67,10 @@ where
                 around(&mut || made = Some(function()));
             }
             made.unwrap_or_else(|| function())
-        }))
+        };
+        #[cfg(feature = "tracing")]
+        let work = crate::trace::in_this_span(work);
+        OnWorker(blocking::unblock(work))
     }
 }
 

@@ -309,3 +309,21 @@ async fn a_policy_in_a_registry_may_have_a_name_of_its_own_in_whatever_order_tha
     users.call(Calls::default().failing()).await.unwrap_err();
     assert_eq!(repos.health().circuit.unwrap().state, CircuitState::Open, "one circuit, by the backend's name");
 }
+
+/// On a worker the caller's span was lost, and with it whose request a function's own lines belonged to.
+#[cfg(feature = "tracing")]
+#[test]
+fn a_function_on_a_worker_is_in_its_callers_span() {
+    use tracing::{Metadata, Span, info_span};
+
+    let in_span = || Ok(u32::from(Span::current().metadata().map(Metadata::name) == Some("request")));
+    let bounded = || Plain::builder().timeout(MINUTE);
+    tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+        let _request = info_span!("request").entered();
+        assert_eq!(bounded().build().unwrap().call_blocking(in_span).unwrap(), 1);
+        let cached = bounded().cache(everfresh::Cache::builder().capacity(1).build().unwrap()).build().unwrap();
+        assert_eq!(cached.call_blocking(&"key".to_owned(), in_span).unwrap(), 1);
+        let here = Plain::builder().build().unwrap();
+        assert_eq!(here.call_blocking(in_span).unwrap(), 1);
+    });
+}

@@ -90,6 +90,10 @@ impl Parse for Layers {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice; leave one of them out")));
             }
             seen.push(name.to_string());
+            if ["fallback", "fallback_async"].iter().all(|name| seen.iter().any(|it| it == name)) {
+                let cure = "one of `fallback` and `fallback_async` answers; leave the other out";
+                return Err(Error::new(name.span(), cure));
+            }
             let nothing_follows = nothing_follows(input);
             let in_our_words = |error| in_our_words(&name, error, nothing_follows, &written(&name));
             layers.take(&name, input).map_err(in_our_words)?;

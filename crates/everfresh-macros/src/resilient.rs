@@ -171,7 +171,7 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
     // Where they are told before what the compiler finds by itself.
     let (beside, checks) = match (associated, item.sig.asyncness) {
         (true, _) => (None, quote!(#arguments_fit #results_fit)),
-        (false, Some(_)) => (Some(beside(results_fit)), arguments_fit),
+        (false, Some(_)) => (cached.then(|| beside(results_fit)), arguments_fit),
         (false, None) => (Some(beside(quote!(#arguments_fit #results_fit))), quote!()),
     };
     let attributes = outside(item);
@@ -389,6 +389,7 @@ mod tests {
             ("timeout = \"10\"", "is it \"10s\""),
             ("timeout = \"10s\", timeout = \"5s\"", "given twice"),
             ("timeout = \"0s\"", "more than zero"),
+            ("fallback = a, fallback_async = b", "leave the other out"),
             ("timeout(whole = \"0s\")", "more than zero"),
             ("cache(ttl = \"0s\")", "more than zero"),
             ("rate_limit(calls = 1, per = \"0s\")", "more than zero"),

@@ -174,6 +174,15 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         (false, Some(_)) => (cached.then(|| beside(results_fit)), arguments_fit),
         (false, None) => (Some(beside(quote!(#arguments_fit #results_fit))), quote!()),
     };
+    // No name of the user's may meet ours. A hit needs nothing of its own.
+    let (by, value) = (Ident::new("policy", Span::mixed_site()), Ident::new("value", Span::mixed_site()));
+    let hit = cached.then(|| {
+        quote! {
+            if let ::core::option::Option::Some(#value) = #by.hit(#look_up) {
+                return ::core::result::Result::Ok(#value);
+            }
+        }
+    });
     let attributes = outside(item);
     Ok(quote! {
         #beside
@@ -182,7 +191,9 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
         #[allow(clippy::used_underscore_binding)]
         #vis #signature {
             #checks
-            #owner::#the_policy #turbofish ().#call(#look_up { #(#own)* #attempt }) #wait
+            let #by = #owner::#the_policy #turbofish ();
+            #hit
+            #by.#call(#look_up { #(#own)* #attempt }) #wait
         }
 
         #members

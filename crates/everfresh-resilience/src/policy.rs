@@ -180,8 +180,7 @@ where
         W: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<V, E>> + Send + 'static,
     {
-        if let Some(value) = self.front.0.fresh(key) {
-            self.stack.teller.tell(Event::CacheHit);
+        if let Some(value) = self.hit(key) {
             return Ok(value);
         }
         self.slowly(key, function).await
@@ -237,8 +236,7 @@ where
         F: Front<Q, V>,
         W: Fn() -> Result<V, E> + Send + Sync + 'static,
     {
-        if let Some(value) = self.front.0.fresh(key) {
-            self.stack.teller.tell(Event::CacheHit);
+        if let Some(value) = self.hit(key) {
             return Ok(value);
         }
         self.call_blocking_slowly(key, function)
@@ -261,6 +259,19 @@ where
         };
         let served = self.front.0.serve_blocking(key, || telling.refuses(&self.stack), load);
         drive(self.conclude(served, &telling, counted))
+    }
+
+    /// A fresh value, if there is one: for who would have to make ready what only a load needs.
+    #[doc(hidden)]
+    #[inline]
+    pub fn hit<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: ?Sized,
+        F: Front<Q, V>,
+    {
+        let value = self.front.0.fresh(key)?;
+        self.stack.teller.tell(Event::CacheHit);
+        Some(value)
     }
 
     /// The cache in front, to invalidate, and to ask for its statistics.

@@ -446,3 +446,46 @@ fn a_companion_can_have_another_name_where_its_own_is_taken() {
     assert!(elsewhere::resilient_orders::policy::<u8>().name().ends_with("::elsewhere::orders"));
     assert_eq!(elsewhere::resilient_orders::uncached(9_u8).unwrap(), elsewhere::orders::Order(9));
 }
+
+static CLONES: AtomicU32 = AtomicU32::new(0);
+
+#[derive(PartialEq, Eq, Hash)]
+struct Heavy(u32);
+
+impl Clone for Heavy {
+    fn clone(&self) -> Heavy {
+        CLONES.fetch_add(1, Ordering::SeqCst);
+        Heavy(self.0)
+    }
+}
+
+impl Heavy {
+    #[resilient(cache(ttl = "5m"), timeout = "1m", clock = STILL.clone())]
+    fn weighed(&self, by: Heavy) -> Result<u32, Broken> {
+        Ok(self.0 + by.0)
+    }
+
+    #[resilient(cache(ttl = "5m"), clock = STILL.clone())]
+    async fn weighed_later(&self, by: &Heavy) -> Result<u32, Broken> {
+        Ok(self.0 + by.0)
+    }
+}
+
+/// They were cloned for a load that a hit never begins. One key in 256, and the first look of a thread, are looked for once more.
+#[tokio::test]
+async fn a_hit_clones_none_of_the_arguments() {
+    let heavy = Heavy(1);
+    let mut clones_of_a_hit = Vec::new();
+    for round in 0..8 {
+        assert_eq!(heavy.weighed(Heavy(round)).unwrap(), 1 + round);
+        assert_eq!(heavy.weighed_later(&Heavy(round)).await.unwrap(), 1 + round);
+        CLONES.store(0, Ordering::SeqCst);
+        assert_eq!(heavy.weighed(Heavy(round)).unwrap(), 1 + round);
+        assert_eq!(heavy.weighed_later(&Heavy(round)).await.unwrap(), 1 + round);
+        clones_of_a_hit.push(CLONES.load(Ordering::SeqCst));
+    }
+    assert!(clones_of_a_hit.iter().filter(|clones| **clones == 0).count() >= 5, "{clones_of_a_hit:?}");
+    for stats in [Heavy::weighed_cache().stats(), Heavy::weighed_later_cache().stats()] {
+        assert_eq!((stats.hits, stats.loaded), (8, 8), "one lookup counts once");
+    }
+}

@@ -54,9 +54,10 @@ impl<E> Error<E> {
         }
     }
 
-    /// How long to leave it alone, if a layer knows.
+    /// How long to leave it alone, if a layer knows: not while probes are under way, of which nobody knows when they end.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
+            Error::CircuitOpen { retry_after: Duration::ZERO } => None,
             Error::CircuitOpen { retry_after } | Error::RateLimited { retry_after } => Some(*retry_after),
             _ => None,
         }

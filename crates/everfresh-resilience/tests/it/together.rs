@@ -1,7 +1,9 @@
 //! All layers at once, as people use them, and the sets of them as their table says.
 
+use everfresh::{Cache, Lifetime};
 use everfresh_resilience::*;
 use futures_util::poll;
+use proptest::prelude::*;
 
 use crate::support::*;
 
@@ -102,5 +104,111 @@ fn the_presets_are_what_their_table_says() {
             }
             _ => assert_eq!(besides, (None, None)),
         }
+    }
+}
+
+/// What one caller does: when it comes, how its function goes, and when it walks away.
+fn callers() -> impl Strategy<Value = Vec<(u64, u8, u64, u64)>> {
+    proptest::collection::vec((0..4_000_u64, 0..5_u8, 0..3_000_u64, 0..6_000_u64), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whoever_walks_away_in_whatever_state_leaves_nothing_behind(callers in callers()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let budget = RetryBudget::new(20, 1.0);
+            let breaker = CircuitBreaker::consecutive(4).open_for(2 * SECOND).probes(2).close_after(1);
+            let policy = builder()
+                .circuit_breaker(breaker)
+                .rate_limit(RateLimit::new(10, SECOND).max_wait(SECOND))
+                .bulkhead(Bulkhead::new(2).max_wait(SECOND).max_waiting(5))
+                .retry(Retry::attempts(3).base(ms(200)))
+                .retry_budget(&budget)
+                .timeout(Timeout::per_attempt(SECOND).and_whole(3 * SECOND))
+                .hedge(Hedge::after(ms(300)))
+                .build()
+                .unwrap();
+            let tasks: Vec<_> = callers.into_iter().map(|(comes, kind, takes, walks)| {
+                let policy = policy.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(ms(comes)).await;
+                    let call = policy.call(move || async move {
+                        tokio::time::sleep(ms(takes)).await;
+                        match kind {
+                            0 => panic!("as told"),
+                            1 | 2 => Err(Broken(1)),
+                            _ => Ok(1),
+                        }
+                    });
+                    let _ = tokio::time::timeout(ms(walks), call).await;
+                })
+            }).collect();
+            for task in tasks {
+                let _ = task.await;
+            }
+            tokio::time::sleep(MINUTE).await;
+            let health = policy.health();
+            let bulkhead = health.bulkhead.unwrap();
+            assert_eq!((health.in_flight, bulkhead.running, bulkhead.waiting), (0, 0, 0));
+            assert_eq!(policy.call(|| async { Ok(7) }).await.unwrap(), 7, "and the next is let through");
+            assert_eq!(policy.health().circuit.unwrap().state, CircuitState::Closed);
+            assert_eq!(policy.close(MINUTE).await, 0);
+        });
+    }
+
+    #[test]
+    fn also_behind_a_cache_with_a_fallback_that_takes_its_time(callers in callers()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let lifetime = Lifetime::ttl(SECOND).stale_while_revalidate(SECOND).stale_if_error(4 * SECOND);
+            let cache = Cache::<u32, u32>::builder().capacity(100).lifetime(lifetime).negative_ttl(ms(300));
+            let policy = builder()
+                .circuit_breaker(CircuitBreaker::consecutive(4).open_for(2 * SECOND).close_after(1))
+                .bulkhead(Bulkhead::new(2).max_wait(SECOND))
+                .retry(Retry::attempts(2).base(ms(200)))
+                .timeout(Timeout::per_attempt(SECOND).and_whole(2 * SECOND))
+                .fallback_async(|error| {
+                    let refused = error.is_refusal();
+                    async move {
+                        tokio::time::sleep(ms(500)).await;
+                        refused.then_some(99)
+                    }
+                })
+                .cache(cache.clock(everfresh::TokioClock::new()).build().unwrap())
+                .build()
+                .unwrap();
+            let tasks: Vec<_> = callers.into_iter().map(|(comes, kind, takes, walks)| {
+                let policy = policy.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(ms(comes)).await;
+                    let key = comes as u32 % 3;
+                    let call = policy.call(&key, move || async move {
+                        tokio::time::sleep(ms(takes)).await;
+                        match kind {
+                            0 => panic!("as told"),
+                            1 | 2 => Err(Broken(1)),
+                            _ => Ok(1),
+                        }
+                    });
+                    if let Ok(Ok(value)) = tokio::time::timeout(ms(walks), call).await {
+                        assert!(value == 1 || value == 99);
+                    }
+                })
+            }).collect();
+            for task in tasks {
+                let _ = task.await;
+            }
+            tokio::time::sleep(MINUTE).await;
+            let health = policy.health();
+            let bulkhead = health.bulkhead.unwrap();
+            assert_eq!((health.in_flight, bulkhead.running, bulkhead.waiting), (0, 0, 0));
+            for key in 0..3 {
+                assert_eq!(policy.call(&key, || async { Ok(7) }).await.unwrap(), 7, "and the next is let through");
+            }
+            assert_eq!((policy.close(MINUTE).await, policy.cache().close_async(MINUTE).await), (0, 0));
+        });
     }
 }

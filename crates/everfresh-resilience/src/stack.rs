@@ -131,16 +131,11 @@ impl<V, E> Stack<V, E> {
     async fn run_counted(&self, let_in: bool, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
         let began = self.clock.now();
         let mut course = Course { permit: None, attempts: 0, running_since: None };
-        let ended = {
-            let whole = self.timeout.and_then(|timeout| timeout.whole);
-            let going = pin!(async {
-                match (self.admitted(let_in, &mut course, began), whole) {
-                    (Ok(()), None) => self.entered(&mut course, &mut work, began).await,
-                    (Ok(()), Some(whole)) => self.bounded(&mut course, &mut work, began, whole).await,
-                    (Err(refused), _) => Err(refused.into()),
-                }
-            });
-            caught(going).await
+        let whole = self.timeout.and_then(|timeout| timeout.whole);
+        let ended = match (self.admitted(let_in, &mut course, began), whole) {
+            (Ok(()), None) => caught(pin!(self.entered(&mut course, &mut work, began))).await,
+            (Ok(()), Some(whole)) => caught(pin!(self.bounded(&mut course, &mut work, began, whole))).await,
+            (Err(refused), _) => Ok(Err(refused.into())),
         };
         if let (Err(_), Some(since)) = (&ended, course.running_since) {
             // The function has panicked, which is no better than an error.
@@ -506,12 +501,11 @@ impl<V, E> Stack<V, E> {
 }
 
 /// What a future makes, or what it panicked with.
-async fn caught<F: Future>(mut future: Pin<&mut F>) -> std::thread::Result<F::Output> {
-    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+fn caught<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = std::thread::Result<F::Output>> {
+    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),
     })
-    .await
 }
 
 impl<V, E> Attempt<V, E> {

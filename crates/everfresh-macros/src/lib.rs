@@ -54,7 +54,7 @@ pub fn cache_resource(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// cache an `Arc` of it, which all who waited share. Beside it stands a type of the same name with `policy()`, with a
 /// cache `cache()`, and `uncached(..)`, the function as it was written. The order of the layers is fixed, whatever the
 /// order of the arguments; all of them are explained in the guide page `layers` of the crate `everfresh-resilience`.
-/// Wrong ones are refused at compile time or at the first call, with the cure in the message.
+/// Wrong ones are refused at compile time, or where that cannot be seen then at each call, with the cure in the message.
 ///
 /// The cache is in `everfresh::registry()` by the function's path, and with all others in `everfresh::data::clear_all()` and
 /// `everfresh::close(..)`. Where the function's name is taken by a module or a type, `companion = ident` names that beside it.

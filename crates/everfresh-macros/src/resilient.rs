@@ -128,8 +128,9 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
             __POLICIES.get(&Self::#uncached #turbofish, || -> #policy { #build })
         },
         false => quote! {
-            static __POLICY: ::std::sync::LazyLock<#policy> = ::std::sync::LazyLock::new(|| { #build });
-            &__POLICY
+            // Not lazy by itself: that would tell only the first caller what is wrong with the arguments.
+            static __POLICY: ::std::sync::OnceLock<#policy> = ::std::sync::OnceLock::new();
+            __POLICY.get_or_init(|| { #build })
         },
     };
     let kept = within(item);

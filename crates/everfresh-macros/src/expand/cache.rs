@@ -24,9 +24,9 @@ impl Plan {
             (false, false) => {
                 let make = self.make();
                 code! {
-                    static __FUNCTION: ::std::sync::LazyLock<#glue::CachedFunction<#key, #kept>> =
-                        ::std::sync::LazyLock::new(|| #make);
-                    &__FUNCTION
+                    // Not lazy by itself: that would tell only the first caller what is wrong with the arguments.
+                    static __FUNCTION: ::std::sync::OnceLock<#glue::CachedFunction<#key, #kept>> = ::std::sync::OnceLock::new();
+                    __FUNCTION.get_or_init(|| #make)
                 }
             }
         };

@@ -438,3 +438,21 @@ fn many_threads_may_call_and_clear_at_once() {
     let stats = square::stats();
     assert_eq!((stats.lookups(), stats.entries <= 16), (5000, true));
 }
+
+/// Behind a name it cannot be seen when it is compiled.
+const NOTHING: usize = 0;
+
+#[cache_data(capacity = NOTHING)]
+fn kept_nowhere(id: u32) -> u32 {
+    id
+}
+
+/// The second call read that something "has previously been poisoned".
+#[test]
+fn a_choice_that_cannot_work_is_told_in_words_at_each_call() {
+    for _ in 0..2 {
+        let told = std::panic::catch_unwind(|| kept_nowhere(1)).unwrap_err();
+        let told = told.downcast_ref::<String>().unwrap();
+        assert!(told.contains("errors::kept_nowhere cannot have these arguments: "), "{told}");
+    }
+}

@@ -3,13 +3,6 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-#[cfg(not(everfresh_shuttle))]
-use std::{
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
-    task::Wake,
-    thread::{self, Thread},
-};
 
 #[cfg(everfresh_shuttle)]
 pub(crate) use shuttle::future::block_on;
@@ -27,39 +20,17 @@ pub(crate) fn drive<T>(future: impl Future<Output = T>) -> T {
 
 /// Polls a future to its end, and sleeps in between.
 ///
-/// What it was woken for stands in a flag of its own: code of the user's that blocks while it is polled parks the same thread, and may
-/// take the thread's one token, which was meant for this.
+/// Not by the thread's own token (`std::thread::park`): code of the user's that blocks while it is polled sleeps by that, too, and may take
+/// what was meant for this.
 #[cfg(not(everfresh_shuttle))]
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
-    let sleeper = Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) });
-    let waker = Waker::from(Arc::clone(&sleeper));
+    let (parker, unparker) = parking::pair();
+    let waker = Waker::from(unparker);
     loop {
-        if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return result;
-        }
-        // Acquire: pairs with the Release in `wake_by_ref`.
-        while !sleeper.woken.swap(false, Ordering::Acquire) {
-            thread::park();
-        }
-    }
-}
-
-#[cfg(not(everfresh_shuttle))]
-struct Sleeper {
-    thread: Thread,
-    woken: AtomicBool,
-}
-
-#[cfg(not(everfresh_shuttle))]
-impl Wake for Sleeper {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::Release) {
-            self.thread.unpark();
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => parker.park(),
         }
     }
 }

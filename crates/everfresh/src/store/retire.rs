@@ -46,12 +46,13 @@ impl<K, V> Shard<K, V> {
         fresh >= state.reach.collect_at || self.prompt && fresh > 0 || self.has_much(state)
     }
 
-    /// Makes use of garbage again that is ripe and that nobody reads, with nothing to drop: `false` where there is none.
+    /// Takes garbage back that is ripe and that nobody reads, where there is nothing to drop: under the lock, for no code of the user's
+    /// runs.
     #[inline(never)]
-    pub(super) fn reuse_ripe(&self, state: &mut State<K, V>) -> bool {
+    pub(super) fn reuse_ripe(&self, state: &mut State<K, V>) {
         let State { slab, reach: Reach { garbage, guarded, .. }, .. } = state;
-        if slab.drops_anything() || garbage.aging.is_empty() || !garbage.is_ripe() {
-            return false;
+        if self.prompt || slab.drops_anything() || garbage.aging.is_empty() || !garbage.is_ripe() {
+            return;
         }
         domain().look(guarded);
         let mut kept = guarded.take_from(&mut garbage.aging, Node::address);
@@ -60,7 +61,6 @@ impl<K, V> Shard<K, V> {
         unsafe { slab.reuse(&mut garbage.aging) };
         garbage.aging.append(&mut kept);
         self.begin_anew(state);
-        true
     }
 
     /// Drops garbage if enough has come together. Runs user code.

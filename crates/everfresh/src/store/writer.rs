@@ -346,8 +346,11 @@ impl<K, V> Shard<K, V> {
     /// Sees to the garbage, or notes for who is about to let go of the lock that it is to be looked through then.
     #[inline]
     pub(super) fn leave<'s>(&'s self, state: &mut State<K, V>, insertion: &mut Insertion<'s, K, V>) {
-        if self.is_due(state) && !(self.reuse_ripe(state) && !self.is_due(state)) {
-            insertion.note_due(self);
+        if self.is_due(state) {
+            self.reuse_ripe(state);
+            if self.is_due(state) {
+                insertion.note_due(self);
+            }
         }
     }
 

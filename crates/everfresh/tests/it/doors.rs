@@ -488,7 +488,9 @@ fn r2_work_that_is_polled_on_a_worker_goes_on_though_code_in_it_has_blocked_and_
                     rings.1.wake();
                 });
                 ringing.join().unwrap();
-                // As does whatever waits for something else on this thread: a channel, or another lookup.
+                // As does whatever waits for something else on this thread, a channel or another lookup: it has what it waited for, and
+                // the thread's token is gone.
+                std::thread::current().unpark();
                 std::thread::park();
             };
             futures_util::future::join(heard, blocks).await;

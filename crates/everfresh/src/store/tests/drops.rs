@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread;
 
 use super::*;
+use crate::entry::Extra;
 use crate::store::bound::Permit;
 use crate::store::slab::BATCH;
 
@@ -159,6 +160,49 @@ fn garbage_stays_near_its_bound_when_writers_overtake_each_other() {
             .collect();
         join(writers);
     });
+}
+
+#[test]
+fn what_has_nothing_to_drop_is_used_again_but_not_while_somebody_reads_it() {
+    let (entries, keys) = if cfg!(miri) { (100, 600) } else { (40_000, 200_000) };
+    let store = Store::new(settings(Bound::Entries(entries), Eviction::S3Fifo), RandomState::new());
+    let quietly = |key: u64, value: u64| {
+        let mut insertion = Insertion::nothing(false);
+        store.put(store.hash(&key), entry(key, value), (1, Moment::NEVER), START, &mut insertion);
+    };
+    let mut held = Vec::new();
+    for key in 0..keys {
+        quietly(key, key);
+        if key % 1_000 == 0 {
+            held.push((key, store.find(store.hash(&key), &key).unwrap()));
+        }
+        // One key's value is replaced for each new key.
+        quietly(keys + key % 7, key);
+    }
+    for (key, found) in held {
+        assert_eq!((found.key, found.value), (key, key), "it was read all the time");
+    }
+    store.validate();
+    let nodes: usize = store.shards.iter().map(|shard| shard.lock().slab.nodes()).sum();
+    // As the builder's `capacity` has it, those that were read, and what is left of the last block of each shard.
+    let most = entries + (entries / 10).max(24) + keys as usize / 1_000 + store.shards.len() * 256;
+    assert!(nodes <= most, "{nodes} nodes for {entries} entries");
+}
+
+#[test]
+fn one_entry_that_has_something_to_drop_has_it_dropped_among_many_that_have_not() {
+    let token: Arc<str> = "token".into();
+    let store = Store::new(settings(Bound::Entries(100), Eviction::S3Fifo), RandomState::new());
+    for key in 0..if cfg!(miri) { 400_u64 } else { 10_000 } {
+        let extra = Extra { token: Some(Arc::clone(&token)), ..Extra::default() };
+        let extra = (key % 50 == 49).then_some(extra);
+        let new = Entry::new(key, key, START, Moment::NEVER, Began { epoch: 0, tag_point: 0 }, extra);
+        store.put(store.hash(&key), new, (1, Moment::NEVER), START, &mut Insertion::nothing(false));
+    }
+    let living = Arc::strong_count(&token) - 1;
+    assert!(living <= 124 / 50 + 24, "{living} of those in a cache of 100");
+    drop(store);
+    assert_eq!(Arc::strong_count(&token), 1);
 }
 
 #[test]

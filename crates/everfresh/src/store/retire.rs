@@ -125,6 +125,7 @@ impl<K, V> Shard<K, V> {
     /// Drops what is ripe and nobody reads: some of it or all, so that no writer has to drop hundreds of values for others. The rest
     /// begins to age.
     fn drop_ripe<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>, all: bool) {
+        self.reuse_ripe(&mut state);
         let mut more = true;
         while more && state.reach.garbage.is_ripe() {
             let mut unreachable = Unreachable::none(&self.pool);

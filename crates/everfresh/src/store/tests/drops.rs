@@ -175,6 +175,7 @@ fn what_has_nothing_to_drop_is_used_again_but_not_while_somebody_reads_it() {
         quietly(key, key);
         if key % 1_000 == 0 {
             held.push((key, store.find(store.hash(&key), &key).unwrap()));
+            quietly(key, key + 1);
         }
         // One key's value is replaced for each new key.
         quietly(keys + key % 7, key);

@@ -118,22 +118,28 @@ pub(crate) async fn leading_all<T, F: Future>(flights: &[Arc<T>], loader: F) -> 
 /// A loader that is polled, and dropped, inside of its flights.
 struct LedLoader<'l, T, F> {
     flights: &'l [Arc<T>],
-    /// There until this is dropped.
+    /// There until it has ended, or this is dropped.
     loader: Pin<&'l mut Option<F>>,
 }
 
 impl<T, F: Future> LedLoader<'_, T, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         let _inside = Inside::enter(self.flights);
-        self.loader.as_mut().as_pin_mut().map_or(Poll::Pending, |loader| loader.poll(cx))
+        let polled = self.loader.as_mut().as_pin_mut().map_or(Poll::Pending, |loader| loader.poll(cx));
+        if polled.is_ready() {
+            self.loader.set(None);
+        }
+        polled
     }
 }
 
 impl<T, F> Drop for LedLoader<'_, T, F> {
     /// What a loader holds when it is cancelled is dropped before its flight has ended, and may ask for its key, too.
     fn drop(&mut self) {
-        let _inside = Inside::enter(self.flights);
-        self.loader.set(None);
+        if self.loader.is_some() {
+            let _inside = Inside::enter(self.flights);
+            self.loader.set(None);
+        }
     }
 }
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::key::AsKey;
-use crate::moment::Moment;
-use crate::store::bound::{Account, Bound, Eviction, Permit, Settings};
+use crate::store::bound::{Account, Bound, Eviction, Settings};
 use crate::store::frequency::Frequency;
 use crate::store::ground::Ground;
-use crate::store::guard::{Glanced, Insertion, Ref, Removed};
+use crate::store::guard::{Glanced, Ref, Removed};
 use crate::store::hazard::Hazard;
 use crate::store::lru::Order;
 use crate::store::policy::Policy;
@@ -19,8 +18,8 @@ use crate::store::s3::Queues;
 use crate::store::shard::{Choices, Shard};
 use crate::store::state::{Lines, State};
 use crate::store::table::{Place, Table};
-use crate::store::writer::{Asked, Sizing, Terms, Tried};
-use crate::sync::{Ordering, yield_now};
+use crate::store::writer::Sizing;
+use crate::sync::Ordering;
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -40,8 +39,8 @@ pub(crate) struct Store<K, V, S> {
     /// One less than the number of shards, which is a power of two.
     mask: usize,
     /// A shard that holds less looks for room elsewhere first.
-    poor: u64,
-    sizing: Sizing,
+    pub(super) poor: u64,
+    pub(super) sizing: Sizing,
     hasher: S,
 }
 
@@ -134,7 +133,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     }
 
     #[inline(always)]
-    fn shard(&self, hash: u64) -> &Shard<K, V> {
+    pub(super) fn shard(&self, hash: u64) -> &Shard<K, V> {
         // SAFETY: the mask is one less than the number of shards.
         unsafe { self.shards.get_unchecked(self.index(hash)) }
     }
@@ -172,198 +171,6 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         self.shard(hash).prepare_unlocked(hash);
     }
 
-    /// Puts or replaces; `terms` are the weight, and the moment after which the entry may be thrown out before others. What had
-    /// to go is handed out.
-    #[cfg(any(test, everfresh_fuzz))]
-    pub(crate) fn insert(
-        &self,
-        hash: u64,
-        entry: Entry<K, V>,
-        terms: (u64, Moment),
-        now: Moment,
-    ) -> Insertion<'_, K, V> {
-        let mut insertion = Insertion::nothing(true);
-        self.put(hash, entry, terms, now, &mut insertion);
-        insertion
-    }
-
-    /// As [`Store::insert`]; what had to go is handed out if `insertion` wants it, else only counted, which takes less.
-    #[inline]
-    pub(crate) fn put<'s>(
-        &'s self,
-        hash: u64,
-        entry: Entry<K, V>,
-        terms: (u64, Moment),
-        now: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-    ) {
-        let admitted = self.put_if_admitted(hash, &mut Some(entry), terms, now, insertion, |_| true);
-        debug_assert!(admitted, "everybody is");
-    }
-
-    /// As [`Store::put`], if `admit` agrees to what is there under the key now; else `false`, and the entry stays where it is
-    /// `offered`. So it does also if the user's `Eq` or `Hash` panics: who holds a lock drops it later. `admit` is asked with the
-    /// shard's lock held; again, if the lock had to be given up for want of room. So also one that is not admitted in the end may
-    /// have pushed others out. One that is too heavy is admitted, and among what is seen.
-    #[inline(always)]
-    pub(crate) fn put_if_admitted<'s>(
-        &'s self,
-        hash: u64,
-        offered: &mut Option<Entry<K, V>>,
-        (weight, deadline): (u64, Moment),
-        now: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-        mut admit: impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> bool {
-        let terms = Terms { weight, cost: self.account.cost(weight), deadline };
-        let asked = Asked { hash, terms, now };
-        match self.try_to_put(&asked, offered, insertion, &mut admit) {
-            Tried::Done => true,
-            Tried::NotAdmitted => false,
-            Tried::NoRoom => self.put_when_room_is(&asked, offered, insertion, &mut admit),
-        }
-    }
-
-    /// All room is in the hands of other writers. What this one held has gone back, so that one of them gets on.
-    #[cold]
-    #[inline(never)]
-    fn put_when_room_is<'s>(
-        &'s self,
-        asked: &Asked,
-        offered: &mut Option<Entry<K, V>>,
-        insertion: &mut Insertion<'s, K, V>,
-        admit: &mut impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> bool {
-        loop {
-            yield_now();
-            match self.try_to_put(asked, offered, insertion, admit) {
-                Tried::Done => return true,
-                Tried::NotAdmitted => return false,
-                Tried::NoRoom => {}
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn try_to_put<'s>(
-        &'s self,
-        asked: &Asked,
-        offered: &mut Option<Entry<K, V>>,
-        insertion: &mut Insertion<'s, K, V>,
-        admit: &mut impl FnMut(Option<&Entry<K, V>>) -> bool,
-    ) -> Tried {
-        let &Asked { hash, terms, .. } = asked;
-        let shard = self.shard(hash);
-        let mut state = shard.lock();
-        shard.prepare(&state, hash);
-        let is_of_this_key = |other: &Entry<K, V>| offered.as_ref().is_some_and(|new| new.key == other.key);
-        let found = shard.locate(&state.reach, hash, is_of_this_key);
-        let admitted = admit(found.map(|(_, entry)| entry));
-        let tried = match found.map(|(place, _)| place) {
-            _ if !admitted => Tried::NotAdmitted,
-            found if terms.cost > self.account.limit() => self.refuse(shard, &mut state, found, offered, insertion),
-            None => self.put_new(shard, &mut state, asked, offered, insertion),
-            Some(place) => self.put_instead(shard, &mut state, asked, place, offered, insertion),
-        };
-        // Also what went in an earlier turn is not left lying about.
-        shard.leave(&mut state, insertion);
-        tried
-    }
-
-    /// Hands back what is too heavy, and takes out what it was to replace.
-    #[cold]
-    #[inline(never)]
-    fn refuse<'s>(
-        &'s self,
-        shard: &'s Shard<K, V>,
-        state: &mut State<K, V>,
-        found: Option<Place>,
-        offered: &mut Option<Entry<K, V>>,
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Tried {
-        if let Some(place) = found {
-            insertion.see().replaced = self.take(shard, state, place);
-        }
-        insertion.see().refused = offered.take();
-        Tried::Done
-    }
-
-    /// Puts an entry whose key is not there.
-    #[inline(always)]
-    fn put_new<'s>(
-        &'s self,
-        shard: &'s Shard<K, V>,
-        state: &mut State<K, V>,
-        asked: &Asked,
-        offered: &mut Option<Entry<K, V>>,
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Tried {
-        let mut permit = Permit::empty(&self.account);
-        while !permit.reaches(asked.terms.cost) {
-            match self.make_room(shard, state, asked, None, insertion) {
-                Some(units) => permit.add(units),
-                None => return Tried::NoRoom,
-            }
-        }
-        shard.make_place(state, self.sizing, &|key: &K| self.hash(key));
-        let Some(entry) = offered.take() else { return Tried::NotAdmitted };
-        shard.put(state, asked.hash, entry, asked.terms);
-        permit.spend(asked.terms.cost);
-        Tried::Done
-    }
-
-    /// Puts an entry in the place of the one that its key has.
-    #[inline(always)]
-    fn put_instead<'s>(
-        &'s self,
-        shard: &'s Shard<K, V>,
-        state: &mut State<K, V>,
-        asked: &Asked,
-        place: Place,
-        offered: &mut Option<Entry<K, V>>,
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Tried {
-        let old_cost = shard.cost_at(state, place);
-        // What is left of it goes back when the older entry has gone.
-        let permit = match old_cost == asked.terms.cost {
-            true => Some(Permit::empty(&self.account)),
-            false => self.permit_to_replace(shard, state, asked, (place, old_cost), insertion),
-        };
-        if permit.is_none() {
-            return Tried::NoRoom;
-        }
-        let Some(entry) = offered.take() else { return Tried::NotAdmitted };
-        if let Some(old) = shard.replace(state, place, entry, asked.terms, old_cost) {
-            if insertion.are_departures_wanted() {
-                insertion.see().replaced = Some(shard.hand_out(state, old, old_cost));
-            } else {
-                shard.discard(state, old, old_cost);
-                insertion.unseen.replaced = 1;
-            }
-        }
-        Tried::Done
-    }
-
-    /// What is to be given back when the older entry has gone, if there is room for what the new one costs more.
-    #[inline(never)]
-    fn permit_to_replace<'s>(
-        &'s self,
-        shard: &'s Shard<K, V>,
-        state: &mut State<K, V>,
-        asked: &Asked,
-        (place, old_cost): (Place, u64),
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Option<Permit<'s>> {
-        let need = asked.terms.cost.saturating_sub(old_cost);
-        let mut permit = Permit::empty(&self.account);
-        while !permit.reaches(need) {
-            permit.add(self.make_room_beside(shard, state, asked, place, insertion)?);
-        }
-        permit.spend(need);
-        permit.add(old_cost.saturating_sub(asked.terms.cost));
-        Some(permit)
-    }
-
     /// Removes the entry of this key. Nothing is dropped before what it returns is.
     pub(crate) fn remove<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Removed<'_, K, V>> {
         let shard = self.shard(hash);
@@ -392,69 +199,5 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let node = shard.take_out(state, place, cost, false, &|key| self.hash(key))?;
         self.account.give_back(cost);
         Some(shard.hand_out(state, node, cost))
-    }
-
-    /// Makes room: in the shard whose lock is held if it has its share of the cache, else in another one. Returns the
-    /// units that this freed.
-    #[inline(always)]
-    fn make_room<'s>(
-        &'s self,
-        shard: &'s Shard<K, V>,
-        state: &mut State<K, V>,
-        asked: &Asked,
-        spared: Option<Place>,
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Option<u64> {
-        let &Asked { hash, now, .. } = asked;
-        let poor = state.held < self.poor;
-        if poor && let Some(units) = self.make_room_elsewhere(shard, state, now, insertion) {
-            return Some(units);
-        }
-        if let Some(evicted) = shard.evict(state, hash, spared, now, &|key| self.hash(key)) {
-            return Some(shard.depart(state, evicted, insertion));
-        }
-        if poor { None } else { self.make_room_elsewhere(shard, state, now, insertion) }
-    }
-
-    /// As [`make_room`](Store::make_room), but for this entry.
-    #[inline(never)]
-    fn make_room_beside<'s>(
-        &'s self,
-        shard: &'s Shard<K, V>,
-        state: &mut State<K, V>,
-        asked: &Asked,
-        spared: Place,
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Option<u64> {
-        self.make_room(shard, state, asked, Some(spared), insertion)
-    }
-
-    /// Makes room in a shard other than `own`, whose lock is held: so this one never waits for another lock.
-    #[inline(never)]
-    fn make_room_elsewhere<'s>(
-        &'s self,
-        own: &'s Shard<K, V>,
-        own_state: &mut State<K, V>,
-        now: Moment,
-        insertion: &mut Insertion<'s, K, V>,
-    ) -> Option<u64> {
-        let count = self.shards.len();
-        let (one, two) = (own_state.clock.below(count), own_state.clock.below(count));
-        let len = |index: usize| self.shards[index].len.load(Ordering::Relaxed);
-        let first = if len(one) < len(two) { two } else { one };
-        for step in 0..count {
-            let shard = &self.shards[(first + step) % count];
-            if std::ptr::eq(shard, own) || shard.len.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let Some(mut state) = shard.try_lock() else { continue };
-            let hash = (own_state.clock.below(1 << 31) as u64) << 17;
-            if let Some(evicted) = shard.evict(&mut state, hash, None, now, &|key| self.hash(key)) {
-                let units = shard.depart(&mut state, evicted, insertion);
-                shard.leave(&mut state, insertion);
-                return Some(units);
-            }
-        }
-        None
     }
 }

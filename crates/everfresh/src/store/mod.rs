@@ -9,6 +9,7 @@ mod frequency;
 mod ground;
 mod guard;
 mod hazard;
+mod insert;
 mod lru;
 mod map;
 mod need;

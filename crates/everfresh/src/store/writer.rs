@@ -67,21 +67,6 @@ pub(super) struct Terms {
     pub(super) deadline: Moment,
 }
 
-/// What an insertion asks for.
-pub(super) struct Asked {
-    pub(super) hash: u64,
-    pub(super) terms: Terms,
-    pub(super) now: Moment,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tried {
-    Done,
-    NotAdmitted,
-    NoRoom,
-}
-
 /// An entry that was taken out to make room, and the units that this freed.
 pub(super) struct Evicted<K, V> {
     pub(super) node: Node<K, V>,

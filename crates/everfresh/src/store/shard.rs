@@ -7,7 +7,7 @@ use crate::entry::Entry;
 use crate::store::hazard::Hazard;
 use crate::store::slab::{Node, Pool};
 use crate::store::state::{Reach, State};
-use crate::store::table::{Place, Table};
+use crate::store::table::{Bucket, Place, Table};
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, try_lock};
 
 #[repr(C, align(128))]
@@ -154,18 +154,20 @@ impl<K, V> Shard<K, V> {
     /// The entry in a slot as the holder of the lock sees it.
     #[inline]
     pub(super) fn entry<'l>(&'l self, locked: &'l Reach<K, V>, place: Place) -> Option<&'l Entry<K, V>> {
-        self.entry_of(locked, self.table(locked)?.node(place))
+        self.entry_in(locked, &self.table(locked)?.at(place.bucket()), place.slot())
     }
 
-    /// The entry of a node that was just found in a slot of the table.
+    /// The same where the bucket is at hand.
     #[inline]
-    pub(super) fn entry_of<'l>(
+    pub(super) fn entry_in<'l>(
         &'l self,
         _locked: &'l Reach<K, V>,
-        node: Option<Node<K, V>>,
+        bucket: &Bucket<'l, K, V>,
+        slot: usize,
     ) -> Option<&'l Entry<K, V>> {
-        // SAFETY: entries in a slot are not retired, and to take one out needs it mutably.
-        Some(unsafe { node?.entry() })
+        let node = bucket.node(slot)?;
+        // SAFETY: entries in a slot are not retired, and to take one out needs `Reach` mutably; what was outgrown has none in its slots.
+        Some(unsafe { node.entry() })
     }
 
     /// Puts a new table in the place of the current one. Readers may be in that, so it is kept, vacated: it held pointers only, and

@@ -74,7 +74,9 @@ impl<K, V> Node<K, V> {
 pub(super) struct Slab<K, V> {
     /// Empty nodes; the last one is filled next.
     spare: Vec<Node<K, V>>,
-    /// What dropping an entry may run: nothing, as long as none was put here that has something to drop.
+    /// Nodes taken from the pool, linked through their memory, to be filled when there are no others.
+    linked: Option<Node<K, V>>,
+    /// An entry that has something to drop was put here, or may be.
     drops: bool,
     /// Apart, for few writes need them.
     blocks: Box<Blocks<K, V>>,
@@ -103,6 +105,7 @@ impl<K, V> Slab<K, V> {
     pub(super) fn new(ground: Arc<Ground>) -> Slab<K, V> {
         Slab {
             spare: Vec::new(),
+            linked: None,
             drops: needs_drop::<K>() || needs_drop::<V>(),
             blocks: Box::new(Blocks { ground, blocks: Vec::new(), used: 0 }),
         }
@@ -112,29 +115,26 @@ impl<K, V> Slab<K, V> {
     #[inline]
     pub(super) fn fill(&mut self, pool: &Pool<K, V>, entry: Entry<K, V>) -> Node<K, V> {
         self.drops |= entry.needs_drop();
-        let Some(node) = self.spare.pop().or_else(|| self.take_back(pool)) else { return self.blocks.fill_new(entry) };
+        let Some(node) = self.spare.pop().or_else(|| self.unlink(pool)) else { return self.blocks.fill_new(entry) };
         // SAFETY: an empty node holds nothing that matters, and belongs to us alone.
         unsafe { node.as_raw().write(entry) };
-        if let Some(next) = self.spare.last() {
+        if let Some(next) = self.spare.last().or(self.linked.as_ref()) {
             next.prefetch();
         }
         node
     }
 
-    /// Takes all that came back to the pool; returns one of them.
-    #[inline(never)]
-    fn take_back(&mut self, pool: &Pool<K, V>) -> Option<Node<K, V>> {
-        if pool.first.load(Ordering::Relaxed).is_null() {
-            return None;
-        }
-        // Acquire: pairs with the Release in `Emptied::drop`. All at once, so no node comes back in between.
-        let mut next = Node::from_raw(pool.first.swap(ptr::null_mut(), Ordering::Acquire));
-        while let Some(node) = next {
-            self.spare.push(node);
-            // SAFETY: an emptied node holds the link that was written when it was emptied, and belongs to us alone.
-            next = Node::from_raw(unsafe { node.as_raw().cast::<*mut Entry<K, V>>().read() });
-        }
-        self.spare.pop()
+    /// One of those that came back to the pool. They are looked at one by one, for there may be many.
+    #[inline]
+    fn unlink(&mut self, pool: &Pool<K, V>) -> Option<Node<K, V>> {
+        let node = match self.linked {
+            Some(node) => node,
+            // Acquire: pairs with the Release in `Emptied::drop`. All at once, so no node comes back in between.
+            None => Node::from_raw(pool.first.swap(ptr::null_mut(), Ordering::Acquire))?,
+        };
+        // SAFETY: an emptied node holds nothing but the link, written when it was emptied, and belongs to us alone.
+        self.linked = Node::from_raw(unsafe { node.as_raw().cast::<*mut Entry<K, V>>().read() });
+        Some(node)
     }
 
     /// Whether to drop an entry of these may run anything.

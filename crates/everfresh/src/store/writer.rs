@@ -122,7 +122,7 @@ impl<K, V> Shard<K, V> {
             let found = table.at(bucket);
             for slot in found.head.tags.matching(wanted) {
                 if found.head.may_be(slot, hash)
-                    && let Some(entry) = self.entry_of(reach, found.node(slot))
+                    && let Some(entry) = self.entry_in(reach, &found, slot)
                     && is(entry)
                 {
                     return Some((Place::new(bucket, slot), entry));

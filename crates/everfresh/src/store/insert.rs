@@ -183,14 +183,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     fn put_instead<'s>(&'s self, this: &mut Try<'_, 's, K, V>, place: Place) -> Tried {
         let Asked { terms, .. } = this.asked;
         let old_cost = this.shard.cost_at(this.state, place);
-        // What is left of it goes back when the older entry has gone.
-        let permit = match old_cost == terms.cost {
+        // It goes back when the older entry has gone.
+        let left = match old_cost == terms.cost {
             true => Some(Permit::empty(&self.account)),
             false => self.permit_to_replace(this.lent(), place, old_cost),
         };
-        if permit.is_none() {
-            return Tried::NoRoom;
-        }
+        let Some(_left) = left else { return Tried::NoRoom };
         let Some(entry) = this.offered.take() else { return Tried::NotAdmitted };
         if let Some(old) = this.shard.replace(this.state, place, entry, terms, old_cost) {
             if this.insertion.are_departures_wanted() {

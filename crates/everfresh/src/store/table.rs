@@ -57,6 +57,14 @@ pub(super) struct Bucket<'t, K, V> {
 }
 
 impl<K, V> Bucket<'_, K, V> {
+    /// Asks for all that a writer needs of it.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(self.head);
+        self.prefetch_nodes();
+    }
+
+    /// Asks for where its entries are, while it is not known which one it is going to be.
     #[inline(always)]
     pub(super) fn prefetch_nodes(&self) {
         prefetch(&self.places.nodes[0]);
@@ -322,21 +330,6 @@ impl<K, V> Table<K, V> {
         &self.heads[bucket]
     }
 
-    /// Asks for all that a writer needs of a bucket.
-    #[inline]
-    pub(super) fn prefetch(&self, bucket: usize) {
-        prefetch(&self.heads[bucket]);
-        self.prefetch_nodes(bucket);
-    }
-
-    /// Asks for where the entries of a bucket are, while it is not known which one it is going to be.
-    #[inline]
-    pub(super) fn prefetch_nodes(&self, bucket: usize) {
-        let nodes = &self.places[bucket].nodes;
-        prefetch(&nodes[0]);
-        prefetch(&nodes[8]);
-    }
-
     #[inline]
     pub(super) fn is_stamped(&self) -> bool {
         !self.stamps.is_empty()
@@ -347,10 +340,9 @@ impl<K, V> Table<K, V> {
         &self.stamps[place.bucket()][place.slot()]
     }
 
-    // SeqCst: (2) in the domain's reasoning.
     #[inline]
     pub(super) fn node(&self, place: Place) -> Option<Node<K, V>> {
-        Node::from_raw(self.places[place.bucket()].nodes[place.slot()].load(Ordering::SeqCst))
+        self.at(place.bucket()).node(place.slot())
     }
 
     pub(super) fn is_foreign(&self, place: Place) -> bool {

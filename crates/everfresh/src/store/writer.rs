@@ -90,9 +90,7 @@ impl<K, V> Shard<K, V> {
     pub(super) fn prepare_unlocked(&self, hash: u64) {
         prefetch(&self.state);
         if let Some(table) = self.current() {
-            let home = table.bucket(hash);
-            prefetch(home.head);
-            home.prefetch_nodes();
+            table.bucket(hash).prefetch();
         }
     }
 
@@ -101,7 +99,7 @@ impl<K, V> Shard<K, V> {
     pub(super) fn choose_other(&self, state: &mut State<K, V>) {
         if let Some(table) = self.table(&state.reach) {
             state.other = state.clock.below(table.buckets());
-            table.prefetch(state.other);
+            table.at(state.other).prefetch();
             state.policy.prefetch(state.other);
             state.lines.prefetch(state.other);
         }

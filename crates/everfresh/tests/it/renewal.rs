@@ -403,6 +403,15 @@ fn r3_a_pause_is_never_longer_than_a_quarter_of_the_window_that_begins_when_its_
     }
 }
 
+/// A loader that makes 2, and counts how often.
+fn two_counted(loads: &Count) -> impl Fn() -> u64 + Clone + Send + Sync + 'static {
+    let loads = loads.clone();
+    move || {
+        loads.add();
+        2
+    }
+}
+
 #[test]
 fn r4_what_is_overtaken_before_it_began_and_nobody_waits_for_is_not_begun() {
     type Overtake = fn(&Cache<u32, u64>);
@@ -416,13 +425,7 @@ fn r4_what_is_overtaken_before_it_began_and_nobody_waits_for_is_not_begun() {
         for way in ["thread", "task", "many"] {
             let Bench { clock, hand, cache } = bench(|it| it);
             let loads = Count::default();
-            let load = {
-                let loads = loads.clone();
-                move || {
-                    loads.add();
-                    2_u64
-                }
-            };
+            let load = two_counted(&loads);
             cache.insert(1, 1);
             clock.advance(10 * SECOND);
             let begin = || match way {
@@ -476,13 +479,7 @@ fn l4_a_load_whose_deadline_has_passed_before_it_began_is_not_begun() {
     for many in [false, true] {
         let Bench { clock, hand, cache } = bench(|it| it.load_timeout(SECOND));
         let loads = Count::default();
-        let load = {
-            let loads = loads.clone();
-            move || {
-                loads.add();
-                2_u64
-            }
-        };
+        let load = two_counted(&loads);
         let mut waits: std::pin::Pin<Box<dyn Future<Output = bool>>> = match many {
             true => Box::pin(async {
                 let load = move |_| {

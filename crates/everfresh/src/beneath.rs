@@ -33,7 +33,7 @@ impl Enough {
     /// Whether what has so much left of its life is enough.
     fn takes(self, left: Lifetime) -> bool {
         let windows = left.windows();
-        match windows.judge(left.fresh_until(Moment::default(), || 0.0), Moment::default()) {
+        match windows.judge(left.life().end(Moment::default(), 0), Moment::default()) {
             Freshness::Fresh => self != Enough::Nothing,
             Freshness::Stale => self == Enough::Stale,
             Freshness::Fallback | Freshness::Expired => false,
@@ -140,7 +140,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn is_stale_from_birth(&self, flight: &Flight<K, V>, loaded: &Loaded<V>) -> bool {
         let began = flight.began;
         flight.expired_at().is_some()
-            || self.history.standing_of_epoch(began.epoch as u32) != Standing::Good
+            || self.history.standing(began) != Standing::Good
             || self
                 .history
                 .tags(&loaded.traits.tags, began)

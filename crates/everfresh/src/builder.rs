@@ -379,7 +379,8 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         };
         let policy = Policy {
             windows: self.lifetime.windows(),
-            fixed_life: self.lifetime.fixed(),
+            life: self.lifetime.life(),
+            plainly_fresh: plainly_fresh(&self.lifetime, self.refresh_ahead),
             lives_long: self.lifetime.time_to_live().is_none_or(|ttl| ttl >= LONG),
             look_ahead: look_ahead(&self.lifetime, self.refresh_ahead),
             lifetime: self.lifetime,
@@ -475,6 +476,13 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         )?;
         Ok(bound)
     }
+}
+
+/// For how long after its load a hit on a value without a lifetime of its own need not look closer: at most a quarter of all time, unless
+/// that is for ever.
+fn plainly_fresh(lifetime: &Lifetime, refresh_ahead: Option<f64>) -> u64 {
+    let all = lifetime.life().shortest();
+    all.map_or(u64::MAX, |all| all.saturating_sub(look_ahead(lifetime, refresh_ahead)).min(u64::MAX / 4))
 }
 
 /// How long before the end of freshness a hit has to look closer: at most a quarter of all time, so that it can be added to

@@ -269,11 +269,10 @@ impl Glimpse {
         self.0 != 0
     }
 
-    /// Whether `deadline` is certainly not reached yet, nor the last so many nanoseconds before it, which are at most a
-    /// quarter of all time. `false` says nothing. To be asked of what is known.
+    /// Whether `deadline` is certainly not reached yet. `false` says nothing. To be asked of what is known.
     #[inline(always)]
-    pub(crate) fn is_before(self, deadline: Moment, by: u64) -> bool {
-        deadline.nanos() > self.bounds().1.nanos().wrapping_add(by)
+    pub(crate) fn is_before(self, deadline: Moment) -> bool {
+        deadline > self.bounds().1
     }
 
     /// The moments between which the time is.

@@ -15,7 +15,7 @@ use crate::history::{Began, History, Standing, Tag};
 use crate::housekeeper::Purpose;
 use crate::ledger::Ledger;
 use crate::level::SecondLevel;
-use crate::lifetime::{Freshness, Lifetime, Windows};
+use crate::lifetime::{Freshness, Life, Lifetime, Windows};
 use crate::load::{Previous, Traits};
 use crate::loader::WideLoader;
 use crate::moment::Moment;
@@ -42,8 +42,10 @@ pub(crate) type StoreIf<V> = dyn Fn(&V) -> bool + Send + Sync;
 pub(crate) struct Policy<K, V> {
     pub(crate) lifetime: Lifetime,
     pub(crate) windows: Windows,
-    /// For how many nanoseconds a value without a lifetime of its own is fresh, unless chance has a say.
-    pub(crate) fixed_life: Option<u64>,
+    /// For how long a value without a lifetime of its own is fresh.
+    pub(crate) life: Life,
+    /// For so many nanoseconds such a value is fresh and nobody has to look closer, whatever its lot; all there are is for ever.
+    pub(crate) plainly_fresh: u64,
     /// Whether an estimate of the time is good enough to count a life from.
     pub(crate) lives_long: bool,
     /// Nanoseconds before the end of freshness at which a hit wants a closer look: for refreshing ahead.
@@ -124,15 +126,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// system's clock to which nobody listens: then it is fresh. Else nothing is said, but what the time is, if it was asked for.
     #[inline(always)]
     pub(crate) fn check_plainly(&self, entry: &Entry<K, V>) -> Result<(), Glimpse> {
-        if !entry.is_plain_of(self.history.epoch_of_plain_hits()) {
+        if u32::from(entry.epoch()) != self.history.epoch_of_plain_hits() {
             return Err(Glimpse::NONE);
         }
-        let fresh_until = entry.fresh_until();
-        if fresh_until == Moment::NEVER {
+        let Some(loaded_at) = entry.plainly_loaded_at() else { return Err(Glimpse::NONE) };
+        if self.policy.plainly_fresh == u64::MAX {
             return Ok(());
         }
         let Some(glimpse) = Glimpse::of_system() else { return Err(Glimpse::NONE) };
-        if glimpse.is_before(fresh_until, self.policy.look_ahead) { Ok(()) } else { Err(glimpse) }
+        // Neither is more than half of all time.
+        let fresh_until = Moment::from_nanos(loaded_at.nanos() + self.policy.plainly_fresh);
+        if glimpse.is_before(fresh_until) { Ok(()) } else { Err(glimpse) }
     }
 
     /// Has hits looked at plainly again, once nobody listens any longer.
@@ -147,7 +151,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// Nothing but its own time decides.
     #[inline(always)]
     fn is_plain(&self, entry: &Entry<K, V>) -> bool {
-        entry.is_plain_of(self.history.epoch())
+        entry.epoch() == self.history.epoch() && entry.extra().is_none()
     }
 
     /// What a lookup of an entry is that is certainly fresh, or certainly stale while nobody has to start a refresh, and why
@@ -157,7 +161,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if !self.is_plain(entry) {
             return None;
         }
-        let fresh_until = entry.fresh_until();
+        let fresh_until = self.fresh_until(entry);
         if fresh_until == Moment::NEVER {
             return Some((Outcome::Hit, RefreshStatus::NotNeeded));
         }
@@ -192,7 +196,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// glimpse of the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
     pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, glimpse: Glimpse) -> Option<RefreshStatus> {
-        self.is_stale_and_left_alone(entry, entry.fresh_until(), glimpse.bounds())
+        self.is_stale_and_left_alone(entry, self.fresh_until(entry), glimpse.bounds())
     }
 
     /// Why nobody has to start a refresh of a plain entry that is stale, at a time between these.
@@ -211,18 +215,27 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// Which life an entry is in, with all that befell it.
     pub(crate) fn stage(&self, entry: &Entry<K, V>, now: Moment) -> Stage {
-        let mut standing = match entry.epoch() == self.history.epoch() {
+        let standing = match entry.epoch() == self.history.epoch() {
             true => Standing::Good,
             false => self.history.standing_of_epoch(entry.epoch()),
         };
+        self.stage_of(entry, standing, now)
+    }
+
+    /// The same of one whose load began then, which tells more than the entry has noted of it.
+    pub(crate) fn stage_since(&self, entry: &Entry<K, V>, began: Began, now: Moment) -> Stage {
+        self.stage_of(entry, self.history.standing(began), now)
+    }
+
+    fn stage_of(&self, entry: &Entry<K, V>, mut standing: Standing, now: Moment) -> Stage {
         if let Some(extra) = entry.extra()
             && !extra.tags.is_empty()
         {
             standing = standing.and(History::standing_of_tags(&extra.tags, extra.tag_point));
         }
         let fresh_until = match standing {
-            Standing::Good => entry.fresh_until(),
-            Standing::StaleSince(since) => entry.fresh_until().min(since.max(entry.loaded_at())),
+            Standing::Good => self.fresh_until(entry),
+            Standing::StaleSince(since) => self.fresh_until(entry).min(since.max(entry.loaded_at())),
             Standing::Gone => {
                 return Stage { freshness: Freshness::Expired, fresh_until: entry.loaded_at(), gone: true };
             }
@@ -263,17 +276,27 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.store.iter().filter(|entry| !self.stage(entry, now).gone).count()
     }
 
-    /// Declares an entry stale from a moment on. If it is left alone after a failure, that was measured by a life that is over
-    /// now: the pause is never longer than a quarter of the window that begins (contract R3).
+    /// Declares an entry of the store stale from a moment on.
     pub(crate) fn expire(&self, entry: &Entry<K, V>, from: Moment) {
-        if entry.fresh_until() <= from {
+        if self.fresh_until(entry) <= from {
             return;
         }
-        entry.expire(from);
-        let (windows, attempt) = (self.windows(entry), entry.attempt());
+        self.store.note_something_apart();
+        entry.expire(from, self.policy.life);
+        self.cut_pause(entry, from);
+    }
+
+    /// If an entry that is stale from a moment on is left alone after a failure, that was measured by a life that is over now: the pause
+    /// is never longer than a quarter of the window that begins (contract R3).
+    pub(crate) fn cut_pause(&self, entry: &Entry<K, V>, stale_from: Moment) {
+        let attempt = entry.attempt();
+        if attempt.running || attempt.failures == 0 {
+            return;
+        }
+        let windows = self.windows(entry);
         let window = if windows.stale > 0 { windows.stale } else { windows.fallback };
-        let latest = from.after_nanos(window / 4);
-        if !attempt.running && attempt.failures > 0 && attempt.until > latest {
+        let latest = stale_from.after_nanos(window / 4);
+        if attempt.until > latest {
             entry.change_attempt(attempt, Attempt::failed(attempt.failures, latest));
         }
     }
@@ -309,11 +332,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The entry for a value without traits, where [`Policy::is_plain`] holds.
     #[inline]
     pub(crate) fn plain_entry(&self, key: K, value: V, began: Began, now: Moment) -> Entry<K, V> {
-        let fresh_until = match self.policy.fixed_life {
-            Some(life) => now.after_nanos(life),
-            None => self.policy.lifetime.fresh_until(now, || self.dice.throw()),
-        };
-        Entry::new(key, value, now, fresh_until, began, None)
+        let life = self.policy.life;
+        Entry::plain(key, value, now, (life, life.draw(|| self.dice.throw())), began)
     }
 
     /// The entry for a value whose load ended now.
@@ -330,35 +350,35 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return self.plain_entry(key, value, began, now);
         }
         let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
-        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
         let plain = traits.lifetime.is_none()
             && traits.weight.is_none()
             && tags.is_empty()
             && traits.token.is_none()
             && lifetime.idle_bound().is_none()
             && self.policy.early_refresh.is_none();
-        let extra = match plain {
-            true => None,
-            false => Some(Extra {
-                lifetime: traits.lifetime,
-                is_rest: traits.is_rest,
-                weight: traits.weight,
-                idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
-                tags,
-                tag_point: began.tag_point,
-                token: traits.token,
-                load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
-            }),
+        if plain {
+            return self.plain_entry(key, value, began, now);
+        }
+        let extra = Extra {
+            lifetime: traits.lifetime,
+            is_rest: traits.is_rest,
+            weight: traits.weight,
+            idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
+            tags,
+            tag_point: began.tag_point,
+            token: traits.token,
+            load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
         };
-        Entry::new(key, value, now, fresh_until, began, extra)
+        Entry::with(key, value, (now, self.end_of_a(lifetime, now)), began, extra)
     }
 
     /// The entry for a value that still holds: the same, and its life starts anew.
     pub(crate) fn renewed(&self, old: &Entry<K, V>, began: Began, now: Moment, load_took: Duration) -> Entry<K, V> {
-        let own = old.extra().and_then(|extra| extra.lifetime);
-        let lifetime = own.unwrap_or(self.policy.lifetime);
-        let extra = old.extra().map(|extra| Extra {
-            lifetime: own,
+        let (key, value) = (old.key.clone(), old.value.clone());
+        let Some(extra) = old.extra() else { return self.plain_entry(key, value, began, now) };
+        let lifetime = extra.lifetime.unwrap_or(self.policy.lifetime);
+        let extra = Extra {
+            lifetime: extra.lifetime,
             is_rest: extra.is_rest,
             weight: extra.weight,
             idle: lifetime.idle_bound().map(|bound| Idle::new(bound, now)),
@@ -366,20 +386,39 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             tag_point: began.tag_point,
             token: extra.token.clone(),
             load_took: u64::try_from(load_took.as_nanos()).unwrap_or(u64::MAX),
-        });
-        let fresh_until = lifetime.fresh_until(now, || self.dice.throw());
-        Entry::new(old.key.clone(), old.value.clone(), now, fresh_until, began, extra)
+        };
+        Entry::with(key, value, (now, self.end_of_a(lifetime, now)), began, extra)
+    }
+
+    /// The end of freshness of a value with this lifetime that was loaded at `loaded_at`.
+    fn end_of_a(&self, lifetime: Lifetime, loaded_at: Moment) -> Moment {
+        let life = lifetime.life();
+        life.end(loaded_at, life.draw(|| self.dice.throw()))
+    }
+
+    /// The end of freshness of an entry by its own time, whatever befell it with others.
+    #[inline]
+    pub(crate) fn fresh_until(&self, entry: &Entry<K, V>) -> Moment {
+        entry.fresh_until(self.policy.life)
     }
 
     /// From when on the store may throw an entry out first.
     pub(crate) fn deadline(&self, entry: &Entry<K, V>) -> Moment {
-        self.end(entry, entry.fresh_until())
+        match entry.plainly_fresh_until(self.policy.life) {
+            Some(fresh_until) => self.policy.windows.end(fresh_until),
+            None => self.end(entry, self.fresh_until(entry)),
+        }
     }
 
     /// As [`deadline`](Engine::deadline), where it is fresh until then and no longer.
     pub(crate) fn end(&self, entry: &Entry<K, V>, fresh_until: Moment) -> Moment {
         let end = self.windows(entry).end(fresh_until);
         entry.idle_until().map_or(end, |idle_until| end.min(idle_until))
+    }
+
+    /// The end of what is remembered of a failure or an absence.
+    pub(crate) fn end_of_negative(&self, entry: &Entry<K, Negative>) -> Moment {
+        entry.fresh_until(self.policy.negative_ttl.map_or(Life::FOREVER, Life::of))
     }
 
     /// Counts and tells what an insertion pushed out or replaced, and lets go of it.

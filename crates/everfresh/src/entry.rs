@@ -8,19 +8,24 @@ use std::time::Duration;
 use crate::birth::Birth;
 use crate::event::RefreshStatus;
 use crate::history::{Began, Tag, short};
-use crate::lifetime::Lifetime;
+use crate::lifetime::{Life, Lifetime};
 use crate::moment::Moment;
 
-/// One cached value. All but the two atomics is fixed at birth; a new value is a new entry.
+/// One cached value. Key and value are fixed at birth; a new value is a new entry.
 ///
-/// What nearly every hit looks at stands together, from the end of `birth` on, so that it is mostly in one cache line.
+/// It is as small as it can be: where key and value are a word each, four entries share two lines of the processor's cache and none
+/// lies in both.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Entry<K, V> {
-    /// When the load that made the value ended, the cache-wide epoch in which it began, and what is extra.
+    /// When the load that made the value ended. Apart from that, where there is such: the end of freshness that is its own, and what is
+    /// extra.
     birth: Birth<Extra>,
+    /// The epoch in which that load began, as [`short`] has it.
+    epoch: u16,
+    /// By how much the jitter has shortened its life; see [`Life`].
+    lot: u16,
     attempt: AtomicU32,
-    fresh_until: AtomicU64,
     pub(crate) key: K,
     pub(crate) value: V,
 }
@@ -55,24 +60,35 @@ impl<K, V> Entry<K, V> {
     /// Whether dropping it does anything.
     #[inline]
     pub(crate) fn needs_drop(&self) -> bool {
-        needs_drop::<K>() || needs_drop::<V>() || self.extra().is_some()
+        needs_drop::<K>() || needs_drop::<V>() || self.has_something_apart()
     }
 
-    pub(crate) fn new(
+    /// Whether it has memory besides its own, by which it may be dropped only.
+    #[inline]
+    pub(crate) fn has_something_apart(&self) -> bool {
+        self.birth.plainly_at().is_none()
+    }
+
+    /// One that is fresh for as long as its cache has it for this lot.
+    #[inline]
+    pub(crate) fn plain(key: K, value: V, loaded_at: Moment, (life, lot): (Life, u16), began: Began) -> Entry<K, V> {
+        let birth = match loaded_at <= Birth::<Extra>::LATEST {
+            true => Birth::plain(loaded_at),
+            false => Birth::with(loaded_at, life.end(loaded_at, lot), None),
+        };
+        Entry { birth, epoch: short(began.epoch), lot, attempt: AtomicU32::new(0), key, value }
+    }
+
+    /// One that has an end of freshness of its own.
+    pub(crate) fn with(
         key: K,
         value: V,
-        loaded_at: Moment,
-        fresh_until: Moment,
+        (loaded_at, fresh_until): (Moment, Moment),
         began: Began,
-        extra: Option<Extra>,
+        extra: Extra,
     ) -> Entry<K, V> {
-        Entry {
-            birth: Birth::new(short(began.epoch), loaded_at, extra),
-            attempt: AtomicU32::new(0),
-            fresh_until: AtomicU64::new(fresh_until.nanos()),
-            key,
-            value,
-        }
+        let birth = Birth::with(loaded_at, fresh_until, Some(extra));
+        Entry { birth, epoch: short(began.epoch), lot: 0, attempt: AtomicU32::new(0), key, value }
     }
 
     /// When the load that made the value ended.
@@ -83,28 +99,39 @@ impl<K, V> Entry<K, V> {
 
     #[inline]
     pub(crate) fn extra(&self) -> Option<&Extra> {
-        self.birth.more()
+        self.birth.apart()?.more()
     }
 
     /// The epoch in which the load began, as [`short`] has it.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.birth.number()
-    }
-
-    /// Whether the load began in that epoch, a short one, and the entry has nothing extra.
     #[inline(always)]
-    pub(crate) fn is_plain_of(&self, epoch: u32) -> bool {
-        self.birth.is_plain_of(epoch)
+    pub(crate) fn epoch(&self) -> u16 {
+        self.epoch
     }
 
+    /// When the load ended, if that and the cache's lifetime is all there is to know of its end.
+    #[inline(always)]
+    pub(crate) fn plainly_loaded_at(&self) -> Option<Moment> {
+        self.birth.plainly_at()
+    }
+
+    /// The end of freshness, in a cache with this life.
     #[inline]
-    pub(crate) fn fresh_until(&self) -> Moment {
-        Moment::from_nanos(self.fresh_until.load(Ordering::Relaxed))
+    pub(crate) fn fresh_until(&self, life: Life) -> Moment {
+        match self.birth.apart() {
+            None => life.end(self.birth.at(), self.lot),
+            Some(apart) => apart.fresh_until(),
+        }
     }
 
-    /// Makes it stale from `now` on, if it is not already.
-    pub(crate) fn expire(&self, now: Moment) {
-        self.fresh_until.fetch_min(now.nanos(), Ordering::Relaxed);
+    /// The same, if nothing else decides it.
+    #[inline]
+    pub(crate) fn plainly_fresh_until(&self, life: Life) -> Option<Moment> {
+        Some(life.end(self.plainly_loaded_at()?, self.lot))
+    }
+
+    /// Makes it stale from `now` on, if it is not already. A store that has it is to be told first (`note_something_apart`).
+    pub(crate) fn expire(&self, now: Moment, life: Life) {
+        self.birth.apart_by(|loaded_at| life.end(loaded_at, self.lot)).end_by(now);
     }
 
     /// Whether an entry whose last deadline was noted as `deadline` is over at `now`, a later use considered.
@@ -133,12 +160,12 @@ impl<K, V> Entry<K, V> {
         Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at())
     }
 
-    /// Why nobody has to begin another attempt at this moment, of an entry that has nothing extra.
+    /// Why nobody has to begin another attempt at this moment.
     #[inline]
     pub(crate) fn is_left_alone_at(&self, now: Moment) -> Option<RefreshStatus> {
         let word = self.attempt.load(Ordering::Acquire);
         // In ages: no sum can overflow. Before its load, which is no age at all, it would be the longest, and nothing is said.
-        let age = now.nanos().wrapping_sub(self.birth.at_of_plain().nanos());
+        let age = now.nanos().wrapping_sub(self.loaded_at().nanos());
         let running = word >> 31 == 1;
         let status = if running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff };
         (unfloat(word & END, PAUSE_BITS) > age).then_some(status)
@@ -262,8 +289,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_of_two_words_costs_three_words_more() {
-        assert_eq!(size_of::<Entry<u64, u64>>(), 40);
+    fn an_entry_takes_two_words_more_than_its_key_and_its_value() {
+        assert_eq!(size_of::<Entry<u64, u64>>(), 32);
     }
 
     #[test]

@@ -479,6 +479,11 @@ impl<K, V> Flights<K, V> {
         }
     }
 
+    /// Waits for those that are landing in this moment.
+    pub(crate) fn wait_for_landings(&self) {
+        self.shards.iter().for_each(|shard| drop(shard.lock()));
+    }
+
     /// Ends a flight whose deadline has passed, unless it is landing in this moment. `true` for the one caller who did it.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) -> bool {
         let shard = self.shard(flight.hash);

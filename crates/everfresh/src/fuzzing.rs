@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use crate::entry::Entry;
 use crate::history::Began;
+use crate::lifetime::Life;
 use crate::moment::Moment;
 use crate::store::{Bound, Eviction, Judgement, Settings, Store};
 
@@ -83,7 +84,7 @@ pub fn store(data: &[u8]) {
                     wait => Moment::from_nanos((round + u64::from(wait) * 8) << 28),
                 };
                 let began = Began { epoch: 0, tag_point: 0 };
-                let entry = Entry::new(key, round, now, deadline, began, None);
+                let entry = Entry::plain(key, round, now, (Life::FOREVER, 0), began);
                 let insertion = store.insert(hash, entry, (u64::from(argument >> 2), deadline), now).into_seen();
                 assert_eq!(insertion.replaced.as_ref().map(|old| old.value), map.remove(&key));
                 if insertion.refused.is_none() {

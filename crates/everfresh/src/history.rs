@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::birth;
 use crate::moment::Moment;
 use crate::sync::lock_plainly as lock;
 
@@ -44,15 +43,22 @@ impl Standing {
 }
 
 /// How much of an epoch entries note.
-pub(crate) const EPOCH_BITS: u32 = birth::NUMBER_BITS - 1;
+pub(crate) const EPOCH_BITS: u32 = u16::BITS;
+
+/// What began so many epochs ago is told to be old.
+const OLD: u64 = 1 << (EPOCH_BITS - 3);
+
+/// After so many epochs all that is old has to be settled: so what is not has half of all that can be told to spare, for strikes that
+/// come in the meantime.
+const SETTLE_EVERY: u64 = 1 << (EPOCH_BITS - 2);
 
 /// In the word of the current epoch: no entry notes that.
 const CLOSER: u64 = 1 << EPOCH_BITS;
 
 /// An epoch as entries note it.
 #[inline(always)]
-pub(crate) fn short(epoch: u64) -> u32 {
-    epoch as u32 & ((1 << EPOCH_BITS) - 1)
+pub(crate) fn short(epoch: u64) -> u16 {
+    epoch as u16
 }
 
 /// The word of an epoch, and the epoch of a word.
@@ -134,6 +140,8 @@ pub(crate) struct Tag {
 pub(crate) struct History {
     /// The current epoch: its lowest [`EPOCH_BITS`], perhaps [`CLOSER`], and the rest in the upper half.
     epoch: AtomicU64,
+    /// What was old in this epoch, and that alone, may be taken for something younger one day: nothing does it harm any more.
+    settled: AtomicU64,
     all: Marks,
     tag_point: AtomicU64,
     tags: Mutex<Tags>,
@@ -155,7 +163,7 @@ impl History {
 
     /// The current epoch as entries note it.
     #[inline(always)]
-    pub(crate) fn epoch(&self) -> u32 {
+    pub(crate) fn epoch(&self) -> u16 {
         short(self.epoch.load(Ordering::Acquire))
     }
 
@@ -179,7 +187,7 @@ impl History {
         self.epoch.fetch_and(!CLOSER, Ordering::AcqRel);
     }
 
-    fn whole_epoch(&self) -> u64 {
+    pub(crate) fn whole_epoch(&self) -> u64 {
         whole(self.epoch.load(Ordering::Acquire))
     }
 
@@ -190,27 +198,47 @@ impl History {
         whole(before.unwrap_or_else(|unchanged| unchanged)) + 1
     }
 
-    /// Makes everything unservable whose load began before. Returns whether so many epochs have passed that entries must
-    /// be swept before their short stamps become ambiguous.
+    /// Makes everything unservable whose load began before. Returns whether so many epochs have passed that all entries must
+    /// be [settled](History::note_settled) before short stamps become ambiguous.
     pub(crate) fn invalidate_all(&self) -> bool {
         let point = self.advance();
         self.all.invalidate(point);
-        point.is_multiple_of(1 << (EPOCH_BITS - 1))
+        self.wants_settling(point)
     }
 
     /// Makes everything stale whose load began before; as [`invalidate_all`](History::invalidate_all) otherwise.
     pub(crate) fn expire_all(&self, now: Moment) -> bool {
         let point = self.advance();
         self.all.expire(point, now);
-        point.is_multiple_of(1 << (EPOCH_BITS - 1))
+        self.wants_settling(point)
+    }
+
+    fn wants_settling(&self, point: u64) -> bool {
+        point.saturating_sub(self.settled.load(Ordering::Acquire)) >= SETTLE_EVERY
+    }
+
+    /// Notes that since `epoch` all entries were looked at which had been there, and what was [old](History::is_old) of them has gone, or
+    /// ends by its own time.
+    pub(crate) fn note_settled(&self, epoch: u64) {
+        self.settled.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Whether what began in `epoch`, a short stamp, may be taken for something younger one day, if it stays.
+    pub(crate) fn is_old(&self, epoch: u16) -> bool {
+        u64::from(self.epoch().wrapping_sub(epoch)) >= OLD
     }
 
     /// The standing of what began in `epoch`, a short stamp.
     #[cold]
-    pub(crate) fn standing_of_epoch(&self, epoch: u32) -> Standing {
+    pub(crate) fn standing_of_epoch(&self, epoch: u16) -> Standing {
         let current = self.whole_epoch();
-        let behind = short(current.wrapping_sub(u64::from(epoch)));
+        let behind = short(current).wrapping_sub(epoch);
         self.all.standing(current.saturating_sub(u64::from(behind)))
+    }
+
+    /// The standing of what began there and has no tags.
+    pub(crate) fn standing(&self, began: Began) -> Standing {
+        self.all.standing(began.epoch)
     }
 
     pub(crate) fn standing_of_tags(tags: &[Arc<Tag>], began: u64) -> Standing {
@@ -231,11 +259,6 @@ impl History {
     #[cfg(test)]
     pub(crate) fn skip_to(&self, epoch: u64) {
         self.epoch.store(word_of(epoch) | self.epoch.load(Ordering::Acquire) & CLOSER, Ordering::Release);
-    }
-
-    #[cfg(test)]
-    fn standing(&self, began: Began, tags: &[Arc<Tag>]) -> Standing {
-        self.all.standing(began.epoch).and(History::standing_of_tags(tags, began.tag_point))
     }
 
     /// The tags by name, for what began at `began`; `None` if one of them may have been invalidated since and forgotten.
@@ -325,13 +348,17 @@ mod tests {
         Moment::from_nanos(nanos)
     }
 
+    fn standing(history: &History, began: Began, tags: &[Arc<Tag>]) -> Standing {
+        history.standing(began).and(History::standing_of_tags(tags, began.tag_point))
+    }
+
     #[test]
     fn what_began_before_an_invalidation_is_gone_and_what_began_after_is_good() {
         let history = History::default();
         let before = history.now();
         history.invalidate_all();
-        assert_eq!(history.standing(before, &[]), Standing::Gone);
-        assert_eq!(history.standing(history.now(), &[]), Standing::Good);
+        assert_eq!(standing(&history, before, &[]), Standing::Gone);
+        assert_eq!(standing(&history, history.now(), &[]), Standing::Good);
     }
 
     #[test]
@@ -341,11 +368,11 @@ mod tests {
         history.expire_all(at(10));
         let second = history.now();
         history.expire_all(at(20));
-        assert_eq!(history.standing(first, &[]), Standing::StaleSince(at(10)));
-        assert_eq!(history.standing(second, &[]), Standing::StaleSince(at(20)));
-        assert_eq!(history.standing(history.now(), &[]), Standing::Good);
+        assert_eq!(standing(&history, first, &[]), Standing::StaleSince(at(10)));
+        assert_eq!(standing(&history, second, &[]), Standing::StaleSince(at(20)));
+        assert_eq!(standing(&history, history.now(), &[]), Standing::Good);
         history.invalidate_all();
-        assert_eq!(history.standing(second, &[]), Standing::Gone);
+        assert_eq!(standing(&history, second, &[]), Standing::Gone);
     }
 
     #[test]
@@ -357,7 +384,7 @@ mod tests {
             history.expire_all(at(step));
         }
         for (step, began) in begun.into_iter().enumerate() {
-            let Standing::StaleSince(since) = history.standing(began, &[]) else { panic!("step {step} is not stale") };
+            let Standing::StaleSince(since) = standing(&history, began, &[]) else { panic!("step {step} is not stale") };
             assert!(since <= at(step as u64));
         }
     }
@@ -377,15 +404,15 @@ mod tests {
         for epoch in [0, 5, (1 << EPOCH_BITS) - 1, 1 << EPOCH_BITS, (1 << 40) - 1] {
             history.skip_to(epoch);
             assert_eq!((history.now().epoch, history.epoch()), (epoch, short(epoch)));
-            assert_eq!(history.epoch_of_plain_hits(), short(epoch));
+            assert_eq!(history.epoch_of_plain_hits(), u32::from(short(epoch)));
             history.look_closer();
             assert_eq!((history.now().epoch, history.epoch()), (epoch, short(epoch)));
-            assert_ne!(history.epoch_of_plain_hits(), short(history.epoch_of_plain_hits().into()));
+            assert!(history.epoch_of_plain_hits() > u32::from(u16::MAX), "what no entry has noted");
             history.expire_all(at(1));
             assert!(history.looks_closer());
             history.look_plainly();
             assert_eq!(history.now().epoch, epoch + 1);
-            assert_eq!(history.epoch_of_plain_hits(), short(epoch + 1));
+            assert_eq!(history.epoch_of_plain_hits(), u32::from(short(epoch + 1)));
         }
     }
 
@@ -395,13 +422,13 @@ mod tests {
         let began = history.now();
         let names = [Arc::from("a"), Arc::from("b")];
         let tags = history.tags(&names, began).unwrap();
-        assert_eq!(history.standing(began, &tags), Standing::Good);
+        assert_eq!(standing(&history, began, &tags), Standing::Good);
         history.expire_tag("b", at(5));
-        assert_eq!(history.standing(began, &tags), Standing::StaleSince(at(5)));
-        assert_eq!(history.standing(began, &tags[..1]), Standing::Good);
+        assert_eq!(standing(&history, began, &tags), Standing::StaleSince(at(5)));
+        assert_eq!(standing(&history, began, &tags[..1]), Standing::Good);
         history.invalidate_tag("a");
-        assert_eq!(history.standing(began, &tags), Standing::Gone);
-        assert_eq!(history.standing(history.now(), &tags), Standing::Good);
+        assert_eq!(standing(&history, began, &tags), Standing::Gone);
+        assert_eq!(standing(&history, history.now(), &tags), Standing::Good);
     }
 
     #[test]
@@ -415,7 +442,7 @@ mod tests {
         assert!(history.tags.lock().unwrap().named.len() <= 3 * IDLE_TAGS);
         assert!(history.tags(&[Arc::from("tag 7")], began).is_none(), "its invalidation was forgotten, not undone");
         assert!(history.tags(&[Arc::from("tag 7")], history.now()).is_some());
-        assert_eq!(history.standing(began, &kept), Standing::Good);
+        assert_eq!(standing(&history, began, &kept), Standing::Good);
     }
 
     #[test]
@@ -427,7 +454,7 @@ mod tests {
             drop(history.tags(&[Arc::from(format!("tag {number}"))], history.now()));
         }
         assert!(history.tags.lock().unwrap().named.len() <= 3 * IDLE_TAGS);
-        let stands = history.tags(&[Arc::from("struck")], began).map(|tags| history.standing(began, &tags));
+        let stands = history.tags(&[Arc::from("struck")], began).map(|tags| standing(&history, began, &tags));
         assert!(stands.is_none_or(|stands| stands == Standing::Gone), "{stands:?}");
     }
 

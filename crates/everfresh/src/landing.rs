@@ -13,9 +13,9 @@ use crate::error::Failure;
 use crate::event::{Cause, Ending, Event, NotStored};
 use crate::flight::{Flight, Leader, Purpose};
 use crate::given::{Handed, Landing};
-use crate::history::{History, Tag};
+use crate::history::{History, Standing, Tag};
 use crate::leading::Inside;
-use crate::lifetime::Freshness;
+use crate::lifetime::{Freshness, Life};
 use crate::load::{Load, Loaded, Traits};
 use crate::moment::Moment;
 use crate::store::{Insertion, Ref};
@@ -189,15 +189,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// Notes in an entry that is about to be stored what befell it while it was loaded; or says why it is not stored then.
     fn note_what_befell(&self, flight: &Flight<K, V>, entry: &Entry<K, V>, now: Moment) -> Result<(), NotStored> {
         if flight.expired_at().is_some() {
-            entry.expire(now);
+            entry.expire(now, self.policy.life);
         }
-        let stage = self.stage(entry, now);
+        let stage = self.stage_since(entry, flight.began, now);
         if stage.gone {
             return Err(NotStored::Overtaken);
         }
         // Its end is noted in the store by its own time, and the sweep that looks at all for what was struck may be over.
-        if stage.fresh_until < entry.fresh_until() {
-            entry.expire(stage.fresh_until);
+        if stage.fresh_until < self.fresh_until(entry) {
+            entry.expire(stage.fresh_until, self.policy.life);
         }
         if stage.freshness == Freshness::Expired { Err(NotStored::NotServable) } else { Ok(()) }
     }
@@ -346,8 +346,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// What may be remembered of a load, if the cache does that. Made and dropped outside of the lock, as the clone and the drop
     /// of a key are the user's code.
     fn negative(&self, flight: &Flight<K, V>, negative: Negative, now: Moment) -> Option<Entry<K, Negative>> {
-        let until = now.after(self.policy.negative_ttl?);
-        Some(Entry::new(flight.key.clone(), negative, now, until, flight.began, None))
+        let life = Life::of(self.policy.negative_ttl?);
+        Some(Entry::plain(flight.key.clone(), negative, now, (life, 0), flight.began))
     }
 
     /// Under the flight table's lock. `false` if there is nothing to remember, or it is stale already: no window lets an error be
@@ -360,10 +360,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         insertion: &mut Insertion<'s, K, Negative>,
     ) -> bool {
         let (Some(negatives), Some(entry)) = (&self.negatives, offered.as_ref()) else { return false };
-        if flight.expired_at().is_some() {
+        if flight.expired_at().is_some() || self.history.standing(flight.began) != Standing::Good {
             return false;
         }
-        let terms = (1, entry.fresh_until());
+        let terms = (1, self.end_of_negative(entry));
         negatives.put_if_admitted(flight.hash, offered, terms, now, insertion, |_| true)
     }
 

@@ -127,27 +127,49 @@ impl Lifetime {
         }
     }
 
-    /// For how many nanoseconds every value is fresh, if chance has no say; more than there are stands for all time.
-    pub(crate) fn fixed(&self) -> Option<u64> {
-        let unbounded = self.ttl.map_or(Moment::NEVER.nanos(), saturating_nanos);
-        (self.jitter <= 0.0 || self.ttl.is_none()).then_some(unbounded)
+    /// For how long its values are fresh.
+    pub(crate) fn life(&self) -> Life {
+        let Some(longest) = self.ttl.map(saturating_nanos).filter(|&nanos| nanos != u64::MAX) else {
+            return Life::FOREVER;
+        };
+        let cut = (longest as f64 * self.jitter.clamp(0.0, 1.0)) as u64;
+        Life { longest, cut: cut.min(longest) }
+    }
+}
+
+/// For how long values are fresh: all of them for as long, or each for as long as its lot has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Life {
+    /// In nanoseconds; all that there are is for ever.
+    longest: u64,
+    /// What the worst lot takes from it, nearly: it has one part of 65,536 of that less.
+    cut: u64,
+}
+
+impl Life {
+    pub(crate) const FOREVER: Life = Life { longest: u64::MAX, cut: 0 };
+
+    /// The life of what is fresh for so long.
+    pub(crate) fn of(ttl: Duration) -> Life {
+        Life { longest: saturating_nanos(ttl), cut: 0 }
     }
 
-    /// The end of freshness of a value whose load ended at `loaded_at`; `chance` in [0, 1) decides the jitter.
+    /// A lot by chance, which is asked where it has a say: for a number in [0, 1).
     #[inline]
-    pub(crate) fn fresh_until(&self, loaded_at: Moment, chance: impl FnOnce() -> f64) -> Moment {
-        match self.ttl {
-            None => Moment::NEVER,
-            Some(ttl) if self.jitter > 0.0 => loaded_at.after(self.cut(ttl, chance())),
-            Some(ttl) => loaded_at.after(ttl),
-        }
+    pub(crate) fn draw(self, chance: impl FnOnce() -> f64) -> u16 {
+        if self.cut == 0 { 0 } else { (chance() * 65_536.0) as u16 }
     }
 
-    /// A ttl that the jitter has shortened.
-    #[inline(never)]
-    fn cut(&self, ttl: Duration, chance: f64) -> Duration {
-        let cut = ttl.as_secs_f64() * self.jitter.clamp(0.0, 1.0) * chance;
-        ttl.saturating_sub(Duration::try_from_secs_f64(cut).unwrap_or(ttl))
+    /// The end of freshness of a value with this lot whose load ended at `loaded_at`.
+    #[inline]
+    pub(crate) fn end(self, loaded_at: Moment, lot: u16) -> Moment {
+        let cut = ((u128::from(self.cut) * u128::from(lot)) >> 16) as u64;
+        loaded_at.after_nanos(self.longest - cut)
+    }
+
+    /// For so many nanoseconds values are fresh whatever their lot; `None` if for ever.
+    pub(crate) fn shortest(self) -> Option<u64> {
+        (self != Life::FOREVER).then_some(self.longest - self.cut)
     }
 }
 
@@ -237,18 +259,32 @@ mod tests {
         let windows = Lifetime::ttl(SECOND).stale_while_revalidate(Duration::MAX).windows();
         assert_eq!(windows.judge(Moment::from_nanos(5), Moment::from_nanos(u64::MAX - 1)), Freshness::Stale);
         let billion_years = Duration::from_secs(1_000_000_000 * 365 * 86_400);
-        let fresh_until = Lifetime::ttl(billion_years).fresh_until(Moment::from_nanos(u64::MAX - 3), || 0.0);
-        assert_eq!(windows.judge(fresh_until, Moment::NEVER), Freshness::Fresh);
-        let one = Lifetime::ttl(Duration::from_nanos(1)).fresh_until(Moment::from_nanos(7), || 0.0);
-        assert_eq!(one, Moment::from_nanos(8));
+        for lifetime in [Lifetime::ttl(billion_years), Lifetime::ttl(billion_years).jitter(0.9), Lifetime::forever()] {
+            let life = lifetime.life();
+            assert_eq!((life, life.shortest()), (Life::FOREVER, None));
+            for lot in [0, u16::MAX] {
+                assert_eq!(life.end(Moment::from_nanos(u64::MAX - 3), lot), Moment::NEVER);
+                assert_eq!(windows.judge(life.end(Moment::default(), lot), Moment::NEVER), Freshness::Fresh);
+            }
+        }
+        let one = Lifetime::ttl(Duration::from_nanos(1)).life();
+        assert_eq!(one.end(Moment::from_nanos(7), 0), Moment::from_nanos(8));
+        let longest = Lifetime::ttl(Duration::from_nanos(u64::MAX - 1)).jitter(0.5).life();
+        assert_eq!(longest.end(Moment::from_nanos(9), 0), Moment::NEVER);
+        assert!(longest.end(Moment::default(), u16::MAX) > Moment::from_nanos(u64::MAX / 2));
     }
 
     #[test]
     fn t5_jitter_shortens_and_never_lengthens() {
-        let lifetime = Lifetime::ttl(10 * SECOND).jitter(0.2);
-        assert_eq!(lifetime.fresh_until(Moment::default(), || 0.0), Moment::default().after(10 * SECOND));
-        assert_eq!(lifetime.fresh_until(Moment::default(), || 0.5), Moment::default().after(9 * SECOND));
-        let almost = lifetime.fresh_until(Moment::default(), || 0.999_999);
-        assert!(almost > Moment::default().after(8 * SECOND) && almost < Moment::default().after(9 * SECOND));
+        let life = Lifetime::ttl(10 * SECOND).jitter(0.2).life();
+        let end = |chance| life.end(Moment::default(), life.draw(|| chance));
+        assert_eq!(end(0.0), Moment::default().after(10 * SECOND));
+        assert_eq!(end(0.5), Moment::default().after(9 * SECOND));
+        let shortest = Moment::default().after_nanos(life.shortest().unwrap());
+        assert_eq!(shortest, Moment::default().after(8 * SECOND));
+        let almost = end(0.999_999);
+        assert!(almost > shortest && almost < shortest.after(SECOND / 10_000));
+        let whole = Lifetime::ttl(Duration::from_nanos(1)).jitter(0.999).life();
+        assert_eq!(whole.end(Moment::default(), u16::MAX), Moment::from_nanos(1), "at least that is left");
     }
 }

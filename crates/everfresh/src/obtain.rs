@@ -331,7 +331,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     ) -> Option<LoadError<E>> {
         let found = self.negatives.as_ref()?.find(hash, key)?;
         let cleared = found.epoch() != self.history.epoch();
-        if cleared || self.clock.now() >= found.fresh_until() {
+        if cleared || self.clock.now() >= self.end_of_negative(&found) {
             return None;
         }
         Some(match &found.value {

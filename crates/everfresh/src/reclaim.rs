@@ -19,9 +19,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// Removes what is past every window or was invalidated; `due` narrows the search to entries noted to end by then.
     pub(crate) fn sweep(&self, due: Moment) {
         let now = self.clock.now();
+        let epoch = self.history.whole_epoch();
         if due == Moment::NEVER {
             // Before the first look: what is struck while the sweep is under way needs another one.
             self.sweep_is_due.store(false, Ordering::Release);
+            // Whoever lands later sees this epoch, and has noted what befell him before.
+            self.flights.wait_for_landings();
         }
         let strikes = self.strikes.load(Ordering::Acquire);
         let judge = |entry: &Entry<K, V>| {
@@ -30,8 +33,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 return Judgement::Remove;
             }
             if stage.freshness != Freshness::Expired {
-                // Stale by its own time from now on, also when its epoch can no longer be told from a later one.
-                self.expire(entry, stage.fresh_until);
+                self.cut_pause(entry, stage.fresh_until);
+                if self.history.is_old(entry.epoch()) {
+                    // Stale by its own time from now on, also when its epoch can no longer be told from a later one.
+                    self.expire(entry, stage.fresh_until);
+                }
                 return Judgement::KeepUntil(self.end(entry, stage.fresh_until));
             }
             let attempt = entry.attempt();
@@ -44,7 +50,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         });
         if let Some(negatives) = &self.negatives {
             let judge = |entry: &Entry<K, Negative>| {
-                let over = now >= entry.fresh_until() || entry.epoch() != self.history.epoch();
+                let over = now >= self.end_of_negative(entry) || entry.epoch() != self.history.epoch();
                 if over { Judgement::Remove } else { Judgement::Keep }
             };
             negatives.sweep(due, judge, |gone| drop(gone));
@@ -52,6 +58,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if due == Moment::NEVER {
             // Release: whoever sees it sees the store without what was struck.
             self.swept.fetch_max(strikes, Ordering::Release);
+            self.history.note_settled(epoch);
         }
     }
 

@@ -2,14 +2,14 @@
 
 #[cfg(everfresh_loom)]
 pub(crate) use loom::{
-    sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering, fence},
     sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
 
 #[cfg(not(everfresh_loom))]
 pub(crate) use std::{
-    sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering},
     thread::yield_now,
 };
 

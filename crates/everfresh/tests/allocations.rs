@@ -248,6 +248,20 @@ fn m3_keys_that_were_invalidated_leave_nothing_behind() {
 }
 
 #[test]
+fn m3_keys_that_were_expired_leave_nothing_behind() {
+    let _turn = alone();
+    leaves_nothing(
+        "expired",
+        |builder| builder.lifetime(Lifetime::forever().stale_while_revalidate(SECOND)).clock(ManualClock::new()),
+        |cache, key| {
+            cache.insert(key, key);
+            cache.expire(&key);
+            assert_eq!(cache.lookup(&key).peek().map(|answer| answer.outcome), Some(Outcome::Stale));
+        },
+    );
+}
+
+#[test]
 fn m3_keys_that_were_loaded_and_evicted_leave_nothing_behind() {
     let _turn = alone();
     leaves_nothing(

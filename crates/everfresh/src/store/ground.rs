@@ -6,7 +6,7 @@
 //! it does not grant changes nothing but the time.
 #![allow(unsafe_code, reason = "hands out parts of a piece of memory, and asks the system for large pages")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, LayoutError, alloc, dealloc, handle_alloc_error};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -21,6 +21,9 @@ const PAGE: usize = 2 << 20;
 const SMALL: usize = 1 << 20;
 /// What is left of a page is forgotten when it is smaller.
 const CRUMB: usize = 4 << 10;
+
+/// What is no smaller begins at such an address: at the beginning of a line of the processor's cache.
+pub(super) const LINE: usize = 64;
 
 /// Where the plots of one store come from.
 pub(super) struct Ground(Mutex<Land>);
@@ -139,6 +142,11 @@ mod large_pages {
     pub(super) fn ask_for(_start: NonNull<u8>, _len: usize) {}
 }
 
+/// The layout of a plot, from that of what is in it.
+fn lined_up(layout: Layout) -> Result<Layout, LayoutError> {
+    if layout.size() < LINE { Ok(layout) } else { layout.align_to(LINE) }
+}
+
 /// A slice in the memory of a store.
 pub(super) struct Plot<T> {
     start: NonNull<T>,
@@ -180,7 +188,7 @@ impl<T> Plot<T> {
 
     /// Room for so many elements.
     pub(super) fn bare(ground: &Arc<Ground>, len: usize) -> Plot<MaybeUninit<T>> {
-        let Ok(layout) = Layout::array::<T>(len) else { handle_alloc_error(Layout::new::<T>()) };
+        let Ok(layout) = Layout::array::<T>(len).and_then(lined_up) else { handle_alloc_error(Layout::new::<T>()) };
         if layout.size() == 0 {
             return Plot { start: NonNull::dangling(), len, ground: None };
         }
@@ -213,7 +221,9 @@ impl<T> DerefMut for Plot<T> {
 
 impl<T> Drop for Plot<T> {
     fn drop(&mut self) {
+        // As it was found to be when it was made.
         let layout = Layout::for_value::<[T]>(self);
+        let layout = lined_up(layout).unwrap_or(layout);
         // SAFETY: they are dropped once; nobody looks at the plot after this.
         unsafe { ptr::drop_in_place::<[T]>(&raw mut **self) };
         match &self.ground {

@@ -19,7 +19,7 @@ use crate::store::shard::{Choices, Shard};
 use crate::store::state::{Lines, State};
 use crate::store::table::{Place, Table};
 use crate::store::writer::Sizing;
-use crate::sync::Ordering;
+use crate::sync::{AtomicBool, Ordering};
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -41,6 +41,8 @@ pub(crate) struct Store<K, V, S> {
     /// A shard that holds less looks for room elsewhere first.
     pub(super) poor: u64,
     pub(super) sizing: Sizing,
+    /// An entry that is or was here has [something apart](Entry::has_something_apart), or may have by now.
+    something_apart: Arc<AtomicBool>,
     hasher: S,
 }
 
@@ -71,6 +73,7 @@ impl<K, V, S> Store<K, V, S> {
             }
             Bound::Weight(_) | Bound::Unbounded => Ground::new(),
         };
+        let something_apart = Arc::new(AtomicBool::new(false));
         let shard = |index: usize| {
             let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let policy = match settings.bound {
@@ -80,13 +83,22 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 _ => Policy::S3Fifo(Queues::new(&ground, 0)),
             };
-            let state = State::new(Arc::clone(&ground), account.is_weighted(), policy, seed);
+            let state = State::new((Arc::clone(&ground), Arc::clone(&something_apart)), account.is_weighted(), policy, seed);
             Shard::new(state, Choices { prompt: settings.prompt_drop, bounded, exact_order, most_garbage })
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();
         let share = account.limit() / shards.len() as u64;
         let poor = if shards.len() > 1 { share - share / 4 } else { 0 };
-        Store { mask: shards.len() - 1, poor, shards, account, sizing, hasher }
+        Store { mask: shards.len() - 1, poor, shards, account, sizing, something_apart, hasher }
+    }
+
+    /// Tells that an entry of this store is going to have [something apart](Entry::has_something_apart). To be told before it has that,
+    /// by who has a guard of it until then.
+    pub(crate) fn note_something_apart(&self) {
+        if !self.something_apart.load(Ordering::Relaxed) {
+            // Release: see `Shard::reuse_ripe`.
+            self.something_apart.store(true, Ordering::Release);
+        }
     }
 
     /// Entries, those included that are just being put.

@@ -8,6 +8,7 @@ use loom::thread;
 
 use crate::entry::Entry;
 use crate::history::Began;
+use crate::lifetime::Life;
 use crate::moment::Moment;
 use crate::store::bound::{Bound, Eviction, Settings};
 use crate::store::map::Store;
@@ -42,7 +43,7 @@ type Checked = Store<u64, Watched, BuildHasherDefault<DefaultHasher>>;
 
 fn entry(key: u64, value: u64) -> Entry<u64, Watched> {
     let watched = Watched(UnsafeCell::new(value));
-    Entry::new(key, watched, Moment::from_nanos(0), Moment::NEVER, Began { epoch: 0, tag_point: 0 }, None)
+    Entry::plain(key, watched, Moment::from_nanos(0), (Life::FOREVER, 0), Began { epoch: 0, tag_point: 0 })
 }
 
 fn put(store: &Checked, key: u64, value: u64) {

@@ -55,6 +55,11 @@ impl<K, V> Shard<K, V> {
             return;
         }
         domain().look(guarded);
+        // Again: who gave one of these something apart had told so before, and has let go of it since, or guards it now. If the former,
+        // the look has seen that, so that this comes after it.
+        if slab.drops_anything() {
+            return;
+        }
         let mut kept = guarded.take_from(&mut garbage.aging, Node::address);
         // SAFETY: each was put among the garbage once, after its slot was overwritten, and leaves the garbage here. A barrier has
         // passed since, no hazard guards it, and none that comes will hold: its reader would look again.

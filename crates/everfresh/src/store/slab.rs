@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::store::ahead::prefetch;
-use crate::store::ground::{Ground, Plot};
-use crate::sync::{AtomicPtr, Ordering};
+use crate::store::ground::{Ground, LINE, Plot};
+use crate::sync::{AtomicBool, AtomicPtr, Ordering};
 
 /// The size at which blocks stop growing, in bytes.
 const BLOCK: usize = 8 << 10;
@@ -53,10 +53,14 @@ impl<K, V> Node<K, V> {
     #[inline]
     fn prefetch(self) {
         let bytes = self.0.cast::<MaybeUninit<u8>>();
+        let size = size_of::<Entry<K, V>>();
         // SAFETY: within the node; asked for, not read.
         unsafe {
             prefetch(bytes.as_ref());
-            prefetch(bytes.add(size_of::<Entry<K, V>>() - 1).as_ref());
+            // Blocks begin where a line does.
+            if !LINE.is_multiple_of(size) {
+                prefetch(bytes.add(size - 1).as_ref());
+            }
         }
     }
 
@@ -76,8 +80,8 @@ pub(super) struct Slab<K, V> {
     spare: Vec<Node<K, V>>,
     /// Nodes taken from the pool, linked through their memory, to be filled when there are no others.
     linked: Option<Node<K, V>>,
-    /// An entry that has something to drop was put here, or may be.
-    drops: bool,
+    /// An entry of the store has [something apart](Entry::has_something_apart), or had.
+    something_apart: Arc<AtomicBool>,
     /// Apart, for few writes need them.
     blocks: Box<Blocks<K, V>>,
 }
@@ -102,11 +106,11 @@ impl<K, V> Pool<K, V> {
 }
 
 impl<K, V> Slab<K, V> {
-    pub(super) fn new(ground: Arc<Ground>) -> Slab<K, V> {
+    pub(super) fn new(ground: Arc<Ground>, something_apart: Arc<AtomicBool>) -> Slab<K, V> {
         Slab {
             spare: Vec::new(),
             linked: None,
-            drops: needs_drop::<K>() || needs_drop::<V>(),
+            something_apart,
             blocks: Box::new(Blocks { ground, blocks: Vec::new(), used: 0 }),
         }
     }
@@ -114,7 +118,9 @@ impl<K, V> Slab<K, V> {
     /// Puts the entry into a free node, and asks for the next one.
     #[inline]
     pub(super) fn fill(&mut self, pool: &Pool<K, V>, entry: Entry<K, V>) -> Node<K, V> {
-        self.drops |= entry.needs_drop();
+        if entry.has_something_apart() {
+            self.note_something_apart();
+        }
         let Some(node) = self.spare.pop().or_else(|| self.unlink(pool)) else { return self.blocks.fill_new(entry) };
         // SAFETY: an empty node holds nothing that matters, and belongs to us alone.
         unsafe { node.as_raw().write(entry) };
@@ -137,10 +143,16 @@ impl<K, V> Slab<K, V> {
         Some(node)
     }
 
-    /// Whether to drop an entry of these may run anything.
+    #[cold]
+    fn note_something_apart(&self) {
+        self.something_apart.store(true, Ordering::Release);
+    }
+
+    /// Whether an entry of these may have anything to drop.
     #[inline]
     pub(super) fn drops_anything(&self) -> bool {
-        self.drops
+        // Acquire: see `Shard::reuse_ripe`.
+        needs_drop::<K>() || needs_drop::<V>() || self.something_apart.load(Ordering::Acquire)
     }
 
     /// Takes these back; nothing is left of them.
@@ -149,7 +161,6 @@ impl<K, V> Slab<K, V> {
     /// The nodes hold entries of this slab, which [drops nothing](Slab::drops_anything), and satisfy what
     /// [`Unreachable::add`] asks for.
     pub(super) unsafe fn reuse(&mut self, nodes: &mut Vec<Node<K, V>>) {
-        debug_assert!(!self.drops, "they are to be dropped");
         self.spare.append(nodes);
     }
 

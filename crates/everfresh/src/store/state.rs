@@ -13,6 +13,7 @@ use crate::store::policy::Policy;
 use crate::store::slab::{Node, Slab};
 use crate::store::table::{Place, Table};
 use crate::store::tags::WAYS;
+use crate::sync::AtomicBool;
 
 /// What every write changes stands together, in the line of the lock or the next one: when writers of two processors take turns,
 /// each line that the other one has changed comes from its cache.
@@ -84,7 +85,12 @@ impl<K, V> Garbage<K, V> {
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new(ground: Arc<Ground>, weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
+    pub(super) fn new(
+        (ground, something_apart): (Arc<Ground>, Arc<AtomicBool>),
+        weighted: bool,
+        policy: Policy,
+        seed: u64,
+    ) -> State<K, V> {
         State {
             reach: Reach {
                 garbage: Garbage::new(),
@@ -92,7 +98,7 @@ impl<K, V> State<K, V> {
                 guarded: Guarded::default(),
                 collect_at: 0,
             },
-            slab: Slab::new(Arc::clone(&ground)),
+            slab: Slab::new(Arc::clone(&ground), something_apart),
             lines: Lines::new(Arc::clone(&ground), weighted),
             clock: Clock::new(seed),
             policy,

@@ -1,5 +1,7 @@
 //! What befell everything stays so, however many times everything is struck afterwards: entries note only a part of their epoch.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use crate::cache::Cache;
@@ -55,4 +57,78 @@ fn i3_what_was_cleared_is_gone_for_ever_however_often_everything_is_cleared_afte
         strike(&cache);
         assert_eq!(is_stale(&cache), None);
     }
+}
+
+#[test]
+fn i2_i3_nothing_looks_young_again_while_everything_is_struck_in_turns() {
+    let cache = cache();
+    cache.insert(1, 1);
+    cache.expire_all();
+    for strike in 0..2 * ROUND {
+        assert_eq!(is_stale(&cache), Some(true), "expired {strike} times more");
+        cache.expire_all();
+    }
+    cache.insert(1, 1);
+    cache.clear();
+    for strike in 0..2 * ROUND {
+        assert_eq!(is_stale(&cache), None, "struck {strike} times more");
+        if strike % 3 == 0 { cache.clear() } else { cache.expire_all() }
+    }
+}
+
+#[test]
+fn i2_what_is_left_where_it_is_while_it_is_young_has_nothing_apart() {
+    let cache = cache();
+    cache.insert(1, 1);
+    cache.expire_all();
+    cache.engine.sweep(crate::moment::Moment::NEVER);
+    let found = cache.engine.store.peek(cache.hash(&1), &1).unwrap();
+    assert!(!found.has_something_apart(), "the history tells");
+    assert_eq!(is_stale(&cache), Some(true));
+    drop(found);
+    cache.insert(1, 2);
+    cache.expire(&1);
+    let found = cache.engine.store.peek(cache.hash(&1), &1).unwrap();
+    assert!(found.has_something_apart() && is_stale(&cache) == Some(true));
+}
+
+#[test]
+fn i1_a_load_that_was_overtaken_by_a_whole_round_of_strikes_is_overtaken() {
+    for strike in [Cache::expire_all, Cache::clear] {
+        for strikes in [1, ROUND / 2, ROUND] {
+            let cache = cache();
+            let (begun, has_begun) = mpsc::channel();
+            let (may_end, end) = mpsc::channel::<()>();
+            thread::scope(|scope| {
+                let loading = scope.spawn(|| {
+                    cache.get_or_load(&1, move || {
+                        let _ = begun.send(());
+                        let _ = end.recv();
+                        7
+                    })
+                });
+                has_begun.recv().unwrap();
+                cache.engine.history.skip_to(strikes - 1);
+                strike(&cache);
+                drop(may_end);
+                assert_eq!(loading.join().unwrap().unwrap(), 7);
+            });
+            // It began before all of that: stale, or not there at all.
+            assert_ne!(is_stale(&cache), Some(false), "after {strikes} strikes");
+        }
+    }
+}
+
+#[test]
+fn l7_a_failure_that_was_overtaken_by_a_whole_round_of_strikes_is_not_remembered() {
+    let cache: Cache<u32, u64> =
+        Cache::builder().capacity(10).negative_ttl(Duration::MAX).clock(ManualClock::new()).build().unwrap();
+    let handle = cache.clone();
+    let failed = cache.get_or_load(&1, move || {
+        handle.engine.history.skip_to(ROUND - 1);
+        handle.expire_all();
+        Err::<u64, &str>("down")
+    });
+    assert!(failed.is_err());
+    assert_eq!(cache.get_or_load(&1, || Ok::<u64, &str>(3)).ok(), Some(3), "asked again");
 }

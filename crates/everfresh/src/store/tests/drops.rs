@@ -195,9 +195,13 @@ fn one_entry_that_has_something_to_drop_has_it_dropped_among_many_that_have_not(
     let token: Arc<str> = "token".into();
     let store = Store::new(settings(Bound::Entries(100), Eviction::S3Fifo), RandomState::new());
     for key in 0..if cfg!(miri) { 400_u64 } else { 10_000 } {
-        let extra = Extra { token: Some(Arc::clone(&token)), ..Extra::default() };
-        let extra = (key % 50 == 49).then_some(extra);
-        let new = Entry::new(key, key, START, Moment::NEVER, Began { epoch: 0, tag_point: 0 }, extra);
+        let new = match key % 50 {
+            49 => {
+                let extra = Extra { token: Some(Arc::clone(&token)), ..Extra::default() };
+                Entry::with(key, key, (START, Moment::NEVER), Began { epoch: 0, tag_point: 0 }, extra)
+            }
+            _ => entry(key, key),
+        };
         store.put(store.hash(&key), new, (1, Moment::NEVER), START, &mut Insertion::nothing(false));
     }
     let living = Arc::strong_count(&token) - 1;

@@ -13,6 +13,7 @@ use std::thread::ScopedJoinHandle;
 
 use crate::entry::Entry;
 use crate::history::Began;
+use crate::lifetime::Life;
 use crate::moment::Moment;
 use crate::store::bound::{Bound, Eviction, Settings};
 use crate::store::guard::Insertion;
@@ -22,7 +23,7 @@ pub(super) const START: Moment = Moment::from_nanos(0);
 
 /// An entry with nothing but a key and a value.
 pub(super) fn entry<K, V>(key: K, value: V) -> Entry<K, V> {
-    Entry::new(key, value, START, Moment::NEVER, Began { epoch: 0, tag_point: 0 }, None)
+    Entry::plain(key, value, START, (Life::FOREVER, 0), Began { epoch: 0, tag_point: 0 })
 }
 
 pub(super) fn settings(bound: Bound, eviction: Eviction) -> Settings {

@@ -97,8 +97,7 @@ impl<T> Birth<T> {
         let apart = Apart { at, fresh_until: AtomicU64::new(fresh_until(at).nanos()), more: None };
         let made = Box::into_raw(Box::new(apart));
         // Release: who follows the pointer sees what it names. Acquire: so does who comes second.
-        let before =
-            self.word.compare_exchange(at.nanos() << 1, word_of(made), Ordering::Release, Ordering::Acquire);
+        let before = self.word.compare_exchange(at.nanos() << 1, word_of(made), Ordering::Release, Ordering::Acquire);
         let made = match before {
             Ok(_) => made,
             Err(other) => {

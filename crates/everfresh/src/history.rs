@@ -384,7 +384,9 @@ mod tests {
             history.expire_all(at(step));
         }
         for (step, began) in begun.into_iter().enumerate() {
-            let Standing::StaleSince(since) = standing(&history, began, &[]) else { panic!("step {step} is not stale") };
+            let Standing::StaleSince(since) = standing(&history, began, &[]) else {
+                panic!("step {step} is not stale")
+            };
             assert!(since <= at(step as u64));
         }
     }

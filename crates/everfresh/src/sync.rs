@@ -2,19 +2,21 @@
 
 #[cfg(everfresh_loom)]
 pub(crate) use loom::{
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering, fence},
-    sync::{Mutex, MutexGuard},
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{Condvar, Mutex, MutexGuard},
     thread::yield_now,
 };
 
 #[cfg(not(everfresh_loom))]
 pub(crate) use std::{
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, AtomicUsize, Ordering},
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     thread::yield_now,
 };
 
 #[cfg(not(everfresh_loom))]
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// A thread-local whose first value is a constant, so that reading it needs no look at whether it is there.
 macro_rules! plain_thread_local {
@@ -34,11 +36,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
-/// As [`lock`], but `None` where it would wait.
+/// Lets go of the lock until somebody gives notice.
 #[cfg(not(everfresh_loom))]
-#[inline]
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    mutex.try_lock()
+pub(crate) fn wait<'l, T>(condvar: &Condvar, mut guard: MutexGuard<'l, T>) -> MutexGuard<'l, T> {
+    condvar.wait(&mut guard);
+    guard
 }
 
 #[cfg(everfresh_loom)]
@@ -47,8 +49,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(everfresh_loom)]
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    mutex.try_lock().ok()
+pub(crate) fn wait<'l, T>(condvar: &Condvar, guard: MutexGuard<'l, T>) -> MutexGuard<'l, T> {
+    condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What the flights are made of, which a second model checker drives; the store keeps its own, as its statics outlive a round.

@@ -4,7 +4,7 @@
 //! can run a fence on all threads of the process at once (`membarrier(2)`), so that readers need none of their own; one
 //! such call serves everybody who waits for it, in all stores. Elsewhere readers announce with a fence.
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Announces an address: whatever the caller loads next is loaded after this, as far as those can tell who passed a
 /// [`heavy`] barrier in between.
@@ -15,7 +15,7 @@ pub(super) fn announce(slot: &AtomicUsize, address: usize) {
     } else {
         slot.store(address, Ordering::SeqCst);
         #[cfg(everfresh_loom)]
-        crate::sync::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -28,6 +28,16 @@ pub(super) fn announce_cheaply(slot: &AtomicUsize, address: usize) {
         std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
     } else {
         slot.store(address, Ordering::SeqCst);
+    }
+}
+
+/// What the caller has stored comes before what it loads next, as far as those can tell who passed a [`heavy`] barrier in between.
+#[inline(always)]
+pub(super) fn light() {
+    if kernel::is_willing() {
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -72,12 +82,15 @@ impl Stamp {
     }
 }
 
-/// From here on all announcements are visible that were made by readers who saw what has been overwritten before.
-pub(super) fn heavy() {
+/// From here on all announcements are visible that were made by readers who saw what has been overwritten before. Returns whether
+/// that could be done.
+pub(super) fn heavy() -> bool {
     let number = STARTED.fetch_add(1, Ordering::SeqCst) + 1;
-    if kernel::fence_everywhere() {
+    let fenced = kernel::fence_everywhere();
+    if fenced {
         ENDED.fetch_max(number, Ordering::SeqCst);
     }
+    fenced
 }
 
 #[cfg(all(target_os = "linux", not(miri), not(everfresh_loom)))]
@@ -139,10 +152,7 @@ mod kernel {
     }
 
     pub(super) fn fence_everywhere() -> bool {
-        #[cfg(everfresh_loom)]
         crate::sync::fence(crate::sync::Ordering::SeqCst);
-        #[cfg(not(everfresh_loom))]
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         true
     }
 }

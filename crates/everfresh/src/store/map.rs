@@ -83,7 +83,8 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 _ => Policy::S3Fifo(Queues::new(&ground, 0)),
             };
-            let state = State::new((Arc::clone(&ground), Arc::clone(&something_apart)), account.is_weighted(), policy, seed);
+            let state =
+                State::new((Arc::clone(&ground), Arc::clone(&something_apart)), account.is_weighted(), policy, seed);
             Shard::new(state, Choices { prompt: settings.prompt_drop, bounded, exact_order, most_garbage })
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();

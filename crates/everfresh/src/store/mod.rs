@@ -10,6 +10,7 @@ mod ground;
 mod guard;
 mod hazard;
 mod insert;
+mod lock;
 mod lru;
 mod map;
 mod need;

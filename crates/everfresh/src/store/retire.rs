@@ -3,10 +3,11 @@
 
 use crate::store::barrier::heavy;
 use crate::store::hazard::domain;
+use crate::store::lock::Guard;
 use crate::store::shard::Shard;
 use crate::store::slab::{BATCH, Node, Unreachable};
 use crate::store::state::{Reach, State};
-use crate::sync::{MutexGuard, Ordering};
+use crate::sync::Ordering;
 
 /// Removed entries after which it is looked whether a barrier has passed: a thirty-second of the shard, but at least so many and at most
 /// so many. Where weights count a step is a batch at most, for all that has become free is dropped at once then.
@@ -89,7 +90,7 @@ impl<K, V> Shard<K, V> {
         state.reach.garbage.cost > self.most_garbage
     }
 
-    fn look_through<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>) {
+    fn look_through<'s>(&'s self, mut state: Guard<'s, State<K, V>>) {
         let reach = &mut state.reach;
         if reach.garbage.aging.is_empty() {
             reach.garbage.age();
@@ -129,7 +130,7 @@ impl<K, V> Shard<K, V> {
 
     /// Drops what is ripe and nobody reads: some of it or all, so that no writer has to drop hundreds of values for others. The rest
     /// begins to age.
-    fn drop_ripe<'s>(&'s self, mut state: MutexGuard<'s, State<K, V>>, all: bool) {
+    fn drop_ripe<'s>(&'s self, mut state: Guard<'s, State<K, V>>, all: bool) {
         self.reuse_ripe(&mut state);
         let mut more = true;
         while more && state.reach.garbage.is_ripe() {

@@ -5,10 +5,11 @@ use std::ptr;
 
 use crate::entry::Entry;
 use crate::store::hazard::Hazard;
+use crate::store::lock::{Guard, Lock};
 use crate::store::slab::{Node, Pool};
 use crate::store::state::{Reach, State};
 use crate::store::table::{Bucket, Place, Table};
-use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, try_lock};
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 #[repr(C, align(128))]
 pub(super) struct Shard<K, V> {
@@ -27,7 +28,7 @@ pub(super) struct Shard<K, V> {
     pub(super) most_garbage: u64,
     /// What follows is written often, on lines that readers have no need of.
     _apart: Apart,
-    pub(super) state: Mutex<State<K, V>>,
+    pub(super) state: Lock<State<K, V>>,
     /// Removed entries that are not dropped yet.
     pub(super) waiting: AtomicUsize,
     pub(super) len: AtomicUsize,
@@ -73,7 +74,7 @@ impl<K, V> Shard<K, V> {
             bounded: choices.bounded,
             most_garbage: choices.most_garbage,
             _apart: Apart,
-            state: Mutex::new(state),
+            state: Lock::new(state),
             waiting: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
             pool: Pool::new(),
@@ -81,12 +82,12 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<K, V>> {
-        lock(&self.state)
+    pub(super) fn lock(&self) -> Guard<'_, State<K, V>> {
+        self.state.lock()
     }
 
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, State<K, V>>> {
-        try_lock(&self.state)
+    pub(super) fn try_lock(&self) -> Option<Guard<'_, State<K, V>>> {
+        self.state.try_lock()
     }
 
     /// As [`current`](Shard::current), for who does nothing but read; `None` also where that is not enough.

@@ -7,9 +7,12 @@
 //! others. The counts of keys that are not here are kept in a sketch; all counts are halved from time to time, rounded up
 //! for those who are in: of two that come as often, the one that is here stays.
 
+use crate::store::ages::Ages;
 use crate::store::clock::Clock;
+use crate::store::counts::{CHOSEN, Least, chosen, least};
 use crate::store::need::Need;
 use crate::store::table::{Place, Table};
+use crate::store::tags::Slots;
 use crate::store::waiting::{Waiter, Waiting};
 
 /// The small part, in hundredths of the cache: enough for keys that come again soon, as each entry passes through all of it.
@@ -27,7 +30,7 @@ const COUNTERS: usize = 1 << 16;
 
 /// In the small part, in the main part: one of both for a slot that is taken.
 const WAITS: u8 = 0x40;
-const MAIN: u8 = 0x80;
+const MAIN: u8 = CHOSEN;
 
 pub(super) struct Frequency {
     /// Entries that the shard is to hold.
@@ -133,15 +136,14 @@ impl Frequency {
     pub(super) fn victim<K, V>(&mut self, clock: &Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
         let crowded = need.len - self.main > self.small();
         let first = self.waiting.first(need.spared, waits(&self.counts, &self.times));
-        let mut least = self.least_in(None, clock, table, need.home, need.spared);
-        let mut bucket = need.other;
-        // The others in turn only if there is none in the first two.
-        for step in 0..table.buckets() {
-            if step > 0 && (first.is_some() || least.is_some()) {
-                break;
-            }
-            least = self.least_in(least, clock, table, bucket, need.spared);
-            bucket = table.after(bucket);
+        let mut least = self.least(clock, table, [need.home, need.other], need.spared);
+        if first.is_none() && least.is_none() {
+            // Both were empty; some other bucket is not.
+            let mut other = need.other;
+            least = (0..table.buckets()).find_map(|_| {
+                other = table.after(other);
+                self.least(clock, table, [other, other], need.spared)
+            });
         }
         let (Some(first), Some(least)) = (first, least) else { return first.or(least.map(|least| least.place)) };
         if !crowded {
@@ -158,41 +160,54 @@ impl Frequency {
         Some(least.place)
     }
 
-    /// The least frequent of the main part, the oldest of them: in this bucket, unless `best` is before it.
-    fn least_in<K, V>(
+    /// The least frequent of the main part, the oldest of them: in these buckets, but not `spared`.
+    fn least<K, V>(
         &mut self,
-        mut best: Option<Candidate>,
         clock: &Clock,
         table: &Table<K, V>,
-        bucket: usize,
+        buckets: [usize; 2],
         spared: Option<Place>,
     ) -> Option<Candidate> {
-        for place in table.taken_in(bucket).filter(|&place| spared != Some(place)) {
-            if self.counts[bucket][place.slot()] & MAIN == 0 {
-                continue;
-            }
-            let age = clock.now().wrapping_sub(self.times[bucket][place.slot()]);
-            let count = self.take_uses(table, place);
-            if best.is_none_or(|best| (count, best.age) < (best.count, age)) {
-                best = Some(Candidate { place, age, count });
-            }
+        let [own, other] = buckets;
+        self.take_uses_of_main(table, own);
+        self.take_uses_of_main(table, other);
+        // It is not in the main part while the others are compared.
+        let hidden = spared.map(|place| std::mem::take(&mut self.counts[place.bucket()][place.slot()]));
+        let least = least([&self.counts[own], &self.counts[other]]);
+        if let (Some(place), Some(count)) = (spared, hidden) {
+            self.counts[place.bucket()][place.slot()] = count;
         }
-        best
+        let Least { count, slots } = least?;
+        let ages = Ages::of([&self.times[own], &self.times[other]], clock.now());
+        Some(Candidate { place: ages.oldest(slots)?.place(buckets), count })
     }
 
-    /// Moves the uses that readers counted to the count, and returns that.
-    fn take_uses<K, V>(&mut self, table: &Table<K, V>, place: Place) -> u8 {
-        let head = table.head(place.bucket());
-        let mark = head.mark(place.slot());
-        let uses = mark.uses();
-        let count = &mut self.counts[place.bucket()][place.slot()];
-        let sum = ((*count & MOST) + uses).min(MOST);
-        if uses > 0 {
-            *count = (*count & !MOST) | sum;
-            head.set_mark(place.slot(), mark.with_uses(0));
+    /// Moves the uses that readers counted to the counts of a bucket's entries in the main part.
+    #[inline]
+    fn take_uses_of_main<K, V>(&mut self, table: &Table<K, V>, bucket: usize) {
+        let head = table.head(bucket);
+        let counts = &mut self.counts[bucket];
+        let used = head.used() & chosen(counts);
+        if used == 0 {
+            return;
+        }
+        for slot in Slots(used) {
+            let uses = head.mark(slot).uses();
+            counts[slot] = (counts[slot] & !MOST) | ((counts[slot] & MOST) + uses).min(MOST);
             self.uses += usize::from(uses);
         }
-        sum
+        head.forget_uses(used);
+    }
+
+    /// The same of one entry, whose count is returned.
+    fn take_uses<K, V>(&mut self, table: &Table<K, V>, place: Place) -> u8 {
+        let head = table.head(place.bucket());
+        let uses = head.mark(place.slot()).uses();
+        let count = &mut self.counts[place.bucket()][place.slot()];
+        *count = (*count & !MOST) | ((*count & MOST) + uses).min(MOST);
+        self.uses += usize::from(uses);
+        head.forget_uses(1 << place.slot());
+        *count & MOST
     }
 
     /// Panics with what is wrong.
@@ -213,7 +228,6 @@ impl Frequency {
 #[derive(Clone, Copy)]
 struct Candidate {
     place: Place,
-    age: u16,
     count: u8,
 }
 

@@ -59,6 +59,9 @@ impl<K, V, S> Store<K, V, S> {
             Bound::Weight(_) | Bound::Unbounded => most_shards,
         };
         let sizing = match settings.bound {
+            Bound::Entries(entries) if entries <= MOST_COUNTED && !exact_order => {
+                Sizing::for_few_entries(entries.div_ceil(shards))
+            }
             Bound::Entries(entries) => Sizing::for_entries(entries.div_ceil(shards)),
             Bound::Weight(_) | Bound::Unbounded => Sizing::unknown(),
         };

@@ -5,6 +5,7 @@ mod ahead;
 mod barrier;
 mod bound;
 mod clock;
+mod counts;
 mod frequency;
 mod ground;
 mod guard;

@@ -193,6 +193,14 @@ impl Head {
         self.marks.store(marks & !(slots << ONE_USE | slots << ALL_USES) | slots << MAIN_ROW, Ordering::Relaxed);
     }
 
+    /// None of these has a use from now on. Only the holder of the shard's lock does.
+    #[inline]
+    pub(super) fn forget_uses(&self, slots: u16) {
+        let marks = self.marks.load(Ordering::Relaxed);
+        let slots = u64::from(slots);
+        self.marks.store(marks & !(slots << ONE_USE | slots << ALL_USES), Ordering::Relaxed);
+    }
+
     /// Takes a use from each of these. Only the holder of the shard's lock does.
     #[inline]
     pub(super) fn use_up(&self, slots: u16) {
@@ -246,12 +254,6 @@ impl Mark {
     #[inline]
     pub(super) fn is_main(self) -> bool {
         self.0 & MAIN != 0
-    }
-
-    #[inline]
-    pub(super) fn with_uses(self, uses: u8) -> Mark {
-        debug_assert!(uses <= MOST_USES);
-        Mark(self.0 & !USES | uses)
     }
 
     /// Twelve bits of the hash, with those of the tag; never zero.

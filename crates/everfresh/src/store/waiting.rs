@@ -40,11 +40,16 @@ impl Waiting {
     /// Who has waited longest, but not `spared`; stays in the queue.
     #[inline]
     pub(super) fn first(&mut self, spared: Option<Place>, waits: impl Fn(Waiter) -> bool) -> Option<Place> {
-        while self.queue.front().is_some_and(|waiter| !waits(*waiter)) {
-            self.queue.pop_front();
+        loop {
+            let first = *self.queue.front()?;
+            if !waits(first) {
+                self.queue.pop_front();
+            } else if spared != Some(first.place) {
+                return Some(first.place);
+            } else {
+                return self.queue.iter().skip(1).find(|waiter| waits(**waiter)).map(|waiter| waiter.place);
+            }
         }
-        let mut all = self.queue.iter();
-        all.find(|waiter| spared != Some(waiter.place) && waits(**waiter)).map(|waiter| waiter.place)
     }
 
     /// Brings into their order those that were pushed in another one.

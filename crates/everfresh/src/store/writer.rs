@@ -32,6 +32,11 @@ impl Sizing {
         Sizing { target: entries.saturating_mul(10).div_ceil(9 * WAYS).max(1) }
     }
 
+    /// For one of a cache that is small: with three tenths, for room counts less there than the way to the next bucket.
+    pub(super) fn for_few_entries(entries: usize) -> Sizing {
+        Sizing { target: entries.saturating_mul(10).div_ceil(7 * WAYS).max(1) }
+    }
+
     pub(super) fn unknown() -> Sizing {
         Sizing { target: usize::MAX }
     }

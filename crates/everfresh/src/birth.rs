@@ -190,17 +190,18 @@ mod tests {
         for round in 0..if cfg!(miri) { 10 } else { 500 } {
             let (birth, start) = (Birth::<()>::plain(at(round)), Barrier::new(3));
             thread::scope(|scope| {
-                for end in [20, 10] {
+                let both = [20, 10].map(|end| {
                     let (birth, start) = (&birth, &start);
                     scope.spawn(move || {
                         start.wait();
                         birth.apart_by(|moment| moment.after_nanos(1_000)).end_by(at(round + end));
-                    });
-                }
+                    })
+                });
                 start.wait();
                 let seen = birth.apart().map_or(at(round + 1_000), Apart::fresh_until);
                 assert!([10, 20, 1_000].map(|end| at(round + end)).contains(&seen));
                 assert_eq!(birth.at(), at(round));
+                both.into_iter().for_each(|thread| thread.join().unwrap());
             });
             assert_eq!(birth.apart().map(Apart::fresh_until), Some(at(round + 10)));
         }

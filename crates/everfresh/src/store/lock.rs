@@ -174,26 +174,27 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::store::tests::join;
 
     #[test]
     fn one_at_a_time_however_many_want_it() {
         let (threads, rounds) = if cfg!(miri) { (3, 20) } else { (16, 5_000) };
         let counted = Lock::new((0, false));
         thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    for round in 0..rounds {
-                        let mut guard = counted.lock();
-                        assert!(!std::mem::replace(&mut guard.1, true), "two at a time");
-                        guard.0 += 1;
-                        if round % 64 == 0 {
-                            // Long enough that others go to sleep.
-                            (0..20).for_each(|_| thread::yield_now());
-                        }
-                        guard.1 = false;
+            let count = || {
+                for round in 0..rounds {
+                    let mut guard = counted.lock();
+                    assert!(!std::mem::replace(&mut guard.1, true), "two at a time");
+                    guard.0 += 1;
+                    if round % 64 == 0 {
+                        // Long enough that others go to sleep.
+                        (0..20).for_each(|_| thread::yield_now());
                     }
-                });
-            }
+                    guard.1 = false;
+                }
+            };
+            let all: Vec<_> = (0..threads).map(|_| scope.spawn(count)).collect();
+            join(all);
         });
         let guard = counted.lock();
         assert_eq!(guard.0, threads * rounds);
@@ -216,7 +217,7 @@ mod tests {
             }
             crate::sync::lock(&lock.queue).impatient += 1;
             drop(guard);
-            sleeper.join().unwrap();
+            join([sleeper]);
             crate::sync::lock(&lock.queue).impatient -= 1;
         });
         assert!(lock.try_lock().is_some(), "nobody has it any more");

@@ -27,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Operations a second: hit, hot, str, mix, readthrough, load, churn, macro, stale
+    /// Operations a second: hit, hot, str, mix, readthrough, small (both of these in a cache of 10,000), load, churn, macro, stale
     Speed(Speed),
     /// 64 tasks on one cold key
     Flight {

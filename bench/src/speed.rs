@@ -12,14 +12,22 @@ use crate::race::{Contestant, Course, Row, race};
 const CAPACITY: usize = 100_000;
 const RESIDENT: usize = 80_000;
 const UNIVERSE: usize = 1_000_000;
+/// A cache that is small enough for everfresh to count how often keys come.
+const SMALL: usize = 10_000;
 
 fn filled(names: &[&str]) -> Vec<(String, Box<dyn Peer<u64>>)> {
+    filled_to(names, CAPACITY)
+}
+
+/// Peers of this capacity, four fifths full.
+fn filled_to(names: &[&str], capacity: usize) -> Vec<(String, Box<dyn Peer<u64>>)> {
+    let resident = (capacity / 10 * 8) as Key;
     let make = |name: &&str| {
-        let peer = peer::make::<u64>(name, CAPACITY).expect("a known peer");
-        (0..RESIDENT as Key).for_each(|rank| peer.insert(scatter(rank), rank));
+        let peer = peer::make::<u64>(name, capacity).expect("a known peer");
+        (0..resident).for_each(|rank| peer.insert(scatter(rank), rank));
         // Some admit by frequency, some with a delay: ask until all are in.
         for _ in 0..20 {
-            let missing: Vec<Key> = (0..RESIDENT as Key).filter(|rank| peer.get(scatter(*rank)).is_none()).collect();
+            let missing: Vec<Key> = (0..resident).filter(|rank| peer.get(scatter(*rank)).is_none()).collect();
             missing.iter().for_each(|rank| peer.insert(scatter(*rank), *rank));
             if missing.is_empty() {
                 break;
@@ -64,6 +72,15 @@ pub fn run(course: Course, only: &str) -> Vec<Row> {
             let peers = filled(&writers);
             let work = on_keys(&peers, &universe, |peer, keys| peer.read_through_all(keys), |_| false);
             done(race("readthrough", course, &work));
+        }
+        if wanted("small") {
+            let keys: Vec<_> =
+                (0..threads as u64).map(|seed| spread(zipf(10 * SMALL, 0.99, each, 200 + seed))).collect();
+            let peers = filled_to(&writers, SMALL);
+            done(race("small mix", course, &on_keys(&peers, &keys, |peer, keys| peer.mix_all(keys), |_| false)));
+            let peers = filled_to(&writers, SMALL);
+            let work = on_keys(&peers, &keys, |peer, keys| peer.read_through_all(keys), |_| false);
+            done(race("small readthrough", course, &work));
         }
         if wanted("load") {
             let peers = filled(&["everfresh", "quick_cache", "moka"]);

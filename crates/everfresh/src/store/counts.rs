@@ -12,9 +12,9 @@ pub(super) struct Least {
 }
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
-pub(super) use at_once::{chosen, least};
+pub(super) use at_once::{add, chosen, least};
 #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
-pub(super) use in_turn::{chosen, least};
+pub(super) use in_turn::{add, chosen, least};
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 #[allow(unsafe_code, reason = "the intrinsics; SSE2 is part of the target")]
@@ -28,6 +28,27 @@ mod at_once {
     pub(in crate::store) fn chosen(counts: &[u8; 16]) -> u16 {
         // SAFETY: SSE2 is there by the cfg above; the load is of all sixteen.
         unsafe { _mm_movemask_epi8(_mm_loadu_si128(counts.as_ptr().cast())) as u16 }
+    }
+
+    /// Adds one for each of these sets that a slot is in; a count ends at the most that there is room for.
+    #[inline]
+    pub(in crate::store) fn add(counts: &mut [u8; 16], sets: [u16; 2]) {
+        // SAFETY: SSE2 is there by the cfg above; the load and the store are of all sixteen.
+        unsafe {
+            let place = counts.as_mut_ptr().cast();
+            let before = _mm_loadu_si128(place);
+            let most = _mm_set1_epi8(COUNT as i8);
+            let mut sum = _mm_and_si128(before, most);
+            for set in sets {
+                // A byte of all ones, which is one less than nothing, for each bit.
+                let bits = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+                let half = |eight: u16| (u64::from(eight & 0xFF) * 0x0101_0101_0101_0101) as i64;
+                let spread = _mm_and_si128(_mm_set_epi64x(half(set >> 8), half(set)), bits);
+                sum = _mm_sub_epi8(sum, _mm_cmpeq_epi8(spread, bits));
+            }
+            let rest = _mm_andnot_si128(most, before);
+            _mm_storeu_si128(place, _mm_or_si128(rest, _mm_min_epu8(sum, most)));
+        }
     }
 
     #[inline]
@@ -59,6 +80,13 @@ mod in_turn {
 
     pub(in crate::store) fn chosen(counts: &[u8; 16]) -> u16 {
         (0..16).fold(0, |chosen, slot| chosen | u16::from(counts[slot] & CHOSEN != 0) << slot)
+    }
+
+    pub(in crate::store) fn add(counts: &mut [u8; 16], sets: [u16; 2]) {
+        for (slot, count) in counts.iter_mut().enumerate() {
+            let more = sets.iter().filter(|&set| set >> slot & 1 != 0).count() as u8;
+            *count = *count & !COUNT | ((*count & COUNT) + more).min(COUNT);
+        }
     }
 
     pub(in crate::store) fn least(counts: [&[u8; 16]; 2]) -> Option<Least> {
@@ -102,5 +130,19 @@ mod tests {
             }
         }
         assert_eq!(least([&[0x4F; 16], &[0; 16]]), None);
+    }
+
+    #[test]
+    fn what_is_added_ends_at_the_most() {
+        let before = std::array::from_fn(|slot| [0x80, 0x4E, 0x8F, 0x0D, 0x87][slot % 5]);
+        for sets in [[0, 0], [u16::MAX, 0], [0x8001, 0xFFFF], [0x5A3C, 0x1234]] {
+            let (mut at_once, mut in_turn) = (before, before);
+            add(&mut at_once, sets);
+            in_turn::add(&mut in_turn, sets);
+            assert_eq!(at_once, in_turn);
+            let more = |slot: usize| sets.iter().filter(|set| *set >> slot & 1 == 1).count() as u8;
+            assert!((0..16).all(|slot| at_once[slot] & COUNT == ((before[slot] & COUNT) + more(slot)).min(COUNT)));
+            assert!((0..16).all(|slot| at_once[slot] & !COUNT == before[slot] & !COUNT));
+        }
     }
 }

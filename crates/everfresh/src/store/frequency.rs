@@ -9,10 +9,9 @@
 
 use crate::store::ages::Ages;
 use crate::store::clock::Clock;
-use crate::store::counts::{CHOSEN, Least, chosen, least};
+use crate::store::counts::{CHOSEN, Least, add, chosen, least};
 use crate::store::need::Need;
 use crate::store::table::{Place, Table};
-use crate::store::tags::Slots;
 use crate::store::waiting::{Waiter, Waiting};
 
 /// The small part, in hundredths of the cache: enough for keys that come again soon, as each entry passes through all of it.
@@ -187,16 +186,13 @@ impl Frequency {
     fn take_uses_of_main<K, V>(&mut self, table: &Table<K, V>, bucket: usize) {
         let head = table.head(bucket);
         let counts = &mut self.counts[bucket];
-        let used = head.used() & chosen(counts);
-        if used == 0 {
-            return;
+        let main = chosen(counts);
+        let [once, again] = head.all_used().map(|used| used & main);
+        if once != 0 {
+            add(counts, [once, again]);
+            self.uses += (once.count_ones() + again.count_ones()) as usize;
+            head.forget_uses(once);
         }
-        for slot in Slots(used) {
-            let uses = head.mark(slot).uses();
-            counts[slot] = (counts[slot] & !MOST) | ((counts[slot] & MOST) + uses).min(MOST);
-            self.uses += usize::from(uses);
-        }
-        head.forget_uses(used);
     }
 
     /// The same of one entry, whose count is returned.

@@ -185,6 +185,13 @@ impl Head {
         row(self.marks.load(Ordering::Relaxed), ONE_USE)
     }
 
+    /// The same, and those of which a second one is counted, too.
+    #[inline]
+    pub(super) fn all_used(&self) -> [u16; 2] {
+        let marks = self.marks.load(Ordering::Relaxed);
+        [row(marks, ONE_USE), row(marks, ALL_USES)]
+    }
+
     /// These are of the main part from now on, and have no use. Only the holder of the shard's lock does.
     #[inline]
     pub(super) fn promote(&self, slots: u16) {

@@ -2,7 +2,7 @@
 
 use std::mem::needs_drop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::birth::Birth;
@@ -22,7 +22,7 @@ pub(crate) struct Entry<K, V> {
     /// extra.
     birth: Birth<Extra>,
     /// The epoch in which that load began, as [`short`] has it.
-    epoch: u16,
+    epoch: AtomicU16,
     /// By how much the jitter has shortened its life; see [`Life`].
     lot: u16,
     attempt: AtomicU32,
@@ -76,7 +76,7 @@ impl<K, V> Entry<K, V> {
             true => Birth::plain(loaded_at),
             false => Birth::with(loaded_at, life.end(loaded_at, lot), None),
         };
-        Entry { birth, epoch: short(began.epoch), lot, attempt: AtomicU32::new(0), key, value }
+        Entry { birth, epoch: AtomicU16::new(short(began.epoch)), lot, attempt: AtomicU32::new(0), key, value }
     }
 
     /// One that has an end of freshness of its own.
@@ -88,7 +88,7 @@ impl<K, V> Entry<K, V> {
         extra: Extra,
     ) -> Entry<K, V> {
         let birth = Birth::with(loaded_at, fresh_until, Some(extra));
-        Entry { birth, epoch: short(began.epoch), lot: 0, attempt: AtomicU32::new(0), key, value }
+        Entry { birth, epoch: AtomicU16::new(short(began.epoch)), lot: 0, attempt: AtomicU32::new(0), key, value }
     }
 
     /// When the load that made the value ended.
@@ -105,7 +105,14 @@ impl<K, V> Entry<K, V> {
     /// The epoch in which the load began, as [`short`] has it.
     #[inline(always)]
     pub(crate) fn epoch(&self) -> u16 {
-        self.epoch
+        // Acquire: pairs with the Release in `settle`.
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// From now on it is as if the load had begun in that epoch. What befell it before is to be noted in its own time first.
+    pub(crate) fn settle(&self, epoch: u16) {
+        // Release: who sees this sees that time.
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// When the load ended, if that and the cache's lifetime is all there is to know of its end.

@@ -228,6 +228,17 @@ impl History {
         u64::from(self.epoch().wrapping_sub(epoch)) >= OLD
     }
 
+    /// The stamp for what is old, once it ends by its own time: so young that it is not taken for something younger before it is old
+    /// again, and so old that whatever befell all by then has been noted.
+    pub(crate) fn settled_stamp(&self) -> u16 {
+        self.epoch().wrapping_sub((OLD / 2) as u16)
+    }
+
+    /// Whether what began there is [old](History::is_old), or older than a short stamp can tell.
+    pub(crate) fn is_long_ago(&self, began: Began) -> bool {
+        self.whole_epoch().saturating_sub(began.epoch) >= OLD
+    }
+
     /// The standing of what began in `epoch`, a short stamp.
     #[cold]
     pub(crate) fn standing_of_epoch(&self, epoch: u16) -> Standing {

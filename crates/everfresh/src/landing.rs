@@ -191,6 +191,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if flight.expired_at().is_some() {
             entry.expire(now, self.policy.life);
         }
+        // Before the look at what befell it.
+        let settled = self.history.is_long_ago(flight.began).then(|| self.history.settled_stamp());
         let stage = self.stage_since(entry, flight.began, now);
         if stage.gone {
             return Err(NotStored::Overtaken);
@@ -198,6 +200,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         // Its end is noted in the store by its own time, and the sweep that looks at all for what was struck may be over.
         if stage.fresh_until < self.fresh_until(entry) {
             entry.expire(stage.fresh_until, self.policy.life);
+        }
+        if let Some(stamp) = settled {
+            // That of its load would be taken for a later one.
+            entry.settle(stamp);
         }
         if stage.freshness == Freshness::Expired { Err(NotStored::NotServable) } else { Ok(()) }
     }

@@ -28,16 +28,19 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let strikes = self.strikes.load(Ordering::Acquire);
         let judge = |entry: &Entry<K, V>| {
+            // Before the look at what befell it.
+            let (is_old, stamp) = (self.history.is_old(entry.epoch()), self.history.settled_stamp());
             let stage = self.stage(entry, now);
             if stage.gone {
                 return Judgement::Remove;
             }
+            if is_old {
+                // Stale by its own time from now on; and what strikes everything later still strikes it.
+                self.expire(entry, stage.fresh_until);
+                entry.settle(stamp);
+            }
             if stage.freshness != Freshness::Expired {
                 self.cut_pause(entry, stage.fresh_until);
-                if self.history.is_old(entry.epoch()) {
-                    // Stale by its own time from now on, also when its epoch can no longer be told from a later one.
-                    self.expire(entry, stage.fresh_until);
-                }
                 return Judgement::KeepUntil(self.end(entry, stage.fresh_until));
             }
             let attempt = entry.attempt();

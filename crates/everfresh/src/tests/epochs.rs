@@ -132,3 +132,26 @@ fn l7_a_failure_that_was_overtaken_by_a_whole_round_of_strikes_is_not_remembered
     assert!(failed.is_err());
     assert_eq!(cache.get_or_load(&1, || Ok::<u64, &str>(3)).ok(), Some(3), "asked again");
 }
+
+#[test]
+fn i3_what_was_kept_through_a_whole_round_of_expiries_is_gone_when_everything_is_cleared() {
+    let cache = cache();
+    cache.insert(1, 1);
+    (1..ROUND).for_each(|_| cache.expire_all());
+    assert_eq!(is_stale(&cache), Some(true));
+    cache.clear();
+    assert_eq!(is_stale(&cache), None, "the epoch of its load looks like this one");
+}
+
+#[test]
+fn i3_what_was_loaded_through_a_whole_round_of_expiries_is_gone_when_everything_is_cleared() {
+    let cache = cache();
+    let handle = cache.clone();
+    let loaded = cache.get_or_load(&1, move || {
+        (1..ROUND).for_each(|_| handle.expire_all());
+        7
+    });
+    assert_eq!((loaded.unwrap(), is_stale(&cache)), (7, Some(true)));
+    cache.clear();
+    assert_eq!(is_stale(&cache), None, "the epoch of its load looks like this one");
+}

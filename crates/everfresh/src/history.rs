@@ -140,7 +140,7 @@ pub(crate) struct Tag {
 pub(crate) struct History {
     /// The current epoch: its lowest [`EPOCH_BITS`], perhaps [`CLOSER`], and the rest in the upper half.
     epoch: AtomicU64,
-    /// What was old in this epoch, and that alone, may be taken for something younger one day: nothing does it harm any more.
+    /// In this epoch all entries were last looked at: what was old then has been given a younger stamp since, or is gone.
     settled: AtomicU64,
     all: Marks,
     tag_point: AtomicU64,
@@ -218,12 +218,12 @@ impl History {
     }
 
     /// Notes that since `epoch` all entries were looked at which had been there, and what was [old](History::is_old) of them has gone, or
-    /// ends by its own time.
+    /// has a younger stamp.
     pub(crate) fn note_settled(&self, epoch: u64) {
         self.settled.fetch_max(epoch, Ordering::AcqRel);
     }
 
-    /// Whether what began in `epoch`, a short stamp, may be taken for something younger one day, if it stays.
+    /// Whether what began in `epoch`, a short stamp, would be taken for something younger one day, if it kept that.
     pub(crate) fn is_old(&self, epoch: u16) -> bool {
         u64::from(self.epoch().wrapping_sub(epoch)) >= OLD
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::clock::{Clock, Timepiece};
 use crate::dice::Dice;
-use crate::engine::{Engine, Hasher, Key, Policy, StoreIf, Value, Weigher};
+use crate::engine::{Engine, Hasher, Key, PlainlyStale, Policy, StoreIf, Value, Weigher};
 use crate::error::Error;
 use crate::event::Listeners;
 use crate::flight::Flights;
@@ -380,6 +380,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         let policy = Policy {
             windows: self.lifetime.windows(),
             life: self.lifetime.life(),
+            plainly_stale: PlainlyStale::of(&self.lifetime),
             plainly_fresh: plainly_fresh(&self.lifetime, self.refresh_ahead),
             lives_long: self.lifetime.time_to_live().is_none_or(|ttl| ttl >= LONG),
             look_ahead: look_ahead(&self.lifetime, self.refresh_ahead),

@@ -18,7 +18,7 @@ use crate::level::SecondLevel;
 use crate::lifetime::{Freshness, Life, Lifetime, Windows};
 use crate::load::{Previous, Traits};
 use crate::loader::WideLoader;
-use crate::moment::Moment;
+use crate::moment::{Moment, saturating_nanos};
 use crate::pool::{Background, RefreshPool};
 use crate::stats::Counters;
 use crate::store::{Insertion, PushedOut, Removed, Seen, Store, Unseen};
@@ -46,6 +46,7 @@ pub(crate) struct Policy<K, V> {
     pub(crate) life: Life,
     /// For so many nanoseconds such a value is fresh and nobody has to look closer, whatever its lot; all there are is for ever.
     pub(crate) plainly_fresh: u64,
+    pub(crate) plainly_stale: PlainlyStale,
     /// Whether an estimate of the time is good enough to count a life from.
     pub(crate) lives_long: bool,
     /// Nanoseconds before the end of freshness at which a hit wants a closer look: for refreshing ahead.
@@ -61,6 +62,29 @@ pub(crate) struct Policy<K, V> {
     pub(crate) wait_at_most: Option<Duration>,
     pub(crate) max_waiters: usize,
     pub(crate) backoff: (Duration, Duration),
+}
+
+/// How long after its load a value without a lifetime of its own is stale at the earliest moment of a [`Glimpse`] and at the latest,
+/// whatever its lot: from then on for so many nanoseconds. Both together are at most half of all time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PlainlyStale {
+    pub(crate) from: u64,
+    pub(crate) span: u64,
+}
+
+impl PlainlyStale {
+    const NEVER: PlainlyStale = PlainlyStale { from: 0, span: 0 };
+
+    pub(crate) fn of(lifetime: &Lifetime) -> PlainlyStale {
+        let life = lifetime.life();
+        let (Some(shortest), from) = (life.shortest(), life.longest()) else { return PlainlyStale::NEVER };
+        if from > u64::MAX / 4 {
+            return PlainlyStale::NEVER;
+        }
+        let stale = lifetime.windows().stale.min(u64::MAX / 4);
+        let late = saturating_nanos(Glimpse::LATE);
+        PlainlyStale { from, span: (shortest + stale).saturating_sub(late).saturating_sub(from) }
+    }
 }
 
 impl<K, V> Policy<K, V> {
@@ -183,7 +207,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 return Some((Outcome::Hit, RefreshStatus::NotNeeded));
             }
             if earliest >= asked_until {
-                let status = self.is_stale_and_left_alone(entry, fresh_until, (earliest, latest));
+                let times = (entry.loaded_at(), fresh_until);
+                let status = self.is_stale_and_left_alone(entry, times, (earliest, latest));
                 if status.is_some() || estimate.is_good() {
                     return Some((Outcome::Stale, status?));
                 }
@@ -196,7 +221,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// glimpse of the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
     pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, glimpse: Glimpse) -> Option<RefreshStatus> {
-        self.is_stale_and_left_alone(entry, self.fresh_until(entry), glimpse.bounds())
+        let loaded_at = entry.plainly_loaded_at()?;
+        let (earliest, latest) = glimpse.bounds();
+        let PlainlyStale { from, span } = self.policy.plainly_stale;
+        // One comparison: what is too early, or was loaded after the glimpse, comes out as very much.
+        let beyond = earliest.nanos().wrapping_sub(loaded_at.nanos()).wrapping_sub(from);
+        if beyond < span { entry.is_left_alone_at(latest, loaded_at) } else { None }
     }
 
     /// Why nobody has to start a refresh of a plain entry that is stale, at a time between these.
@@ -204,13 +234,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     fn is_stale_and_left_alone(
         &self,
         entry: &Entry<K, V>,
-        fresh_until: Moment,
+        (loaded_at, fresh_until): (Moment, Moment),
         (earliest, latest): (Moment, Moment),
     ) -> Option<RefreshStatus> {
         if earliest < fresh_until || !self.policy.windows.is_stale_at(fresh_until, latest) {
             return None;
         }
-        entry.is_left_alone_at(latest)
+        entry.is_left_alone_at(latest, loaded_at)
     }
 
     /// Which life an entry is in, with all that befell it.

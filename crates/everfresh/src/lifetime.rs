@@ -163,8 +163,14 @@ impl Life {
     /// The end of freshness of a value with this lot whose load ended at `loaded_at`.
     #[inline]
     pub(crate) fn end(self, loaded_at: Moment, lot: u16) -> Moment {
-        let cut = ((u128::from(self.cut) * u128::from(lot)) >> 16) as u64;
+        // Nearly always the first: nobody waits for the product then.
+        let cut = if lot == 0 { 0 } else { ((u128::from(self.cut) * u128::from(lot)) >> 16) as u64 };
         loaded_at.after_nanos(self.longest - cut)
+    }
+
+    /// For so many nanoseconds at most, all that there are if for ever.
+    pub(crate) fn longest(self) -> u64 {
+        self.longest
     }
 
     /// For so many nanoseconds values are fresh whatever their lot; `None` if for ever.

@@ -47,16 +47,19 @@ fn latenesses() -> impl Iterator<Item = Duration> {
     (0..=10).flat_map(|tenths| [GUARD * tenths / 10, Glimpse::LATE * tenths / 10])
 }
 
-fn what_is_told_holds(unit: Duration, ahead: Option<f64>) {
+fn what_is_told_holds(unit: Duration, ahead: Option<f64>, jitter: f64) {
     let clock = ManualClock::new();
     let lifetime = Lifetime::ttl(1_000 * unit).stale_while_revalidate(300 * unit).stale_if_error(600 * unit);
+    let lifetime = lifetime.jitter(jitter);
     let builder = Cache::<u32, u64>::builder().capacity(10).lifetime(lifetime).clock(clock.clone());
     let cache = ahead.into_iter().fold(builder, |builder, ahead| builder.refresh_ahead(ahead)).build().unwrap();
     let start = Glimpse::LATE + 1_000 * unit;
     clock.advance(start);
     cache.insert(1, 1);
     let mut told = 0;
-    while clock.now() < start + 1_700 * unit {
+    // A life that jitter has shortened as much as it may ends earlier, and the entry with it.
+    let end = start + unit.mul_f64(if jitter > 0.0 { 1_590.0 - 1_000.0 * jitter } else { 1_700.0 });
+    while clock.now() < end {
         clock.advance(unit);
         let now = Moment::from(clock.now());
         for ends in [950, 1_150, 1_600] {
@@ -77,10 +80,10 @@ fn what_is_told_holds(unit: Duration, ahead: Option<f64>) {
 
 #[test]
 fn t1_what_an_estimate_tells_of_an_entry_holds_however_late_it_is() {
-    for ahead in [None, Some(0.9)] {
-        what_is_told_holds(MILLI, ahead);
+    for (ahead, jitter) in [(None, 0.0), (Some(0.9), 0.0), (None, 0.2)] {
+        what_is_told_holds(MILLI, ahead, jitter);
         // Long enough that the worst estimate tells something, too.
-        what_is_told_holds(20 * MILLI, ahead);
+        what_is_told_holds(20 * MILLI, ahead, jitter);
     }
 }
 

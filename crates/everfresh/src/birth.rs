@@ -44,7 +44,7 @@ impl<T> Apart<T> {
 }
 
 impl<T> Birth<T> {
-    /// The end of this and of all later moments' freshness lies apart from the beginning.
+    /// The last moment that a plain one can tell.
     pub(crate) const LATEST: Moment = Moment::from_nanos(u64::MAX >> 1);
 
     /// One of which nothing is known but the moment; it is not after [`LATEST`](Birth::LATEST).

@@ -380,15 +380,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return self.plain_entry(key, value, began, now);
         }
         let lifetime = traits.lifetime.unwrap_or(self.policy.lifetime);
-        let plain = traits.lifetime.is_none()
-            && traits.weight.is_none()
-            && tags.is_empty()
-            && traits.token.is_none()
-            && lifetime.idle_bound().is_none()
-            && self.policy.early_refresh.is_none();
-        if plain {
-            return self.plain_entry(key, value, began, now);
-        }
         let extra = Extra {
             lifetime: traits.lifetime,
             is_rest: traits.is_rest,

@@ -7,10 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::beneath::Enough;
-use crate::clock::Glimpse;
 use crate::coalesce::{Answer, Bounds, Later, Waiting};
 use crate::drive::{drive, in_a_runtime};
-use crate::engine::{Engine, Hasher, Key, Value};
+use crate::engine::{Doubt, Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::error::{Error, LoadError};
 use crate::event::{Cause, Event, NotStored, Outcome, RefreshStatus, Subscription};
@@ -76,15 +75,15 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let hash = self.hash(key);
         match self.engine.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found, glimpse) => self.get_less_plainly(key, found, glimpse),
+            Plainly::Found(found, doubt) => self.get_less_plainly(key, found, doubt),
             Plainly::Absent => self.get_nothing(key),
             Plainly::Unknown => self.get_slowly(key),
         }
     }
 
     #[inline(never)]
-    fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
-        match self.engine.look_closely(found, glimpse) {
+    fn get_less_plainly<Q: AsKey<K> + ?Sized>(&self, key: &Q, found: Glance<'_, K, V>, doubt: Doubt) -> Option<V> {
+        match self.engine.look_closely(found, doubt) {
             None => self.get_slowly(key),
             some => some,
         }

@@ -145,22 +145,40 @@ pub(crate) struct Stage {
     pub(crate) gone: bool,
 }
 
+/// Why an entry is not known to be fresh at the first look.
+#[derive(Clone, Copy)]
+pub(crate) enum Doubt {
+    /// A plain one, to which nobody listens, that was loaded at that moment and may be too old at this glimpse of the time.
+    Age(Moment, Glimpse),
+    Other,
+}
+
+impl Doubt {
+    /// What the time is, if it was asked for.
+    pub(crate) fn glimpse(self) -> Glimpse {
+        match self {
+            Doubt::Age(_, glimpse) => glimpse,
+            Doubt::Other => Glimpse::NONE,
+        }
+    }
+}
+
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The one check that nearly every hit needs: an entry without traits, of this epoch, and far from its end, in a cache on the
-    /// system's clock to which nobody listens: then it is fresh. Else nothing is said, but what the time is, if it was asked for.
+    /// system's clock to which nobody listens: then it is fresh. Else nothing is said, but why.
     #[inline(always)]
-    pub(crate) fn check_plainly(&self, entry: &Entry<K, V>) -> Result<(), Glimpse> {
+    pub(crate) fn check_plainly(&self, entry: &Entry<K, V>) -> Result<(), Doubt> {
         if u32::from(entry.epoch()) != self.history.epoch_of_plain_hits() {
-            return Err(Glimpse::NONE);
+            return Err(Doubt::Other);
         }
-        let Some(loaded_at) = entry.plainly_loaded_at() else { return Err(Glimpse::NONE) };
+        let Some(loaded_at) = entry.plainly_loaded_at() else { return Err(Doubt::Other) };
         if self.policy.plainly_fresh == u64::MAX {
             return Ok(());
         }
-        let Some(glimpse) = Glimpse::of_system() else { return Err(Glimpse::NONE) };
+        let Some(glimpse) = Glimpse::of_system() else { return Err(Doubt::Other) };
         // Neither is more than half of all time.
         let fresh_until = Moment::from_nanos(loaded_at.nanos() + self.policy.plainly_fresh);
-        if glimpse.is_before(fresh_until) { Ok(()) } else { Err(glimpse) }
+        if glimpse.is_before(fresh_until) { Ok(()) } else { Err(Doubt::Age(loaded_at, glimpse)) }
     }
 
     /// Has hits looked at plainly again, once nobody listens any longer.
@@ -217,11 +235,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
     }
 
-    /// The check that nearly every stale hit needs, of an entry for which [`check_plainly`](Engine::check_plainly) has got a
-    /// glimpse of the time: certainly stale, and nobody has to start a refresh. `None` says nothing.
+    /// The check that nearly every stale hit needs, of an entry whose age [`check_plainly`](Engine::check_plainly) doubts:
+    /// certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
-    pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, glimpse: Glimpse) -> Option<RefreshStatus> {
-        let loaded_at = entry.plainly_loaded_at()?;
+    pub(crate) fn is_plainly_stale(
+        &self,
+        entry: &Entry<K, V>,
+        loaded_at: Moment,
+        glimpse: Glimpse,
+    ) -> Option<RefreshStatus> {
         let (earliest, latest) = glimpse.bounds();
         let PlainlyStale { from, span } = self.policy.plainly_stale;
         // One comparison: what is too early, or was loaded after the glimpse, comes out as very much.

@@ -1,7 +1,7 @@
 //! The read path of a value that is there: found, judged, cloned, counted; no load, and no start of a refresh.
 
 use crate::clock::Glimpse;
-use crate::engine::{Engine, Hasher, Key, Value};
+use crate::engine::{Doubt, Engine, Hasher, Key, Value};
 use crate::entry::Entry;
 use crate::event::{Event, Outcome, RefreshStatus};
 use crate::key::AsKey;
@@ -10,8 +10,8 @@ use crate::store::{Glance, Glanced};
 /// What the first look at a key brings.
 pub(crate) enum Plainly<'c, K, V> {
     Value(V),
-    /// There is an entry, which wants a closer look; with the time, as far as it is known.
-    Found(Glance<'c, K, V>, Glimpse),
+    /// There is an entry, which wants a closer look, and why.
+    Found(Glance<'c, K, V>, Doubt),
     /// There is none.
     Absent,
     Unknown,
@@ -45,11 +45,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             Glanced::Absent => return Plainly::Absent,
             Glanced::Unknown => return Plainly::Unknown,
         };
-        if let Err(glimpse) = self.check_plainly(&found) {
-            return Plainly::Found(found, glimpse);
+        if let Err(doubt) = self.check_plainly(&found) {
+            return Plainly::Found(found, doubt);
         }
         let Some(mut counts) = self.counters.of_thread(found.thread()) else {
-            return Plainly::Found(found, Glimpse::NONE);
+            return Plainly::Found(found, Doubt::Other);
         };
         let value = found.value.clone();
         counts.outcome(Outcome::Hit);
@@ -61,7 +61,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn get_at_once<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> AtOnce<V> {
         match self.get_plainly(hash, key) {
             Plainly::Value(value) => AtOnce::Value(value),
-            Plainly::Found(found, glimpse) => self.look_closely(found, glimpse).map_or(AtOnce::Unknown, AtOnce::Value),
+            Plainly::Found(found, doubt) => self.look_closely(found, doubt).map_or(AtOnce::Unknown, AtOnce::Value),
             Plainly::Absent => AtOnce::Absent,
             Plainly::Unknown => AtOnce::Unknown,
         }
@@ -69,17 +69,17 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
     #[inline]
-    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, glimpse: Glimpse) -> Option<V> {
-        // As in `get_plainly`: nearly every stale hit calls nothing. With a glimpse the entry is a plain one, and nobody listens.
-        if glimpse.is_known()
-            && let Some(status) = self.is_plainly_stale(&found, glimpse)
+    pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, doubt: Doubt) -> Option<V> {
+        // As in `get_plainly`: nearly every stale hit calls nothing.
+        if let Doubt::Age(loaded_at, glimpse) = doubt
+            && let Some(status) = self.is_plainly_stale(&found, loaded_at, glimpse)
             && let Some(mut counts) = self.counters.of_thread(found.thread())
         {
             let value = found.value.clone();
             counts.stale_and_left_alone(status);
             return Some(value);
         }
-        self.look_more_closely(found, glimpse)
+        self.look_more_closely(found, doubt.glimpse())
     }
 
     #[inline(never)]
@@ -94,7 +94,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn get_fresh<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<V> {
         match self.get_plainly(hash, key) {
             Plainly::Value(value) => Some(value),
-            Plainly::Found(found, glimpse) => self.look_if_fresh(found, glimpse),
+            Plainly::Found(found, doubt) => self.look_if_fresh(found, doubt.glimpse()),
             Plainly::Absent | Plainly::Unknown => None,
         }
     }
@@ -112,7 +112,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     pub(crate) fn is_fresh(&self, found: &Entry<K, V>) -> bool {
         match self.check_plainly(found) {
             Ok(()) => true,
-            Err(glimpse) => self.is_fresh_at_a_closer_look(found, glimpse),
+            Err(doubt) => self.is_fresh_at_a_closer_look(found, doubt.glimpse()),
         }
     }
 

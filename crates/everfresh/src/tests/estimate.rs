@@ -19,7 +19,8 @@ fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, late: Optio
     let late = late.map(|late| now.nanos() - late.as_nanos() as u64);
     let glimpse = late.map_or(Glimpse::NONE, Glimpse::of);
     let told = engine.judge_closely(&found, glimpse);
-    let told_plainly = if glimpse.is_known() { engine.is_plainly_stale(&found, glimpse) } else { None };
+    let loaded_at = found.plainly_loaded_at().filter(|_| glimpse.is_known());
+    let told_plainly = loaded_at.and_then(|loaded_at| engine.is_plainly_stale(&found, loaded_at, glimpse));
     let by_tick = late.filter(|&nanos| now.nanos() - nanos <= GUARD.as_nanos() as u64).map(Estimate::OfTick);
     let told_by_tick = by_tick.and_then(|estimate| engine.judge_by(&found, engine.fresh_until(&found), estimate));
     let stage = engine.stage(&found, now);

@@ -50,10 +50,10 @@ enum What {
     },
     /// Hit ratios on traces
     Ratio(Ratio),
-    /// Bytes an entry
+    /// Bytes an entry, in one cache of a million and in a hundred of 10,000
     Memory,
     #[command(hide = true)]
-    MemoryChild { peer: String },
+    MemoryChild { peer: String, size: u64 },
     /// Everything, as BENCHMARKS.md quotes it
     All {
         #[command(flatten)]
@@ -100,8 +100,8 @@ fn main() -> ExitCode {
         What::Http { rounds, each } => measure_http(rounds, each),
         What::Ratio(ratio) => measure_ratio(&ratio),
         What::Memory => measure_memory(),
-        What::MemoryChild { peer } => {
-            memory::child(&peer);
+        What::MemoryChild { peer, size } => {
+            memory::child(&peer, size);
             Ok(())
         }
         What::All { speed, ratio } => {

@@ -24,8 +24,8 @@ const MOST: u8 = 15;
 const MEMORY: usize = 20;
 /// But not sooner than this: a loop may be many times as long as what fits.
 const SHORTEST: usize = 2048;
-/// Counters that a table of middling size has in all.
-const COUNTERS: usize = 1 << 16;
+/// Counters that a shard of middling size has in all.
+const COUNTERS: usize = 1 << 13;
 
 /// In the small part, in the main part: one of both for a slot that is taken.
 const WAITS: u8 = 0x40;

@@ -16,7 +16,12 @@ impl Step {
     /// A call of cargo, with the toolchain that runs this.
     pub(crate) fn cargo(name: &str, arguments: &[&str]) -> Step {
         let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        Step::new(name, &program, arguments)
+        let step = Step::new(name, &program, arguments);
+        // Without that name its `rustc` is rustup's default one, whatever `cargo +1.88 xtask` says.
+        match std::env::var("RUSTUP_TOOLCHAIN") {
+            Ok(toolchain) => step.with("RUSTUP_TOOLCHAIN", toolchain),
+            Err(_) => step,
+        }
     }
 
     /// A call of the nightly cargo, for sanitizers and miri.
@@ -74,9 +79,10 @@ pub(crate) fn all(steps: &[Step]) -> bool {
     failed.is_empty()
 }
 
-/// The folder of the workspace.
+/// The folder of the workspace, as cargo says at each run. Where this was built would be the wrong one of a folder that was copied or
+/// moved with all that was built in it: cargo finds nothing to build anew there.
 pub(crate) fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.parent().map_or(here.clone(), PathBuf::from)
 }
 

@@ -1,5 +1,5 @@
 // Runs the public suite http-cache-tests, and beyond.mjs, against `everfresh serve`, prints what passes per suite and
-// compares it with expected.json. Usage: node run.mjs [--binary PATH] [--suite FOLDER OF THE PACKAGE] [--write] [--id TEST]
+// compares it with expected.json.
 
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -11,10 +11,29 @@ import beyond from './beyond.mjs'
 
 const VERSION = '0.4.5'
 const here = dirname(fileURLToPath(import.meta.url))
-const given = (name) => {
-  const at = process.argv.indexOf(name)
-  return at < 0 ? undefined : process.argv[at + 1]
+const USAGE = `  --id TEST        one test, told in full
+  --write          what came out becomes expected.json
+  --suite FOLDER   a copy of the package http-cache-tests that is there already, instead of npm's
+  --binary PATH    another binary of everfresh`
+
+// What is not understood is refused: the whole suite takes minutes, and --write changes what is expected.
+const words = {}
+for (let at = 2; at < process.argv.length; at++) {
+  const word = process.argv[at]
+  if (word === '--help' || word === '-h') {
+    console.log(USAGE)
+    process.exit(0)
+  }
+  if (word === '--write') {
+    words[word] = true
+  } else if (['--id', '--suite', '--binary'].includes(word)) {
+    words[word] = process.argv[++at] ?? fail(`${word} needs a value; there are:\n\n${USAGE}`)
+  } else {
+    fail(`there is no ${word}; there are:\n\n${USAGE}`)
+  }
 }
+if (words['--id'] && words['--write']) fail('--write is about all tests; leave --id out')
+const given = (name) => words[name]
 const binary = resolve(given('--binary') ?? join(here, '..', 'target', 'release', 'everfresh'))
 if (!existsSync(binary)) fail(`there is no ${binary}: build it with cargo build --release -p everfresh-proxy`)
 
@@ -144,7 +163,7 @@ for (const [id, { kind, became, why }] of failing) console.log(`  ${kind} ${id}:
 const path = join(here, 'expected.json')
 const notPassed = Object.fromEntries(Object.entries(now).map(([id, it]) => [id, it.kind]))
 const told = { suite: VERSION, totals: totals.published, beyond: totals.beyond, notPassed }
-if (process.argv.includes('--write')) {
+if (given('--write')) {
   writeFileSync(path, JSON.stringify(told, null, 2) + '\n')
   process.exit(0)
 }

@@ -17,7 +17,8 @@ cargo xtask <command>
   test         all tests and doc tests of the workspace
   safety       the heavy proofs: address and thread sanitizer, model checkers, miri, fuzzing, millions of model cases
   safety short the model checker and the model test in a few minutes, as CI runs them
-  conformance  the public suite of HTTP caches against everfresh serve, compared with conformance/expected.json; needs node
+  conformance  the public suite of HTTP caches against everfresh serve, compared with conformance/expected.json; needs node;
+               `conformance --help` names every choice
   page         the proxy's live page in a headless Chromium; left out where there is none
   bench [..]   the measuring stand in bench/: speed, flight, resilient, memory, ratio, or all without a word;
                `bench ratio --traces FOLDER` reads recorded traces, `bench --help` names every choice
@@ -72,6 +73,6 @@ fn bench_proxy(arguments: &[String]) -> bool {
     let mut stand = vec!["run", "--release", "--manifest-path", "bench/proxy/Cargo.toml", "--"];
     stand.extend(["--everfresh", everfresh.as_str()]);
     stand.extend(arguments.iter().map(String::as_str));
-    run::all(&[Step::cargo("the proxy", &["build", "--profile", "dist", "--package", "everfresh-proxy"])])
-        && run::all(&[Step::cargo("bench proxy", &stand)])
+    let proxy = Step::cargo("the proxy", &["build", "--profile", "dist", "--package", "everfresh-proxy"]);
+    (run::asks_for_help(arguments) || run::all(&[proxy])) && run::all(&[Step::cargo("bench proxy", &stand)])
 }

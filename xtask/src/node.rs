@@ -10,7 +10,7 @@ const PAGE: &str = "crates/everfresh-proxy/page/test";
 
 /// The suite http-cache-tests against `everfresh serve`, compared with `conformance/expected.json`.
 pub(crate) fn conformance(rest: &[String]) -> bool {
-    if !has_node("the conformance suite") || !run::all(&[binary()]) {
+    if !has_node("the conformance suite") || !(run::asks_for_help(rest) || run::all(&[binary()])) {
         return false;
     }
     let everfresh = everfresh().display().to_string();

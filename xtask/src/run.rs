@@ -79,6 +79,11 @@ pub(crate) fn all(steps: &[Step]) -> bool {
     failed.is_empty()
 }
 
+/// Whether only the choices are asked for, for which nothing need be built that they are about.
+pub(crate) fn asks_for_help(arguments: &[String]) -> bool {
+    arguments.iter().any(|word| matches!(word.as_str(), "--help" | "-h"))
+}
+
 /// The folder of the workspace, as cargo says at each run. Where this was built would be the wrong one of a folder that was copied or
 /// moved with all that was built in it: cargo finds nothing to build anew there.
 pub(crate) fn root() -> PathBuf {

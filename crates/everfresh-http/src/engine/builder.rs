@@ -20,6 +20,8 @@ use super::shelf::Shelf;
 use super::time::Time;
 use crate::rfc9111::{HitStatus, Rules};
 
+const DEFAULT_MAX_BODY: u64 = 8 << 20;
+
 /// Why a cache could not be built; its message names the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildError(String);
@@ -41,6 +43,8 @@ pub struct HttpCacheBuilder<T = HttpCache> {
     change: Vec<fn(Rules, Duration) -> Rules>,
     spans: Vec<Duration>,
     capacity: u64,
+    /// `None` where nobody chose.
+    max_body: Option<u64>,
     max_variants: usize,
     hit_for_miss: Duration,
     settings: Settings,
@@ -70,11 +74,12 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
             change: Vec::new(),
             spans: Vec::new(),
             capacity: 64 << 20,
+            max_body: None,
             max_variants: 32,
             hit_for_miss: Duration::from_secs(120),
             settings: Settings {
                 name: "everfresh".to_owned(),
-                max_body: 8 << 20,
+                max_body: DEFAULT_MAX_BODY,
                 read_ahead: 1 << 20,
                 max_refreshes: 64,
                 min_refresh_interval: Duration::from_secs(1),
@@ -143,10 +148,10 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
         self
     }
 
-    /// The longest body that is stored; 8 MiB by default. Longer ones are passed on. It also bounds what a fetch that
-    /// several read holds of a body that turns out longer.
+    /// The longest body that is stored; 8 MiB by default, or the capacity if that is less. Longer ones are passed on. It
+    /// also bounds what a fetch that several read holds of a body that turns out longer.
     pub fn max_body(mut self, bytes: u64) -> Self {
-        self.settings.max_body = bytes;
+        self.max_body = Some(bytes);
         self
     }
 
@@ -276,7 +281,8 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
     ///
     /// # Errors
     /// If the choices make no sense; the message names the cure.
-    pub fn build(self) -> Result<T, BuildError> {
+    pub fn build(mut self) -> Result<T, BuildError> {
+        self.settings.max_body = self.max_body.unwrap_or(DEFAULT_MAX_BODY.min(self.capacity));
         let refuse = |wrong: bool, cure: &str| if wrong { Err(BuildError(cure.to_owned())) } else { Ok(()) };
         let Some(rules) = self.rules else {
             return Err(BuildError(

@@ -427,10 +427,23 @@ fn nonsense_is_refused_with_the_cure() {
     let message = |builder: everfresh_http::HttpCacheBuilder| builder.build().expect_err("refused").to_string();
     assert!(message(HttpCache::builder()).contains("shared()"));
     assert!(message(shared().capacity_bytes(0)).contains("capacity_bytes"));
-    assert!(message(shared().capacity_bytes(10)).contains("lower max_body"));
+    assert!(message(shared().max_body(11).capacity_bytes(10)).contains("lower max_body"));
     assert!(message(shared().max_variants(0)).contains("at least 1"));
     let second = std::time::Duration::from_secs(1);
     assert!(message(shared().backoff(2 * second, second)).contains("exchange"));
+}
+
+/// It was refused, for a `max_body` that nobody had chosen.
+#[tokio::test]
+async fn a_small_capacity_lowers_a_max_body_that_nobody_chose() {
+    let most: usize = 1 << 20;
+    for (length, pages) in [(most / 2, 1), (most + 1, 0)] {
+        let body = "x".repeat(length);
+        let world =
+            World::new(shared().capacity_bytes(most as u64), Origin::new(move |_, _| Ok(text(200, MINUTE, &body))));
+        assert_eq!(world.get("/a").await.body.len(), length);
+        assert_eq!(world.cache.stats().pages, pages, "{length} bytes");
+    }
 }
 
 /// The fields of a client are views into its read buffer, which may be far larger.

@@ -39,6 +39,11 @@ pub(crate) fn all() -> bool {
         Step::cargo("clippy", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]),
         Step::cargo("docs", &["doc", "--workspace", "--no-deps", "--all-features"]).with("RUSTDOCFLAGS", "-D warnings"),
     ];
+    // A link to what only a feature brings leads nowhere without it.
+    for package in ["everfresh", "everfresh-http", "everfresh-resilience"] {
+        let arguments = ["doc", "--package", package, "--no-deps", "--no-default-features"];
+        steps.push(Step::cargo(&format!("docs of {package} alone"), &arguments).with("RUSTDOCFLAGS", "-D warnings"));
+    }
     for features in FEATURES {
         let arguments = ["check", "--package", "everfresh", "--no-default-features", "--features", features];
         steps.push(Step::cargo(&format!("features [{features}]"), &arguments).with("RUSTFLAGS", "-D warnings"));

@@ -1,7 +1,7 @@
 //! HTTP caching by the book: RFC 9111 with stale-while-revalidate and stale-if-error.
 //!
 //! [`rfc9111`] holds the rules alone: pure functions of (request, stored response, now), without clock, network or
-//! store. [`engine`] tells the story of one request over them and one bounded store; [`HttpCacheLayer`] and
+//! store. [`engine`] tells the story of one request over them and one bounded store; `HttpCacheLayer` (feature `tower`) and
 //! `HttpCacheMiddleware` (feature `reqwest-middleware`) put it under a client or over a server. [`from_others`] says what
 //! other caches' options are called here.
 

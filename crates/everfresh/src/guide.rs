@@ -14,8 +14,11 @@
 //! | [`watching`] | What was this lookup? What does the cache do all day? |
 //! | [`testing`] | How do I test code that caches, without sleeping? |
 //! | [`when_not`] | When is a cache the wrong tool, and what does this one not do? |
-//! | [`functions`] | A cache as one line above a function; from Streamlit, `functools`, or the `cached` crate? |
 //! | [`from_others`] | I know moka, quick_cache, cached, Caffeine, FusionCache, `lru_cache`: what is it called here? |
+#![cfg_attr(
+    feature = "macros",
+    doc = "| [`functions`] | A cache as one line above a function; from Streamlit, `functools`, or the `cached` crate? |"
+)]
 
 #[doc = include_str!("docs/stale.md")]
 pub mod stale {}

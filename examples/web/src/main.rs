@@ -59,7 +59,7 @@ fn report(database: &Shared<Database>, day: u32) -> Result<String, Failed> {
 }
 
 /// Asynchronous: the refresh is a task of the runtime.
-#[cache_data(ttl = "5s", refresh = "background", timeout = "10s", capacity = 1024)]
+#[cache_data(ttl = "5s", stale_while_revalidate = "10m", timeout = "10s", capacity = 1024)]
 async fn forecast(city: &str) -> Result<String, Failed> {
     tokio::time::sleep(BACKEND_TAKES).await;
     Ok(format!("sun over {city}\n"))

@@ -87,7 +87,9 @@ where
         self
     }
 
-    /// Loads whatever the cache or its second level holds, and stores what was loaded.
+    /// Loads whatever the cache or its second level holds, and stores what was loaded; a load that runs already is joined.
+    ///
+    /// If it fails, the caller gets the error, and nothing old instead: what is held stays as it is.
     pub fn bypass(mut self) -> Self {
         self.bounds.bypass = true;
         self

@@ -228,7 +228,8 @@ impl HttpStats {
         Outcome::NAMES.iter().position(|own| *own == name).map_or(0, |at| self.outcomes[at])
     }
 
-    /// The share of requests that no fetch of their own was made for; zero without requests.
+    /// The share of requests that were answered with what is stored, also after the origin failed, or by another's fetch; zero
+    /// without requests.
     pub fn hit_rate(&self) -> f64 {
         let served = ["hit", "stale", "coalesced", "fallback"].map(|name| self.outcome(name)).iter().sum::<u64>();
         if self.requests() == 0 { 0.0 } else { served as f64 / self.requests() as f64 }

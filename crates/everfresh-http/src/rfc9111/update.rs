@@ -42,9 +42,9 @@ pub enum HeadUpdate {
 ///
 /// `stored` are those whose validators were sent by [`conditional`](super::conditional): the one that the request selects,
 /// and of the others none but those with a strong tag and without a coding; the rest may share a weak tag or a date with
-/// it, and be another language or an empty HEAD. With a strong validator all that have the same one; with a weak one
-/// the latest that has it; without any, or where one tag alone was asked about, the only one there is. None of them:
-/// the 304 cannot be used, fetch unconditionally.
+/// it, and be another language or an empty HEAD. With a strong validator all that have the same one; with a weak one, or
+/// where none has the strong one, the latest that has it as a weak one; without any, or where one tag alone was asked
+/// about, the only one there is. None of them: the 304 cannot be used, fetch unconditionally.
 pub fn validated(stored: &[&Meta], not_modified: &response::Parts) -> Vec<usize> {
     validated_as(stored, not_modified, |_| true)
 }
@@ -70,16 +70,18 @@ fn validated_as(stored: &[&Meta], not_modified: &response::Parts, selects: impl 
     {
         return vec![0];
     }
-    if let Some(value) = headers.get(ETAG) {
-        let Some(tag) = EntityTag::parse(value) else { return Vec::new() };
-        if !tag.is_weak() {
-            let all = stored.iter().enumerate();
-            return all
-                .filter(|(_, meta)| meta.etag().is_some_and(|own| own.strongly_equals(&tag)))
-                .map(|(at, _)| at)
-                .collect();
+    // What is no tag says nothing; it was not asked about either.
+    if let Some(tag) = headers.get(ETAG).and_then(EntityTag::parse) {
+        let equal = |(_, meta): &(usize, &&Meta)| meta.etag().is_some_and(|own| own.strongly_equals(&tag));
+        let strong: Vec<usize> = stored.iter().enumerate().filter(equal).map(|(at, _)| at).collect();
+        if strong.iter().any(|&at| selects(stored[at])) {
+            return strong;
         }
-        return latest(&|meta| meta.etag().is_some_and(|own| own.weakly_equals(&tag)));
+        // Servers that compress send a weak tag, compare weakly (RFC 9110 §13.1.2) and then name the strong one that they made
+        // it from. Of what the request selects it says that the tag we named holds, and not that another coding does.
+        let mut all: Vec<usize> = latest(&|meta| meta.etag().is_some_and(|own| own.weakly_equals(&tag)));
+        all.extend(strong);
+        return all;
     }
     if let Some(value) = headers.get(LAST_MODIFIED) {
         let Some(date) = parse_date(value) else { return Vec::new() };

@@ -210,7 +210,7 @@ impl Inner {
         let (meta, age) = (&stored.meta, stored.meta.age(self.moment_of(stored)));
         let left = |window: Duration| meta.lifetime().saturating_add(window).saturating_sub(age);
         let behind = left(meta.stale_while_revalidate());
-        let remaining = if behind.is_zero() { left(meta.stale_if_error()) } else { behind };
+        let remaining = if behind.is_zero() { left(failure.window(meta)) } else { behind };
         let pause = self.pause(stored.note_failure(), remaining);
         stored.leave_alone(self.time.elapsed().saturating_add(pause), failure);
     }

@@ -174,6 +174,12 @@ impl Failure {
             Self::Status(status) => status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED,
         }
     }
+
+    /// How long past its lifetime a stored response may stand in for an origin that failed like this, whoever asks.
+    pub(crate) fn window(self, meta: &Meta) -> Duration {
+        let apart = if self == Self::Unreachable { meta.0.apart } else { Duration::ZERO };
+        meta.0.sie.max(apart)
+    }
 }
 
 /// Whether no field of a request asks anything of a cache: no directive, condition, range, content or other protocol.
@@ -353,8 +359,7 @@ impl Rules {
         // What nobody has said may be kept is not the client's to ask for.
         let client = asked.stale_if_error.filter(|_| !stored.silent).unwrap_or_default().min(choices.max_sie);
         let max_stale = asked.max_stale.filter(|_| !stored.silent);
-        let apart = if failure == Failure::Unreachable { stored.apart } else { Duration::ZERO };
-        stale_for < stored.sie.max(client).max(apart) || max_stale.is_some_and(|most| stale_for < most)
+        stale_for < failure.window(meta).max(client) || max_stale.is_some_and(|most| stale_for < most)
     }
 
     /// What the request asks, as far as the operator lets it.

@@ -299,3 +299,22 @@ async fn those_who_joined_a_refresh_that_failed_ask_once_for_all() {
     }
     assert_eq!(world.origin.count(), 3);
 }
+
+/// Each second one reader waited until an origin that is away was found to be away once more.
+#[tokio::test]
+async fn an_origin_that_is_away_is_left_alone_for_longer_each_time_also_without_stale_if_error() {
+    let origin = Origin::new(|count, _| match count {
+        0 => Ok(text(200, &[("cache-control", "max-age=10"), ("etag", "\"1\"")], "old")),
+        _ => Err("away".to_owned()),
+    });
+    let rules = Rules::shared().stale_when_disconnected(Duration::from_secs(86_400));
+    let world = World::new(HttpCache::builder().rules(rules), origin);
+    world.get("/a").await;
+    world.advance(20);
+    for _ in 0..600 {
+        assert_eq!(world.get("/a").await.brief(), "fallback old");
+        world.advance(1);
+    }
+    // Doubled up to a minute, less up to a half: 600 seconds are 15 to 26 of them.
+    assert!(world.origin.count() < 30, "{} requests", world.origin.count());
+}

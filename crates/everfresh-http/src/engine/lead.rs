@@ -395,7 +395,13 @@ impl Inner {
         // Its body is what it was under the old ones.
         flight.tagged(|| stored.tags.iter().chain(&old.tags).cloned().collect());
         let phase = match fresh.keep {
-            Ok(()) => Phase::Renewed(Arc::clone(&stored)),
+            Ok(()) => {
+                // Of what was stored for others it says nothing in which way they ask.
+                if stored.meta.matches(&sent.parts.headers) {
+                    self.note_reuse(flight, &sent.parts, &stored.meta);
+                }
+                Phase::Renewed(Arc::clone(&stored))
+            }
             // What may not be kept is for the one who asked.
             Err(why) => {
                 if why != WhyNot::RequestNoStore {
@@ -406,6 +412,20 @@ impl Inner {
         };
         self.close(flight, phase);
         Led::Renewed { stored, own, ending }
+    }
+
+    /// Whether those who wait may have what came for another, and remembers it for those who come: stale from birth and with
+    /// no window nobody but the one who asked may have it unasked (RFC 9111 §4).
+    fn note_reuse(&self, flight: &Flight, asked: &request::Parts, meta: &Meta) -> bool {
+        let key = &flight.key;
+        let reuse = self.rules.reuse(&plain(asked), meta, self.time.now());
+        let reusable = matches!(reuse, Reuse::Fresh { .. } | Reuse::Stale { .. });
+        if reusable {
+            self.shelf.forget_pass(key, meta.is_authorized());
+        } else if !self.shelf.passes(key, self.is_of_credentials(flight)) {
+            self.pass(flight, Uncacheable::Rule(WhyNot::Useless));
+        }
+        reusable
     }
 
     /// A response that is to be stored: its body comes in a task of its own, whoever reads it.
@@ -423,17 +443,7 @@ impl Inner {
         let came = self.time.elapsed();
         let fill = Fill::new(self.settings.max_body, self.settings.read_ahead);
         let Some(reader) = fill.join() else { return Led::Unwanted };
-        // Stale from birth and with no window: nobody but the one who asked may have it unasked (RFC 9111 §4).
-        let reusable = matches!(
-            self.rules.reuse(&plain(&sent.parts), &meta, self.time.now()),
-            Reuse::Fresh { .. } | Reuse::Stale { .. }
-        );
-        let key = &flight.key;
-        if reusable {
-            self.shelf.forget_pass(key, meta.is_authorized());
-        } else if !self.shelf.passes(key, self.is_of_credentials(&flight)) {
-            self.pass(&flight, Uncacheable::Rule(WhyNot::Useless));
-        }
+        let reusable = self.note_reuse(&flight, &sent.parts, &meta);
         if sent.parts.method == Method::HEAD {
             let told = head.headers.contains_key(ETAG) || head.headers.contains_key(LAST_MODIFIED);
             self.shelf.update(&flight, told, |old| {

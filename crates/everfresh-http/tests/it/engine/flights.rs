@@ -276,6 +276,36 @@ async fn a_body_that_outgrows_the_bound_goes_on_for_those_who_read_it() {
     assert_eq!((one, world.cache.stats().pages), (20, 0));
 }
 
+/// Two minutes after the last whole response, each of a wave waited for another's 304 before it asked itself.
+#[tokio::test]
+async fn nobody_waits_for_a_304_that_he_may_not_have_and_all_do_once_they_may() {
+    let origin = Origin::new(|count, asked| {
+        let control = if count < 15 { "no-cache" } else { "max-age=60" };
+        let with: &[_] = &[("cache-control", control), ("etag", "\"1\"")];
+        let known = asked.headers.contains_key("if-none-match");
+        Ok(text(if known { 304 } else { 200 }, with, "page"))
+    });
+    let world = World::new(shared(), origin);
+    for _ in 0..14 {
+        world.get("/a").await;
+        world.advance(10);
+    }
+    let wave = async |asks: usize| {
+        let before = world.origin.count();
+        world.origin.hold_again();
+        let all: Vec<_> = (0..5).map(|_| world.spawn_get("/a", &[])).collect();
+        settle().await;
+        assert_eq!(world.origin.count() - before, asks);
+        world.origin.let_through(100);
+        for got in all {
+            assert_eq!(got.await.expect("an answer").body, "page");
+        }
+    };
+    wave(5).await;
+    world.advance(70);
+    wave(1).await;
+}
+
 #[tokio::test]
 async fn a_stale_response_from_birth_is_not_shared_with_those_who_wait() {
     let with: &[_] = &[("cache-control", "max-age=0"), ("etag", "\"1\"")];

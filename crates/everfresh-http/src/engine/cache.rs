@@ -102,7 +102,7 @@ impl Inner {
         self.rules.bypass(parts).or_else(|| (!empty).then_some(Bypass::Content))
     }
 
-    /// Of the stored responses that a request selects the latest (RFC 9111 §4), or why there is none.
+    /// The stored response that a request selects (RFC 9111 §4, §4.1), or why there is none.
     fn look(&self, page: Option<&Page>, parts: &request::Parts) -> Result<Found, Forwarded> {
         let Some(page) = page.filter(|page| !page.variants.is_empty()) else { return Err(Forwarded::UriMiss) };
         let mut missed = Forwarded::VaryMiss;
@@ -116,8 +116,7 @@ impl Inner {
                 Reuse::Unusable(Unusable::Vary) => {}
                 Reuse::Unusable(_) => missed = Forwarded::Miss,
                 reuse => {
-                    let date = |stored: &Stored| (stored.meta.date(), stored.meta.response_time());
-                    if found.as_ref().is_none_or(|best| date(&best.stored) <= date(stored)) {
+                    if found.as_ref().is_none_or(|best| best.stored.meta.rank() <= stored.meta.rank()) {
                         found = Some(Found { stored: Arc::clone(stored), reuse, now });
                     }
                 }

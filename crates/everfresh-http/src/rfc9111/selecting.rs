@@ -1,5 +1,7 @@
 //! Which stored variant a request selects, and which takes another's place (RFC 9111 §4.1).
 
+use std::time::SystemTime;
+
 use http::Method;
 use http::header::HeaderMap;
 
@@ -9,6 +11,12 @@ impl Meta {
     /// Whether a request with these fields selects this stored response (RFC 9111 §4.1).
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.0.vary.matches(request)
+    }
+
+    /// Which of several that match is selected: the greatest. The latest `Date` (RFC 9111 §4), but whatever has a `Vary` before
+    /// what has none: servers leave it out of what they send to who asks for nothing in particular (§4.1).
+    pub(crate) fn rank(&self) -> (bool, SystemTime, SystemTime) {
+        (!self.0.vary.is_empty(), self.0.date, self.0.response_time)
     }
 
     /// Whether it takes another's place in the store: both answer the same requests, and nothing that the other could
@@ -25,8 +33,8 @@ impl Meta {
 }
 
 /// The stored response that a request with these fields selects: of those that match, the one with the latest `Date`
-/// (RFC 9111 §4); its place in the sequence.
+/// (RFC 9111 §4), those with a `Vary` before those without (§4.1); its place in the sequence.
 pub fn select<'a>(stored: impl IntoIterator<Item = &'a Meta>, request: &HeaderMap) -> Option<usize> {
     let matching = stored.into_iter().enumerate().filter(|(_, meta)| meta.matches(request));
-    matching.max_by_key(|(_, meta)| (meta.0.date, meta.0.response_time)).map(|(at, _)| at)
+    matching.max_by_key(|(_, meta)| meta.rank()).map(|(at, _)| at)
 }

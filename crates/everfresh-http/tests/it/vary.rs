@@ -86,6 +86,19 @@ fn of_several_that_match_the_latest_is_selected() {
     assert!(all[0].vary().is_same(all[1].vary()) && !all[0].vary().is_same(all[3].vary()));
 }
 
+/// RFC 9111 §4.1: a server that leaves `Vary` out of its default response made everybody have that.
+#[test]
+fn what_has_a_vary_is_selected_before_a_later_one_without() {
+    let rules = Rules::shared();
+    let variant = |seconds: i64, vary: &str| {
+        let came = response(200, &[("cache-control", "max-age=900"), ("vary", vary), ("date", &date(seconds))]);
+        store(&rules, &get(&[("accept-language", "de")]), &came).expect("stored")
+    };
+    let all = [variant(-9, "accept-language"), variant(-5, "accept-language"), variant(0, "")];
+    assert_eq!(select(&all, &fields(&[("accept-language", "de")])), Some(1));
+    assert_eq!(select(&all, &fields(&[("accept-language", "fr")])), Some(2));
+}
+
 #[test]
 fn nothing_takes_the_place_of_what_could_serve_more() {
     let rules = Rules::shared();

@@ -238,6 +238,26 @@ async fn variants_are_apart_and_bounded() {
 }
 
 #[tokio::test]
+async fn a_default_response_without_vary_takes_nothing_from_who_has_his_own() {
+    let origin = Origin::new(|_, asked| {
+        Ok(match asked.headers.get("accept-language") {
+            Some(_) => text(200, &[("cache-control", "max-age=60"), ("vary", "accept-language")], "deutsch"),
+            None => text(200, &[("cache-control", "max-age=60")], "default"),
+        })
+    });
+    let world = World::new(shared(), origin);
+    let german = &[("accept-language", "de")];
+    assert_eq!(world.get_with("/a", german).await.brief(), "miss deutsch");
+    world.advance(30);
+    assert_eq!(world.get("/a").await.brief(), "miss default");
+    assert_eq!(world.get_with("/a", german).await.brief(), "hit deutsch");
+    world.advance(45);
+    assert_eq!(world.get_with("/a", german).await.body, "deutsch", "asked for anew");
+    assert_eq!(world.get_with("/a", german).await.brief(), "hit deutsch");
+    assert_eq!(world.get("/a").await.brief(), "hit default");
+}
+
+#[tokio::test]
 async fn variants_written_at_once_are_all_kept() {
     let with: &[_] = &[("cache-control", "max-age=60"), ("vary", "x-who")];
     let world = World::new(shared(), Origin::counting(with));

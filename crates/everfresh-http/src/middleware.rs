@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use http::{Extensions, Request, Response, request};
+use http::{Extensions, HeaderValue, Request, Response, request};
 use reqwest::ResponseBuilderExt;
 use reqwest_middleware::{Error, Middleware, Next};
 
@@ -31,9 +31,10 @@ use crate::engine::{
 /// wait asks again then.
 ///
 /// A client that follows redirects gives the answer of the last URL alone, and nobody here knows how long the way there
-/// holds (RFC 9111 §3). So what came by a redirect is passed on and not stored; a client with
-/// `redirect::Policy::none()` has each step stored that may be. A middleware below that asks for another URL
-/// than it was given counts as a redirect; a response that says no URL, as a mock's, is that of the URL that was asked.
+/// holds (RFC 9111 §3). So what came by a redirect is passed on and not stored, and of what a write changed its own URL and
+/// the last are known; a client with `redirect::Policy::none()` has each step stored that may be. A middleware below that
+/// asks for another URL than it was given counts as a redirect; a response that says no URL, as a mock's, is that of the URL
+/// that was asked.
 #[derive(Clone, Debug)]
 pub struct HttpCacheMiddleware {
     cache: HttpCache,
@@ -160,10 +161,10 @@ fn told_where(response: reqwest::Response, asked: &reqwest::Url) -> Response<req
     let own = Some(response.url()).filter(|url| **url != *NO_URL).unwrap_or(asked).clone();
     let elsewhere = without_fragment(&own) != without_fragment(asked);
     let mut response = Response::<reqwest::Body>::from(response);
-    response.extensions_mut().insert(Final(own));
     if elsewhere {
-        response.extensions_mut().insert(Elsewhere);
+        response.extensions_mut().insert(Elsewhere(HeaderValue::from_str(own.as_str()).ok()));
     }
+    response.extensions_mut().insert(Final(own));
     response
 }
 

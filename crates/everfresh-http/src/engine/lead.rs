@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ETAG, LAST_MODIFIED};
-use http::{HeaderMap, Method, StatusCode, request, response};
+use http::header::{ETAG, LAST_MODIFIED, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::oneshot;
@@ -76,10 +76,21 @@ pub(crate) enum Led {
     Panicked(Box<dyn Any + Send>),
 }
 
-/// Marks a response that is another URL's: the client below followed a redirect, of which nothing is known here.
+/// Marks a response that is another URL's: the client below followed a redirect, of which nothing is known here but where
+/// it led to.
 #[cfg_attr(not(feature = "reqwest-middleware"), allow(dead_code))]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Elsewhere;
+#[derive(Clone, Debug)]
+pub(crate) struct Elsewhere(pub(crate) Option<HeaderValue>);
+
+impl Elsewhere {
+    /// What the request itself was answered with, as far as that is known.
+    pub(crate) fn redirect(&self) -> response::Parts {
+        let mut head = http::Response::new(()).into_parts().0;
+        head.status = StatusCode::SEE_OTHER;
+        self.0.clone().map(|to| head.headers.insert(LOCATION, to));
+        head
+    }
+}
 
 /// Frees the flight of a leader that goes away.
 struct Abandon<'a>(&'a Inner, &'a Arc<Flight>);

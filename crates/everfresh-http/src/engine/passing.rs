@@ -89,7 +89,9 @@ impl Passing {
     fn invalidate(&self, head: &http::response::Parts) {
         let (inner, asked) = (&self.inner, &self.asked);
         let own = self.stands_for.as_ref().map(|stands| &stands.flight);
-        for uri in rfc9111::invalidated_by(asked, head) {
+        // Had the client below not followed a redirect, that would be the answer, and name what is changed besides.
+        let redirect = head.extensions.get::<Elsewhere>().map(Elsewhere::redirect);
+        for uri in rfc9111::invalidated_by(asked, redirect.as_ref().unwrap_or(head)) {
             // RFC 9111 §4.4 means the resource, in whatever form it is asked for.
             for (at, form) in key::forms(&uri, &asked.headers).into_iter().enumerate() {
                 let key = inner.key(&form);

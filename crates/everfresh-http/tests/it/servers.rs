@@ -265,6 +265,37 @@ mod reqwest_client {
         assert_eq!(ask("/moving").await, (200, "/page9".to_owned(), "/page9".to_owned()));
     }
 
+    /// The client below follows the redirect, and its `Location` is not in what comes in the end.
+    #[tokio::test]
+    async fn a_write_that_is_answered_by_a_redirect_reaches_where_that_leads_to() {
+        let items = Count::default();
+        let list = async |State(items): State<Count>| {
+            ([("cache-control", "max-age=60")], items.load(Ordering::SeqCst).to_string())
+        };
+        let add = async |State(items): State<Count>, uri: axum::http::Uri| {
+            items.fetch_add(1, Ordering::SeqCst);
+            let to = uri.query().unwrap_or("/list").to_owned();
+            (axum::http::StatusCode::SEE_OTHER, [("location", to)])
+        };
+        let gone = async || axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+        let app = Router::new().route("/list", get(list).post(add)).route("/add", get(list).post(add));
+        let at = serve(app.route("/gone", get(gone)).with_state(items)).await;
+        let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::private()).build();
+        let url = |path: &str| format!("{at}{path}");
+        assert_eq!(ask(&client, &url("/list")).await, (Outcome::Miss, "0".to_owned()));
+        let added = client.post(url("/add")).send().await.expect("a response");
+        assert_eq!(added.url().path(), "/list");
+        assert_eq!(added.text().await.expect("a body"), "1");
+        assert_eq!(ask(&client, &url("/list")).await.1, "1");
+        // The write was done, whatever becomes of the page behind it.
+        let added = client.post(url("/list?/gone")).send().await.expect("a response");
+        assert_eq!(added.status().as_u16(), 500);
+        assert_eq!(ask(&client, &url("/list?/gone")).await.1, "2");
+        let added = client.post(url("/list?/gone")).send().await.expect("a response");
+        assert_eq!(added.status().as_u16(), 500);
+        assert_eq!(ask(&client, &url("/list?/gone")).await.1, "3");
+    }
+
     /// Answers without a server, as mocks do.
     struct Mock(Count);
 

@@ -30,6 +30,9 @@ use crate::engine::{
 /// cuts short, and a caller who goes away takes its request to the origin along until the head has come; one of those who
 /// wait asks again then.
 ///
+/// Where several wait for one request and it fails, they share its error: an [`Error::Middleware`] that has the client's
+/// own, such as a [`reqwest::Error`] that is a timeout, as its source.
+///
 /// A client that follows redirects gives the answer of the last URL alone, and nobody here knows how long the way there
 /// holds (RFC 9111 §3). So what came by a redirect is passed on and not stored, and of what a write changed its own URL and
 /// the last are known; a client with `redirect::Policy::none()` has each step stored that may be. A middleware below that
@@ -180,7 +183,7 @@ fn answered(response: Response<Body>, asked: reqwest::Url) -> reqwest::Response 
     response.into()
 }
 
-/// An error with all that is beneath it in its text, as those who waited get only that.
+/// An error with all that is beneath it in its text, as those who waited have only that at the top.
 #[derive(Debug)]
 struct Whole(Error);
 
@@ -206,4 +209,12 @@ impl fmt::Display for Shared {
     }
 }
 
-impl std::error::Error for Shared {}
+impl std::error::Error for Shared {
+    /// The client's own, so that each of them can find out whether it was a timeout.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(match &self.0.0 {
+            Error::Reqwest(own) => own,
+            Error::Middleware(own) => own.as_ref(),
+        })
+    }
+}

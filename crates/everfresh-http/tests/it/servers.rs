@@ -327,5 +327,13 @@ mod reqwest_client {
         let client = ClientBuilder::new(super::client()).with(HttpCacheMiddleware::private()).build();
         let error = client.get("http://127.0.0.1:1/").send().await.expect_err("refused");
         assert!(error.is_connect(), "{error:?}");
+        // Of an error that several share, the client's own is what is beneath it.
+        let ask = async || client.get("http://127.0.0.1:1/").send().await.expect_err("refused");
+        let (one, other) = tokio::join!(ask(), ask());
+        for error in [one, other] {
+            let own = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                .find_map(|error| error.downcast_ref::<reqwest::Error>());
+            assert!(error.is_connect() || own.is_some_and(reqwest::Error::is_connect), "{error:?}");
+        }
     }
 }

@@ -30,6 +30,10 @@ use crate::engine::{
 /// cuts short, and a caller who goes away takes its request to the origin along until the head has come; one of those who
 /// wait asks again then.
 ///
+/// What the client adds by itself, such as its default headers or the cookies of its store, it adds behind the chain, unseen
+/// here: whoever has them counts as one without, also where `Vary` names them and in a shared cache. So set on the requests
+/// what answers depend on, and give clients that add different things a cache each.
+///
 /// Where several wait for one request and it fails, they share its error: an [`Error::Middleware`] that has the client's
 /// own, such as a [`reqwest::Error`] that is a timeout, as its source.
 ///

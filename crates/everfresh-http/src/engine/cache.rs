@@ -239,6 +239,7 @@ impl Inner {
                             hint = vary;
                             alone |= own;
                         }
+                        Joined::AgainUnconditionally => unconditional = true,
                     }
                 }
                 Role::Lead(flight, watch) => {
@@ -427,6 +428,7 @@ impl Inner {
                 let served = self.fall_back(ask, plan, Why::Failed(Failure::Unreachable), None);
                 served.map_or(Joined::Fail(error), serve)
             }
+            Some(Phase::Unusable) => Joined::AgainUnconditionally,
             Some(Phase::Abandoned | Phase::Pending) => again(false),
         }
     }
@@ -557,6 +559,7 @@ enum Joined {
     Serve(Box<Response<Body>>),
     Fail(FetchError),
     Again { vary: Option<Vary>, alone: bool },
+    AgainUnconditionally,
 }
 
 #[cfg(test)]

@@ -31,8 +31,10 @@ pub(crate) enum Phase {
     Failing(Meta, Arc<Fill>),
     /// No response.
     Failed(FetchError),
-    /// Its leader is gone, or could not use the answer; somebody else leads.
+    /// Its leader is gone; somebody else leads.
     Abandoned,
+    /// Its leader could not use the answer, which was about nothing that is stored; whoever leads asks without conditions.
+    Unusable,
 }
 
 /// One request to the origin.

@@ -193,7 +193,7 @@ impl Inner {
             || (sent.part.is_some() && head.status == StatusCode::PARTIAL_CONTENT);
         if elsewhere && ours {
             // What another URL says of our validators says nothing of what is stored.
-            self.close(&flight, Phase::Abandoned);
+            self.close(&flight, Phase::Unusable);
             return Led::Unusable;
         }
         if head.status == StatusCode::NOT_MODIFIED && sent.conditional {
@@ -212,14 +212,14 @@ impl Inner {
                     self.fill(flight.clone(), sent, (head, body), meta, began, permit, around)
                 }
                 None => {
-                    self.close(&flight, Phase::Abandoned);
+                    self.close(&flight, Phase::Unusable);
                     Led::Unusable
                 }
             };
         }
         // The range was ours: there is no more than is stored, or the origin does not know If-Range.
         if sent.part.is_some() && head.status == StatusCode::RANGE_NOT_SATISFIABLE {
-            self.close(&flight, Phase::Abandoned);
+            self.close(&flight, Phase::Unusable);
             return Led::Unusable;
         }
         let verdict = self.rules.may_store(&sent.parts, &head, asked_at, came).map_err(Uncacheable::Rule);
@@ -371,7 +371,7 @@ impl Inner {
             .min()
             .and_then(|at| sent.named.get(at));
         let Some(old) = about else {
-            self.close(flight, Phase::Abandoned);
+            self.close(flight, Phase::Unusable);
             return Led::Unusable;
         };
         let fresh = self.rules.freshen(&old.meta, &sent.parts, head, asked_at, came);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfresh::RefreshStatus;
-use http::header::RANGE;
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::request;
 use tokio::sync::oneshot;
 
@@ -62,11 +62,40 @@ impl Inner {
     pub(crate) async fn renew(
         self: Arc<Self>,
         key: Arc<str>,
-        parts: request::Parts,
+        mut parts: request::Parts,
         stored: Arc<Stored>,
         origin: Box<dyn Origin>,
         permit: Option<Permit>,
     ) -> RefreshEnding {
+        let bounded = permit.is_some();
+        let (first, conditional) = (origin.again(), stored.meta.has_validator());
+        let (own, of) = (Arc::clone(&self), (Arc::clone(&key), Arc::clone(&stored)));
+        let mut ended = own.renew_once(of, parts.clone(), first, permit, conditional).await;
+        if ended.is_none() {
+            // What a 304 of something else does not say, the whole response will.
+            let permit = if bounded { self.permit() } else { None };
+            if permit.is_some() || !bounded {
+                [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().for_each(|name| drop(parts.headers.remove(name)));
+                let (own, of) = (Arc::clone(&self), (key, Arc::clone(&stored)));
+                ended = own.renew_once(of, parts, origin, permit, false).await;
+            }
+        }
+        let (ending, failure) = ended.unwrap_or((RefreshEnding::Failed, Failure::Unreachable));
+        if matches!(ending, RefreshEnding::Failed | RefreshEnding::TimedOut) {
+            self.note_failure(&stored, failure);
+        }
+        ending
+    }
+
+    /// One request of a refresh; `None` for a 304 that is about something else.
+    async fn renew_once(
+        self: Arc<Self>,
+        (key, stored): (Arc<str>, Arc<Stored>),
+        parts: request::Parts,
+        origin: Box<dyn Origin>,
+        permit: Option<Permit>,
+        conditional: bool,
+    ) -> Option<(RefreshEnding, Failure)> {
         let began = self.time.elapsed();
         let role = {
             let asks = Asks {
@@ -83,42 +112,34 @@ impl Inner {
             let changed = || !self.shelf.peek(&key).is_some_and(|page| page.holds(&stored));
             self.shelf.flights.enter(&key, &asks, changed)
         };
+        let ended = |ending| Some((ending, Failure::Unreachable));
         let flight = match role {
             Role::Lead(flight, _) => flight,
             // Somebody asks for it already, or it is gone.
             Role::Join(..) | Role::Again => {
                 stored.refresh_not_before(began.saturating_add(self.settings.min_refresh_interval));
-                return RefreshEnding::Discarded;
+                return ended(RefreshEnding::Discarded);
             }
         };
         flight.keep();
-        let conditional = stored.meta.has_validator();
         let fetching = origin.fetch(parts.clone());
-        let old = Arc::clone(&stored);
-        let named = vec![Arc::clone(&old)];
-        let sent = Sent { old: Some(old), named, conditional, refresh: true, ..Sent::of(parts) };
+        let (old, named) = (Some(Arc::clone(&stored)), vec![stored]);
+        let sent = Sent { old, named, conditional, refresh: true, ..Sent::of(parts) };
         let deadline = Some(self.settings.refresh_timeout);
-        let mut failure = Failure::Unreachable;
-        let ending = match Arc::clone(&self).lead(flight, sent, fetching, deadline, permit).await {
+        match self.lead(flight, sent, fetching, deadline, permit).await {
             Led::Head { reader, done, .. } => {
                 drop(reader);
-                done.await.unwrap_or(RefreshEnding::Failed)
+                ended(done.await.unwrap_or(RefreshEnding::Failed))
             }
-            Led::Renewed { ending, .. } => ending,
+            Led::Renewed { ending, .. } => ended(ending),
             Led::Own { why: Uncacheable::OriginFailed(status), .. } => {
-                failure = Failure::Status(status);
-                RefreshEnding::Failed
+                Some((RefreshEnding::Failed, Failure::Status(status)))
             }
-            Led::Own { .. } => RefreshEnding::Dropped,
-            Led::TimedOut => RefreshEnding::TimedOut,
-            Led::Failed(_) | Led::Failing { .. } | Led::Unusable | Led::Unwanted | Led::Panicked(_) => {
-                RefreshEnding::Failed
-            }
-        };
-        if matches!(ending, RefreshEnding::Failed | RefreshEnding::TimedOut) {
-            self.note_failure(&stored, failure);
+            Led::Own { .. } => ended(RefreshEnding::Dropped),
+            Led::TimedOut => ended(RefreshEnding::TimedOut),
+            Led::Unusable => None,
+            Led::Failed(_) | Led::Failing { .. } | Led::Unwanted | Led::Panicked(_) => ended(RefreshEnding::Failed),
         }
-        ending
     }
 }
 

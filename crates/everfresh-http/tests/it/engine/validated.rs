@@ -162,3 +162,29 @@ async fn a_304_that_names_the_strong_tag_gives_no_other_coding_to_who_has_one() 
     assert_eq!(world.get_with("/a", gzip).await.brief(), "hit zipped");
     assert_eq!(world.get("/a").await.brief(), "revalidated plain");
 }
+
+/// As where a server answers by the date alone, or compresses behind its tags and lets others through.
+#[tokio::test]
+async fn a_304_that_is_about_something_else_costs_one_request_more_for_all_and_ends_no_refresh() {
+    let origin = Origin::new(|count, asked| {
+        let control = ("cache-control", "max-age=10, stale-while-revalidate=15");
+        let known = asked.headers.contains_key("if-none-match");
+        let with = |tag| [control, ("etag", tag), MODIFIED];
+        Ok(if known { text(304, &with("\"2\""), "") } else { text(200, &with("\"1\""), &count.to_string()) })
+    });
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    world.advance(30);
+    world.origin.hold();
+    let all: Vec<_> = (0..20).map(|_| world.spawn_get("/a", &[])).collect();
+    until(|| world.cache.stats().waited == 19).await;
+    world.origin.let_through(usize::MAX >> 4);
+    for got in all {
+        assert_eq!(got.await.expect("an answer").body, "2");
+    }
+    assert_eq!(world.origin.count(), 3);
+    world.advance(15);
+    assert_eq!(world.get("/a").await.outcome(), Outcome::Stale);
+    world.refreshed(1).await;
+    assert_eq!((world.get("/a").await.brief().as_str(), world.origin.count()), ("hit 4", 5));
+}

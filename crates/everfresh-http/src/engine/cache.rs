@@ -197,7 +197,7 @@ impl Inner {
             // Has the origin just failed, nobody who has something to fall back on waits for it to fail again.
             if plan.fallback
                 && let Some(failure) = plan.old.as_ref().and_then(|old| old.left_alone(|| self.time.elapsed()))
-                && let Some(response) = self.fall_back(&ask, &plan, Why::Failed(failure), None)
+                && let Some(response) = self.stand_in(&ask, &plan, Told::fallback(Why::Failed(failure)))
             {
                 return Ok(response);
             }
@@ -435,20 +435,20 @@ impl Inner {
 
     /// What is stored, in place of what the origin failed to say (RFC 5861 §4).
     fn fall_back(&self, ask: &Ask, plan: &Plan, why: Why, status: Option<StatusCode>) -> Option<Response<Body>> {
+        self.stand_in(ask, plan, Told { forwarded: Some(plan.forwarded), status, ..Told::fallback(why) })
+    }
+
+    fn stand_in(&self, ask: &Ask, plan: &Plan, mut told: Told) -> Option<Response<Body>> {
         let old = plan.old.as_ref()?;
-        let failure = match why {
-            Why::Failed(failure) => failure,
+        let failure = match told.why {
+            Some(Why::Failed(failure)) => failure,
             _ => Failure::Unreachable,
         };
         let allowed = || self.rules.may_stand_in(&ask.parts, &old.meta, failure, self.stale_for(old));
         if !plan.in_window && !allowed() {
             return None;
         }
-        let mut told = Told::new(Outcome::Fallback);
         told.now = Some(self.moment_of(old));
-        told.why = Some(why);
-        told.forwarded = Some(plan.forwarded);
-        told.status = status;
         self.serve(&ask.key, &ask.parts, old, told)
     }
 

@@ -33,6 +33,11 @@ impl Told {
     pub(crate) fn new(outcome: Outcome) -> Self {
         Self { outcome, why: None, refresh: None, forwarded: None, status: None, stored: false, now: None }
     }
+
+    /// Of what stands in; without the origin being asked as it has failed before.
+    pub(crate) fn fallback(why: Why) -> Self {
+        Self { why: Some(why), ..Self::new(Outcome::Fallback) }
+    }
 }
 
 impl Inner {

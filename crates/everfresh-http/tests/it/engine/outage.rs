@@ -176,9 +176,12 @@ async fn in_the_window_of_stale_if_error_an_origin_that_failed_is_left_alone_for
         let world = World::new(shared().backoff(8 * second, 60 * second), origin);
         world.get("/a").await;
         world.advance(20);
-        for _ in 0..20 {
+        for count in 0..20 {
             let got = world.get("/a").await;
             assert_eq!((got.brief().as_str(), world.origin.count()), ("fallback old", 2));
+            // RFC 9211 §2.1: who was not forwarded is told so.
+            let told = if count == 0 { "everfresh; fwd=stale; " } else { "everfresh; hit; ttl=-10; detail=" };
+            assert!(got.field("cache-status").starts_with(told), "{}", got.field("cache-status"));
             let failed = failure.map_or(Failure::Unreachable, |_| Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
             assert_eq!(got.answer.why, Some(Why::Failed(failed)));
         }

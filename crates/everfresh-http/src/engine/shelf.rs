@@ -174,9 +174,6 @@ impl Shelf {
         if force == Some(Force::Remove) {
             return Err(NotLanded::Purged);
         }
-        if force == Some(Force::Expire) {
-            new.expire(self.time.elapsed());
-        }
         let page = self.peek(key).unwrap_or_default();
         if only_if_there && !renews.is_some_and(|old| page.holds(old)) {
             return Err(NotLanded::Gone);
@@ -190,6 +187,9 @@ impl Shelf {
             return Err(NotLanded::Older);
         }
         let new = self.joined(&page, new);
+        if force == Some(Force::Expire) {
+            new.expire(self.time.elapsed());
+        }
         self.write(key, page.with(Arc::clone(&new), renews, self.max_variants))?;
         Ok(new)
     }

@@ -240,6 +240,23 @@ async fn who_wants_the_whole_does_not_wait_for_the_refresh_of_a_part() {
     assert_eq!(whole.await.expect("an answer").brief(), "miss 0123456789");
 }
 
+/// Contract I1, I2: what was asked for before an expiry is not fresh after it, also where it is joined to what is stored.
+#[tokio::test]
+async fn an_expiry_while_a_part_comes_reaches_what_it_is_joined_to() {
+    let world = World::new(shared(), Origin::new(|_, asked| ranges(asked, "\"1\"", BODY)));
+    world.get_with("/a", &[("range", "bytes=0-4")]).await;
+    world.origin.hold();
+    let part = world.spawn_get("/a", &[("range", "bytes=5-9")]);
+    world.asked(2).await;
+    assert!(world.cache.expire(&"https://example.com/a".parse().expect("a URI")));
+    world.origin.let_through(9);
+    assert_eq!(part.await.expect("an answer").body, "56789");
+    for _ in 0..2 {
+        world.get_with("/a", &[("range", "bytes=1-2")]).await;
+    }
+    assert_eq!(world.origin.count(), 3);
+}
+
 /// A film that is watched in parts would fill the store, and be copied with each of them.
 #[tokio::test]
 async fn parts_are_joined_to_nothing_larger_than_the_largest_body() {

@@ -70,17 +70,17 @@ pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
 ///
 /// An unclosed quoted string reaches to the end of the line.
 pub(crate) fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = line;
+    pieces(line).filter(|element| !element.is_empty())
+}
+
+/// What stands between the commas of a line that may be no list: the empty pieces, too.
+pub(crate) fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
     std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let end = end_of_element(rest);
-            let element = trim(&rest[..end]);
-            rest = rest.get(end + 1..).unwrap_or_default();
-            if !element.is_empty() {
-                return Some(element);
-            }
-        }
-        None
+        let text = rest?;
+        let end = end_of_element(text);
+        rest = text.get(end + 1..);
+        Some(trim(&text[..end]))
     })
 }
 

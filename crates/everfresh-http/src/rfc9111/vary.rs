@@ -5,7 +5,7 @@ use std::iter;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, VARY};
 
-use super::fields::{detach, elements, list, trim};
+use super::fields::{detach, list, pieces, trim};
 
 /// The fields that `Vary` names, with the values that the stored response's request had (RFC 9111 §4.1).
 #[derive(Clone, Debug, Default)]
@@ -107,10 +107,12 @@ fn normal(name: &HeaderName, lines: &mut dyn Iterator<Item = &HeaderValue>) -> O
     let first = lines.next()?;
     let mut members: Vec<Cow<'_, [u8]>> = Vec::new();
     let preference = [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE].contains(name) || name == "accept-charset";
-    for member in iter::once(first).chain(lines).flat_map(|line| elements(line.as_bytes())) {
-        members.push(if preference { plain(member, *name == ACCEPT) } else { Cow::Borrowed(trim(member)) });
+    for member in iter::once(first).chain(lines).flat_map(|line| pieces(line.as_bytes())) {
+        members.push(if preference { plain(member, *name == ACCEPT) } else { Cow::Borrowed(member) });
     }
     if preference {
+        // Of others nobody knows whether they are lists, in which empty members mean nothing (RFC 9110 §5.6.1).
+        members.retain(|member| !member.is_empty());
         members.sort_unstable();
         members.dedup();
     }

@@ -28,6 +28,11 @@ fn a_variant_is_selected_by_what_its_vary_names() {
         ("Foo", &[("foo", "1, 2")], &[("foo", "2, 1")], false),
         ("Foo", &[("foo", "a")], &[("foo", "A")], false),
         ("Foo", &[("foo", "\"a, b\"")], &[("foo", "\"a,b\"")], false),
+        // What is no list, as a cookie, may have another meaning with another comma.
+        ("Cookie", &[("cookie", "cart=1,,2")], &[("cookie", "cart=1,2")], false),
+        ("Foo", &[("foo", "a")], &[("foo", "a,")], false),
+        ("Foo", &[("foo", "")], &[("foo", ",")], false),
+        ("Accept", &[("accept", "a/b,, c/d,")], &[("accept", "a/b,c/d")], true),
         // Weights order preferences, not their place; names compare without case.
         ("Accept-Language", &[("accept-language", "en, de")], &[("accept-language", "de, en")], true),
         ("Accept-Language", &[("accept-language", "en, de")], &[("accept-language", "eN, De")], true),

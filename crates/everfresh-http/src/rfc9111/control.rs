@@ -180,7 +180,7 @@ impl ResponseControl {
         self.proxy_revalidate
     }
 
-    /// `immutable`: while fresh, even a client's reload need not ask the origin (RFC 8246 §2).
+    /// `immutable`: while fresh, a client's reload (`max-age=0`) does not ask the origin; its `no-cache` does (RFC 8246 §2).
     pub fn is_immutable(&self) -> bool {
         self.immutable
     }

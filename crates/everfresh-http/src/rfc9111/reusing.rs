@@ -298,8 +298,10 @@ impl Rules {
             return Err(WhyRevalidate::RequestNoCache);
         }
         let fresh = age < stored.lifetime;
-        // §5.2.1.1: not older than that.
-        if asked.max_age.is_some_and(|most| age > most) {
+        // §5.2.1.1: not older than that. RFC 8246 §2: for a reload nobody asks about what never changes; no-cache, above,
+        // insists.
+        let settled = fresh && stored.control.immutable;
+        if asked.max_age.is_some_and(|most| age > most) && !settled {
             return Err(WhyRevalidate::RequestMaxAge);
         }
         let ttl = stored.lifetime.saturating_sub(age);

@@ -236,7 +236,9 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
     }
 
     /// Fields of the request that found a response stale which its refresh carries on, beside `Host` and what `Vary`
-    /// nominates; none by default. In a private cache all are carried on.
+    /// nominates; none by default. In a private cache all are carried on. Name what the origin goes by without saying so in
+    /// `Vary`, such as `x-forwarded-proto` behind whoever ends TLS: else a refresh is answered with the redirect to https,
+    /// in place of the page.
     pub fn refresh_fields(mut self, fields: impl IntoIterator<Item = HeaderName>) -> Self {
         self.settings.refresh_fields = fields.into_iter().collect();
         self

@@ -86,7 +86,8 @@ impl CircuitBreaker {
     }
 
     /// How many probes may run at once while it is half-open. When none of them ends for as long as the circuit stays
-    /// open, they are given up and as many others are let through.
+    /// open, they are given up and as many others are let through; one that ends after that still counts, so that a
+    /// backend which takes longer than that for every call is not kept from closing it.
     pub const fn probes(self, probes: u32) -> CircuitBreaker {
         CircuitBreaker { probes, ..self }
     }
@@ -159,7 +160,9 @@ pub(crate) enum Change {
 
 /// A circuit that runs. Closed, a call costs one atomic read here, and a success another.
 ///
-/// Its *era* changes whenever its state does, so that a call which ends in a later era than it began in says nothing.
+/// Its *era* changes whenever its state does, so that a call which ends in a later era than it began in says nothing. It
+/// changes, too, when probes are given up, who then hold no place any more; what they say counts as long as it is
+/// half-open.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     pub(crate) settings: CircuitBreaker,
@@ -177,6 +180,8 @@ struct Inner {
     probing: u32,
     succeeded: u32,
     last_probe: Duration,
+    /// The word with which it has become half-open.
+    half_open_since: u64,
 }
 
 impl Inner {
@@ -203,6 +208,7 @@ impl Circuit {
             probing: 0,
             succeeded: 0,
             last_probe: Duration::ZERO,
+            half_open_since: 0,
         };
         Circuit { settings, word: AtomicU64::new(CLOSED), in_a_row: AtomicU32::new(0), inner: Mutex::new(inner) }
     }
@@ -226,13 +232,17 @@ impl Circuit {
             CLOSED => {}
             OPEN if now < inner.open_until => return Err(inner.open_until - now),
             OPEN => {
-                self.turn(&mut inner, HALF_OPEN);
+                inner.half_open_since = self.turn(&mut inner, HALF_OPEN);
                 change = Some(Change::HalfOpened);
             }
             _ if inner.probing < self.settings.probes => {}
             // None of them has ended for so long that they are given up: a hung probe must not keep the circuit
             // half-open.
-            _ if now >= inner.given_up_at(&self.settings) => self.turn(&mut inner, HALF_OPEN),
+            _ if now >= inner.given_up_at(&self.settings) => {
+                let succeeded = inner.succeeded;
+                self.turn(&mut inner, HALF_OPEN);
+                inner.succeeded = succeeded;
+            }
             _ => return Err(Duration::ZERO),
         }
         let word = self.word.load(Ordering::Acquire);
@@ -281,15 +291,17 @@ impl Circuit {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new era in a state.
-    fn turn(&self, inner: &mut Inner, state: u64) {
+    /// A new era in a state; its word.
+    fn turn(&self, inner: &mut Inner, state: u64) -> u64 {
         inner.window.clear();
         inner.probing = 0;
         inner.succeeded = 0;
         self.in_a_row.store(0, Ordering::Relaxed);
         let era = self.word.load(Ordering::Relaxed) / (STATE + 1);
         // Release: pairs with the Acquire in `admit` and `note`; what belongs to the new era is set before it begins.
-        self.word.store((era + 1) * (STATE + 1) + state, Ordering::Release);
+        let word = (era + 1) * (STATE + 1) + state;
+        self.word.store(word, Ordering::Release);
+        word
     }
 
     fn open(&self, inner: &mut Inner, now: Duration) -> Option<Change> {
@@ -312,10 +324,12 @@ impl Circuit {
 
     fn note_slowly(&self, word: u64, failed: bool, slow: bool, now: impl FnOnce() -> Duration) -> Option<Change> {
         let mut inner = self.lock();
-        if self.word.load(Ordering::Acquire) != word {
+        let current = self.word.load(Ordering::Acquire);
+        let is_of_a_probe = current & STATE == HALF_OPEN && word >= inner.half_open_since;
+        if current != word && !is_of_a_probe {
             return None;
         }
-        if word & STATE == HALF_OPEN {
+        if is_of_a_probe {
             if failed || slow {
                 return self.open(&mut inner, now());
             }

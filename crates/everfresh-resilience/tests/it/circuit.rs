@@ -133,6 +133,45 @@ async fn probes_that_hang_do_not_keep_it_half_open_for_ever() {
     assert_eq!(state(&policy), CircuitState::Closed);
 }
 
+/// A language model that answers in a minute, behind a circuit that is open for half of one: each probe was given up before
+/// it could say that all is well, and the circuit never closed while there were callers.
+#[tokio::test(start_paused = true)]
+async fn probes_that_take_longer_than_it_is_open_close_it_all_the_same() {
+    let policy = builder().circuit_breaker(CircuitBreaker::consecutive(1).open_for(MINUTE / 2)).build().unwrap();
+    let _ = pass(&policy, false).await;
+    tokio::time::advance(MINUTE / 2).await;
+    for _ in 0..7 {
+        let policy = policy.clone();
+        let answer = || async {
+            tokio::time::sleep(MINUTE).await;
+            Ok(1)
+        };
+        tokio::spawn(async move { policy.call(answer).await });
+        tokio::time::sleep(MINUTE / 4).await;
+    }
+    assert_eq!(state(&policy), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_was_given_up_and_fails_opens_it_again() {
+    let policy = builder().circuit_breaker(CircuitBreaker::consecutive(1).open_for(MINUTE)).build().unwrap();
+    let _ = pass(&policy, false).await;
+    tokio::time::advance(MINUTE).await;
+    let (sender, receiver) = oneshot::channel::<Result<u32, Broken>>();
+    let mut receiver = Some(receiver);
+    let mut given_up = std::pin::pin!(policy.call(|| {
+        let receiver = receiver.take().unwrap();
+        async { receiver.await.unwrap() }
+    }));
+    assert!(poll!(&mut given_up).is_pending());
+    tokio::time::advance(MINUTE).await;
+    assert!(pass(&policy, true).await.is_ok());
+    assert_eq!(state(&policy), CircuitState::HalfOpen);
+    sender.send(Err(Broken(1))).unwrap();
+    given_up.await.unwrap_err();
+    assert_eq!(state(&policy), CircuitState::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_user_says_what_a_failure_is() {
     let breaker = CircuitBreaker::consecutive(1);
@@ -193,6 +232,7 @@ struct Model {
     state: CircuitState,
     /// Changes with every change of the state.
     era: u32,
+    half_open_since: u32,
     failures: u32,
     successes: u32,
     open_until: u64,
@@ -212,11 +252,15 @@ impl Model {
         let (_, open_for, _, probes) = self.settings;
         if self.state == CircuitState::Open && now >= self.open_until {
             self.turn(CircuitState::HalfOpen);
+            self.half_open_since = self.era;
         }
         let full = self.probing.len() >= probes;
         match self.state {
             CircuitState::Closed => return Some(self.era),
-            CircuitState::HalfOpen if full && now >= self.last_probe + open_for => self.turn(CircuitState::HalfOpen),
+            CircuitState::HalfOpen if full && now >= self.last_probe + open_for => {
+                self.era += 1;
+                self.probing.clear();
+            }
             CircuitState::HalfOpen if !full => {}
             _ => return None,
         }
@@ -227,7 +271,8 @@ impl Model {
 
     fn end(&mut self, id: u32, era: u32, good: Option<bool>, now: u64) {
         let (threshold, open_for, close_after, _) = self.settings;
-        if era != self.era {
+        let is_of_a_probe = self.state == CircuitState::HalfOpen && era >= self.half_open_since;
+        if era != self.era && !is_of_a_probe {
             return;
         }
         self.probing.retain(|it| *it != id);
@@ -261,8 +306,8 @@ proptest! {
             .open_for(Duration::from_secs(open_for)).close_after(close_after).probes(probes as u32);
         let policy = Plain::builder().circuit_breaker(breaker).clock(clock.clone()).build().unwrap();
         let mut model = Model {
-            settings: (threshold, open_for, close_after, probes), state: CircuitState::Closed, era: 0, failures: 0,
-            successes: 0, open_until: 0, last_probe: 0, probing: vec![],
+            settings: (threshold, open_for, close_after, probes), state: CircuitState::Closed, era: 0, half_open_since: 0,
+            failures: 0, successes: 0, open_until: 0, last_probe: 0, probing: vec![],
         };
         type Running = (u32, oneshot::Sender<bool>, Pin<Box<dyn Future<Output = Result<u32, Error<Broken>>>>>);
         let mut running: BTreeMap<u32, Running> = BTreeMap::new();

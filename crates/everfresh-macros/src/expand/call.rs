@@ -38,10 +38,13 @@ impl Plan {
         });
         let passed = self.function.arguments.iter().map(|argument| &argument.ident);
         let wait = self.is_async().then(|| code!(.await));
+        // Of what is asynchronous the compiler looks at the bodies first, before anything that stands beside.
+        let checks = (self.is_async() && !self.associated).then(|| self.checks());
         code! {
             #(#attributes)*
             #[allow(clippy::used_underscore_binding)]
             #vis #signature {
+                #checks
                 #fast
                 #owner::#answer #turbofish (#(#passed),*) #wait #unwrap
             }

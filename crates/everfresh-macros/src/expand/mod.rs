@@ -82,16 +82,21 @@ pub(crate) fn expand(kind: Kind, arguments: Arguments, function: Function) -> Re
         let members = members.iter().map(|member| code!(#(#cfgs)* #member));
         return Ok(code!(#(#members)* #outer));
     }
-    let (checks, (generics, bounds)) = (plan.checks(), plan.generics());
     let (vis, companion) = (&plan.function.item.vis, &plan.companion);
-    let (about, quiet) = (about("cached", plan.name()), quiet());
+    let about = about("cached", plan.name());
+    // First of all, so that what is wrong with a type is told in our words before the compiler's.
+    let beside = (!plan.is_async()).then(|| {
+        let (checks, (generics, bounds), quiet) = (plan.checks(), plan.generics(), quiet());
+        code! {
+            #(#cfgs)*
+            const _: () = {
+                #quiet
+                fn check #generics () #bounds { #checks }
+            };
+        }
+    });
     Ok(code! {
-        #(#cfgs)*
-        const _: () = {
-            // First of all, so that what is wrong with a type is told in our words before the compiler's.
-            #quiet
-            fn check #generics () #bounds { #checks }
-        };
+        #beside
         #outer
         #(#cfgs)*
         #[doc = #about]

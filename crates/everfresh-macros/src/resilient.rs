@@ -284,6 +284,7 @@ fn may_borrow(layers: &Layers, function: &Function) -> bool {
 
 fn check(layers: &Layers, function: &Function) -> Result<()> {
     let refuse = |span: Span, cure: &str| Err(Error::new(span, cure));
+    signature::refuse_another(&function.item, layers.companion.as_ref())?;
     if let Some(span) = layers.include_self {
         if !function.arguments.iter().any(|argument| argument.is_self) {
             return refuse(span, "there is no `self` to include in the key; leave out `include(self)`");
@@ -451,10 +452,17 @@ mod tests {
             ("const fn f(it: u32) -> Result<u32, E> { Ok(1) }", "leave out `const`"),
             ("extern \"C\" fn f(it: u32) -> Result<u32, E> { Ok(1) }", "write a Rust function"),
             ("fn f(#[cfg(unix)] it: u32) -> Result<u32, E> { Ok(1) }", "above the whole function"),
+            ("#[cache_data(ttl = \"1m\")] fn f(it: u32) -> Result<u32, E> { Ok(1) }", "#[resilient(cache(ttl"),
+            (
+                "#[everfresh::cache_resource] fn f(it: u32) -> Result<u32, E> { Ok(1) }",
+                "let one function call the other",
+            ),
         ] {
             let told = refused("timeout = \"1s\"", function);
             assert!(told.contains(cure), "{function}: {told}");
         }
+        let others = "#[other::resilient] #[cache_data(companion = g)] fn f(it: u32) -> Result<u32, E> { Ok(1) }";
+        assert_eq!(refused("timeout = \"1s\"", others), "");
         let thirteen: String = (0..13).map(|at| format!("a{at}: u8, ")).collect();
         let thirteen = format!("fn f({thirteen}) -> Result<u32, E> {{ Ok(1) }}");
         assert!(refused("cache()", &thirteen).contains("at most 12"));

@@ -5,8 +5,8 @@ use quote::format_ident;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    Error, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PathArguments, Result, ReturnType, Signature,
-    Type, TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject, parse_quote,
+    Attribute, Error, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Meta, Pat, PathArguments, Result,
+    ReturnType, Signature, Type, TypeImplTrait, TypeParamBound, TypePath, TypeReference, TypeTraitObject, parse_quote,
 };
 
 use crate::grouped::keep_in;
@@ -67,6 +67,29 @@ pub(crate) fn parse(item: TokenStream, nothing: &str) -> Result<Function> {
     };
     refuse_returns(&returns)?;
     Ok(Function { arguments, returns, item })
+}
+
+/// Refuses a second attribute of ours above the function: both would write the same companions. With another name for one of them
+/// that is the user's affair.
+pub(crate) fn refuse_another(item: &ItemFn, companion: Option<&Ident>) -> Result<()> {
+    const OURS: &[&str] = &["cache_data", "cache_resource", "resilient"];
+    let is_ours = |attribute: &&Attribute| {
+        let path = &attribute.path().segments;
+        let by_path = path.len() == 1 || path.first().is_some_and(|first| first.ident == "everfresh");
+        by_path && path.last().is_some_and(|last| OURS.iter().any(|name| last.ident == name))
+    };
+    let names_companion = |attribute: &&Attribute| match &attribute.meta {
+        Meta::List(list) => list.tokens.clone().into_iter().any(|token| token.to_string() == "companion"),
+        _ => false,
+    };
+    match item.attrs.iter().find(is_ours).filter(|other| companion.is_none() && !names_companion(other)) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(
+            other.path().span(),
+            "of these attributes only one can stand above a function: layers with a cache in front are \
+             `#[resilient(cache(ttl = \"5m\"), retry(max_attempts = 3))]`; for anything else let one function call the other",
+        )),
+    }
 }
 
 /// The type without the invisible group that it comes in where another macro has been given it.

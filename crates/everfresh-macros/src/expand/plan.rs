@@ -66,6 +66,7 @@ impl Plan {
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |span: Span, cure: &str| Err(Error::new(span, cure));
         let arguments = &self.arguments;
+        signature::refuse_another(&self.function.item, arguments.companion.as_ref())?;
         if let Some(span) = arguments.include_self
             && !self.function.arguments.iter().any(|argument| argument.is_self)
         {

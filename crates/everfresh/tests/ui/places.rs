@@ -33,4 +33,10 @@ fn sometimes(id: u32, #[cfg(unix)] more: u32) -> u32 {
     id + more
 }
 
+#[cache_data]
+#[everfresh::cache_data(ttl = "1m")]
+fn twice(id: u32) -> u32 {
+    id
+}
+
 fn main() {}

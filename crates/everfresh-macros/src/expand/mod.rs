@@ -28,7 +28,7 @@ use plan::Plan;
 pub(crate) fn quiet() -> TokenStream {
     code! {
         #[allow(
-            dead_code, unused_variables, clippy::fn_params_excessive_bools, clippy::impl_trait_in_params,
+            dead_code, unused_lifetimes, unused_variables, clippy::fn_params_excessive_bools, clippy::impl_trait_in_params,
             clippy::let_unit_value, clippy::min_ident_chars, clippy::shadow_reuse, clippy::shadow_same, clippy::shadow_unrelated,
             clippy::single_call_fn, clippy::too_many_arguments, clippy::trivially_copy_pass_by_ref,
             clippy::type_complexity, clippy::unit_arg, clippy::unused_unit, clippy::used_underscore_binding

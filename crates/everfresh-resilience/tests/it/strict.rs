@@ -156,6 +156,15 @@ pub async fn product(id: u64, _trace: u32) -> Result<u64, Broken> {
     if given == 0 { Err(Broken(1)) } else { Ok(given) }
 }
 
+/// Two that live as long as each other.
+///
+/// # Errors
+/// Never.
+#[resilient(retry(max_attempts = 2))]
+pub async fn both<'a>(one: &'a str, other: Option<&'a str>) -> Result<usize, Broken> {
+    Ok(std::future::ready(one.len()).await + other.map_or(0, str::len))
+}
+
 /// A product.
 ///
 /// # Errors
@@ -193,4 +202,5 @@ fn what_is_written_is_used_as_it_was_meant() {
 async fn what_is_written_for_tasks_is_used_as_it_was_meant() {
     assert!(report(&vec![1], "mon", 1).await.is_ok());
     assert!(product(0, 1).await.is_err() && product(1, 1).await.is_ok());
+    assert!(both("a", Some("bc")).await.is_ok_and(|length| length == 3));
 }

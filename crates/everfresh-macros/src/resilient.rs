@@ -202,7 +202,7 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
 }
 
 /// The same tokens as if they stood elsewhere.
-fn located(tokens: &TokenStream, place: Span) -> TokenStream {
+pub(crate) fn located(tokens: &TokenStream, place: Span) -> TokenStream {
     let at = |mut token: TokenTree| {
         token.set_span(token.span().located_at(place));
         token

@@ -8,6 +8,8 @@ use syn::spanned::Spanned;
 use super::plan::{Plan, key_ident};
 use super::{outside, quiet, within};
 use crate::Kind;
+use crate::layers::here;
+use crate::resilient::located;
 use crate::signature::Value;
 
 impl Plan {
@@ -113,6 +115,11 @@ impl Plan {
             Kind::Data => quote_spanned!(span=> #glue::data_value::<#made>();),
             Kind::Resource => quote_spanned!(span=> #glue::resource_value::<#made>();),
         };
+        let error = self.error().map(|_| {
+            let (returns, place) = (&self.function.returns, here(&self.function.returns));
+            let there = located(glue, place);
+            quote_spanned!(place=> #there::cached_error::<<#returns as #there::Fallible>::Error>();)
+        });
         let plain = matches!(self.given.value, Value::Always(_))
             .then(|| quote_spanned!(span=> #glue::not_a_result::<#made, _>();));
         let others = self.owned.then(|| {
@@ -122,6 +129,6 @@ impl Plan {
             });
             code!(#(#others)*)
         });
-        code!(#keys #value #plain #others)
+        code!(#keys #value #error #plain #others)
     }
 }

@@ -75,6 +75,16 @@ pub trait ResourceValue: Send + Sync + 'static {}
 #[diagnostic::do_not_recommend]
 impl<T: Send + Sync + 'static> ResourceValue for T {}
 
+/// What a cached function may fail with.
+#[diagnostic::on_unimplemented(
+    message = "an error of type `{Self}` cannot be shared by all callers that wait for one load",
+    label = "not `Send + Sync + 'static`",
+    note = "say that it is: `Box<dyn Error + Send + Sync>` in place of `Box<dyn Error>`"
+)]
+pub trait CachedError: Send + Sync + 'static {}
+#[diagnostic::do_not_recommend]
+impl<T: Send + Sync + 'static> CachedError for T {}
+
 /// The name of a function that stands in an `impl`. Made once for each, and never given back.
 pub fn name_within<T: ?Sized>(function: &str) -> &'static str {
     format!("{}::{function}", std::any::type_name::<T>()).leak()
@@ -217,6 +227,9 @@ pub const fn key_argument<T: KeyArgument + ?Sized>() {}
 
 /// Checked by its call.
 pub const fn data_value<T: DataValue>() {}
+
+/// Checked by its call.
+pub const fn cached_error<T: CachedError>() {}
 
 /// Checked by its call.
 pub const fn resource_value<T: ResourceValue>() {}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tower_layer::Layer;
@@ -22,7 +22,8 @@ use crate::work::Work;
 /// A [`Policy`] as a [`Layer`]: clones of it, and all services made by it, share the policy.
 ///
 /// The service's error `E` becomes [`Error<E>`]; layers one in another give `Error<Error<E>>`, which
-/// [`flatten`](Error::flatten) makes one again. Requests are cloned for each further attempt; see
+/// [`flatten`](Error::flatten) makes one again. The error with which a service fails to become ready is that of the next
+/// call, so that the layers see it. Requests are cloned for each further attempt; see
 /// [`OnceLayer`] for those that cannot be. Each call costs one allocation more than [`Policy::call`].
 pub struct PolicyLayer<V, E> {
     policy: Policy<V, E>,
@@ -114,19 +115,21 @@ pub fn hedge<V, E>(settings: Hedge) -> Result<PolicyLayer<V, E>, ConfigError> {
 pub struct Guarded<S, V, E> {
     service: S,
     stack: Arc<Stack<V, E>>,
+    unready: Unasked<E>,
 }
 
 /// A service with a policy around it that tries once.
 pub struct GuardedOnce<S, V, E> {
     service: S,
     stack: Arc<Stack<V, E>>,
+    unready: Unasked<E>,
 }
 
 impl<S, V, E> Layer<S> for PolicyLayer<V, E> {
     type Service = Guarded<S, V, E>;
 
     fn layer(&self, service: S) -> Guarded<S, V, E> {
-        Guarded { service, stack: Arc::clone(&self.policy.stack) }
+        Guarded { service, stack: Arc::clone(&self.policy.stack), unready: Unasked::default() }
     }
 }
 
@@ -134,7 +137,7 @@ impl<S, V, E> Layer<S> for OnceLayer<V, E> {
     type Service = GuardedOnce<S, V, E>;
 
     fn layer(&self, service: S) -> GuardedOnce<S, V, E> {
-        GuardedOnce { service, stack: Arc::clone(&self.policy.stack) }
+        GuardedOnce { service, stack: Arc::clone(&self.policy.stack), unready: Unasked::default() }
     }
 }
 
@@ -154,12 +157,15 @@ where
     type Future = Answering<S::Response, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(cx).map_err(Error::Inner)
+        self.unready.keep(self.service.poll_ready(cx))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
         let other = self.service.clone();
-        let ready = Some(std::mem::replace(&mut self.service, other.clone()));
+        let ready = Some(match self.unready.told() {
+            None => Ok(std::mem::replace(&mut self.service, other.clone())),
+            Some(error) => Err(error),
+        });
         let stack = Arc::clone(&self.stack);
         Box::pin(async move { stack.answer(Requests { ready, service: other, request }).await })
     }
@@ -178,36 +184,67 @@ where
     type Future = Answering<S::Response, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(cx).map_err(Error::Inner)
+        self.unready.keep(self.service.poll_ready(cx))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
+        let stack = Arc::clone(&self.stack);
+        if let Some(error) = self.unready.told() {
+            return Box::pin(async move { stack.answer(Unready(Some(error))).await });
+        }
         let other = self.service.clone();
         let ready = std::mem::replace(&mut self.service, other);
-        let stack = Arc::clone(&self.stack);
         Box::pin(async move { stack.answer(Request(Some((ready, request)))).await })
     }
 }
 
-/// A request that is sent as often as the policy says: first by the service that is ready.
-struct Requests<S, R> {
-    ready: Option<S>,
+/// Why a service has not become ready, until a call asks. One that finds no connection has failed as one that answers with an
+/// error has, and the layers see calls only.
+///
+/// Nobody locks it: it lets the service be `Sync` whatever its error is.
+struct Unasked<E>(Mutex<Option<E>>);
+
+impl<E> Default for Unasked<E> {
+    fn default() -> Unasked<E> {
+        Unasked(Mutex::new(None))
+    }
+}
+
+impl<E> Unasked<E> {
+    fn keep(&mut self, ready: Poll<Result<(), E>>) -> Poll<Result<(), Error<E>>> {
+        ready.map(|ready| {
+            *self.0.get_mut().unwrap_or_else(PoisonError::into_inner) = ready.err();
+            Ok(())
+        })
+    }
+
+    fn told(&mut self) -> Option<E> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A request that is sent as often as the policy says: first by the service that is ready, or has failed to be.
+struct Requests<S, R, E> {
+    ready: Option<Result<S, E>>,
     service: S,
     request: R,
 }
 
-impl<S, R> Work<S::Response, S::Error> for Requests<S, R>
+impl<S, R> Work<S::Response, S::Error> for Requests<S, R, S::Error>
 where
     R: Clone + Send + 'static,
     S: Service<R> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Attempt = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
 
     fn begin(&mut self, _place: Option<&mut Place<'_>>) -> Self::Attempt {
         let request = self.request.clone();
         match self.ready.take() {
-            Some(mut service) => Box::pin(service.call(request)),
+            Some(Ok(mut service)) => Box::pin(service.call(request)),
+            Some(Err(error)) => Box::pin(std::future::ready(Err(error))),
             None => {
                 let mut service = self.service.clone();
                 Box::pin(async move {
@@ -215,6 +252,20 @@ where
                     service.call(request).await
                 })
             }
+        }
+    }
+}
+
+/// A request that cannot be sent, for the service has failed to become ready.
+struct Unready<E>(Option<E>);
+
+impl<V, E> Work<V, E> for Unready<E> {
+    type Attempt = std::future::Ready<Result<V, E>>;
+
+    fn begin(&mut self, _place: Option<&mut Place<'_>>) -> Self::Attempt {
+        match self.0.take() {
+            Some(error) => std::future::ready(Err(error)),
+            None => unreachable!("`once_layer` refuses policies that begin a second attempt"),
         }
     }
 }
@@ -257,7 +308,8 @@ macro_rules! services {
     ($($name:ident),*) => {$(
         impl<S: Clone, V, E> Clone for $name<S, V, E> {
             fn clone(&self) -> Self {
-                $name { service: self.service.clone(), stack: Arc::clone(&self.stack) }
+                // Whether the clone is ready it asks for itself.
+                $name { service: self.service.clone(), stack: Arc::clone(&self.stack), unready: Unasked::default() }
             }
         }
 

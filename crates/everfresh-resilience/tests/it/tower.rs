@@ -122,3 +122,56 @@ async fn layers_in_layers_make_one_error() {
     let error: Error<Error<Broken>> = service.oneshot(Request(3)).await.unwrap_err();
     assert!(matches!(error.flatten(), Error::Inner(Broken(3))));
 }
+
+/// A client without a connection, which says so as many times when it is asked whether it is ready.
+#[derive(Clone)]
+struct Unconnected {
+    failures: usize,
+    asked: Calls,
+}
+
+impl Service<u32> for Unconnected {
+    type Response = u32;
+    type Error = Broken;
+    type Future = std::future::Ready<Result<u32, Broken>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let failed = self.asked.one_more() <= self.failures;
+        Poll::Ready(if failed { Err(Broken(503)) } else { Ok(()) })
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        std::future::ready(Ok(request))
+    }
+}
+
+/// It went past all layers: nothing was tried again, no circuit opened, and no fallback answered.
+#[tokio::test]
+async fn a_service_that_does_not_become_ready_has_failed_as_one_that_answers_with_an_error() {
+    let twice = Unconnected { failures: 2, asked: Calls::default() };
+    let retry = layer::retry(Retry::attempts(3).base(Duration::ZERO)).unwrap();
+    let mut service = ServiceBuilder::new().layer(retry).service(twice);
+    assert_eq!(service.ready().await.unwrap().call(7).await.unwrap(), 7);
+
+    let policy = Plain::builder()
+        .circuit_breaker(CircuitBreaker::consecutive(2))
+        .fallback(|error| error.is_refusal().then_some(0))
+        .build()
+        .unwrap();
+    let never = Unconnected { failures: usize::MAX, asked: Calls::default() };
+    let mut service = ServiceBuilder::new().layer(policy.once_layer().unwrap()).service(never.clone());
+    for _ in 0..2 {
+        assert!(matches!(service.ready().await.unwrap().call(7).await, Err(Error::Inner(Broken(503)))));
+    }
+    assert_eq!(service.ready().await.unwrap().call(7).await.unwrap(), 0, "the circuit is open");
+    assert_eq!(ServiceBuilder::new().layer(policy.layer()).service(never).oneshot(7).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_has_failed_to_become_ready_and_is_ready_in_the_end_is_called() {
+    let once = Unconnected { failures: 1, asked: Calls::default() };
+    let layer = layer::circuit_breaker(CircuitBreaker::consecutive(1)).unwrap();
+    let mut service = ServiceBuilder::new().layer(layer).service(once);
+    service.ready().await.unwrap();
+    assert_eq!(service.ready().await.unwrap().call(7).await.unwrap(), 7);
+}

@@ -3,10 +3,10 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
-use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, Lit, Path, Result, Token, parenthesized};
 
 use crate::arguments::{eviction, in_our_words, literal_number, nearest, nothing_follows};
+use crate::place::here;
 use crate::time::{Time, peeled};
 
 /// The layers as calls of the builder, and what is not a layer.
@@ -329,11 +329,6 @@ fn number(layer: &Ident, name: &Ident, given: Expr) -> Result<Expr> {
         _ => Ok(()),
     }?;
     Ok(given)
-}
-
-/// Where an expression of the user's stands, in code of ours.
-pub(crate) fn here(expression: &impl Spanned) -> Span {
-    Span::call_site().located_at(expression.span())
 }
 
 impl quote::ToTokens for Given {

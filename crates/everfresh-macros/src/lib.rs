@@ -6,6 +6,7 @@ mod arguments;
 mod expand;
 mod grouped;
 mod layers;
+mod place;
 mod resilient;
 mod signature;
 mod time;

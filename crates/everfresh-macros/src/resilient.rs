@@ -1,13 +1,14 @@
 //! `#[resilient]`: the function around its policy of layers, with or without a cache in front, as code.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, Pat, Result, Type, parse_quote};
 
 use crate::expand::{MOST_KEY_ARGUMENTS, TOO_MANY_IN_KEY, about, mentions_self, outside, owned_type, quiet, within};
-use crate::layers::{Layers, here};
+use crate::layers::Layers;
+use crate::place::{here, located};
 use crate::signature::{self, Argument, Function};
 
 /// Writes the function around its policy.
@@ -199,15 +200,6 @@ pub(crate) fn expand(layers: Layers, function: Function) -> Result<TokenStream> 
 
         #members
     })
-}
-
-/// The same tokens as if they stood elsewhere.
-pub(crate) fn located(tokens: &TokenStream, place: Span) -> TokenStream {
-    let at = |mut token: TokenTree| {
-        token.set_span(token.span().located_at(place));
-        token
-    };
-    tokens.clone().into_iter().map(at).collect()
 }
 
 fn build(

@@ -8,8 +8,7 @@ use syn::spanned::Spanned;
 use super::plan::{Plan, key_ident};
 use super::{outside, quiet, within};
 use crate::Kind;
-use crate::layers::here;
-use crate::resilient::located;
+use crate::place::{here, located};
 use crate::signature::Value;
 
 impl Plan {

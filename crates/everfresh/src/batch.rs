@@ -57,12 +57,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
-/// What the second level had, and what the loader made of the rest.
-pub(crate) struct Brought<K, V, E> {
-    found: HashMap<K, Loaded<V>>,
-    pub(crate) made: Result<HashMap<K, V>, Arc<E>>,
-}
-
 /// How one flight of many has ended.
 pub(crate) struct Ended<K: Key, V: Value, S: Hasher> {
     pub(crate) flight: Arc<Flight<K, V>>,
@@ -72,31 +66,36 @@ pub(crate) struct Ended<K: Key, V: Value, S: Hasher> {
     telling: Option<Telling<K, V, S>>,
 }
 
-/// Asks the second level for all that is loaded, and the loader for all that it does not have.
-pub(crate) async fn bring<K: Key, V: Value, S: Hasher, E>(
+/// What the second level has of all that is loaded.
+pub(crate) async fn ask_beneath<K: Key, V: Value, S: Hasher>(
     engine: &Arc<Engine<K, V, S>>,
     flights: &[Arc<Flight<K, V>>],
-    batch: &Batch<K, V, E>,
-) -> Brought<K, V, E> {
-    let mut found = HashMap::new();
-    if engine.second_level.is_some() {
-        let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
-        let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight, Enough::Stale).await) });
-        // From inside, as below: who is told that it failed may ask for a key, and so may a key when it is copied.
-        let answers = leading_all(flights, join_all(asked)).await;
-        let _inside = Inside::enter(flights);
-        found.extend(answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))));
+) -> HashMap<K, Loaded<V>> {
+    if engine.second_level.is_none() {
+        return HashMap::new();
     }
-    let missing: Vec<&K> = flights.iter().map(|flight| &flight.key).filter(|key| !found.contains_key(*key)).collect();
-    let made = match missing.is_empty() {
-        true => Ok(HashMap::new()),
-        // The loader is called from inside, so that it is told when it asks for one of its own keys (contract L8); and the keys
-        // are copied there, as that is the user's code, too.
-        false => {
-            leading_all(flights, async { batch(missing.into_iter().cloned().collect()).await }).await.map_err(Arc::new)
-        }
-    };
-    Brought { found, made }
+    let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
+    let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight, Enough::Stale).await) });
+    // From inside, as below: who is told that it failed may ask for a key, and so may a key when it is copied.
+    let answers = leading_all(flights, join_all(asked)).await;
+    let _inside = Inside::enter(flights);
+    answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))).collect()
+}
+
+/// What the loader makes of all the keys, for those who want an error of its own kind.
+pub(crate) type MadeOfMany<K, V, E> = Result<HashMap<K, V>, Arc<E>>;
+
+pub(crate) async fn load_all<K: Key, V: Value, E>(
+    flights: &[Arc<Flight<K, V>>],
+    batch: &Batch<K, V, E>,
+) -> MadeOfMany<K, V, E> {
+    if flights.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // The loader is called from inside, so that it is told when it asks for one of its own keys (contract L8); and the keys
+    // are copied there, as that is the user's code, too.
+    let keys = || flights.iter().map(|flight| flight.key.clone()).collect();
+    leading_all(flights, async { batch(keys()).await }).await.map_err(Arc::new)
 }
 
 pub(crate) async fn tell_all<K: Key, V: Value, S: Hasher>(landed: Vec<Ended<K, V, S>>) {
@@ -162,50 +161,85 @@ impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {
         if self.leaders.is_empty() {
             return;
         }
-        let (engine, flights) = (Arc::clone(&self.engine), self.flights.clone());
-        let deadline = flights.iter().map(|flight| flight.deadline).min().unwrap_or(Moment::NEVER);
-        let mut work = Unpanicking(Box::pin({
-            let (engine, flights) = (Arc::clone(&engine), flights.clone());
-            async move { bring(&engine, &flights, &batch).await }
-        }));
-        match first_of(&mut work, engine.clock.sleep_until(deadline)).await {
-            Some(Ok(brought)) => match catch_unwind(AssertUnwindSafe(|| self.land(brought))) {
-                Ok(landed) => {
-                    let _ = first_of(tell_all(landed), engine.clock.sleep_until(deadline)).await;
-                }
-                Err(_panic) => self.panicked(),
-            },
+        let engine = Arc::clone(&self.engine);
+        let deadline = self.flights.iter().map(|flight| flight.deadline).min().unwrap_or(Moment::NEVER);
+        if engine.second_level.is_some() {
+            let (engine, flights) = (Arc::clone(&engine), self.flights.clone());
+            let asked = self.within(deadline, async move { ask_beneath(&engine, &flights).await }).await;
+            let Some(found) = asked else { return };
+            if catch_unwind(AssertUnwindSafe(|| self.land_found(found))).is_err() {
+                return self.panicked();
+            }
+        }
+        let flights = self.flights.clone();
+        let loaded = self.within(deadline, async move { load_all(&flights, &batch).await }).await;
+        let Some(made) = loaded else { return };
+        match catch_unwind(AssertUnwindSafe(|| self.land(made))) {
+            Ok(landed) => {
+                let _ = first_of(tell_all(landed), engine.clock.sleep_until(deadline)).await;
+            }
+            Err(_panic) => self.panicked(),
+        }
+    }
+
+    /// What the work comes to; `None` if it panics or is not done in time, and so its flights have ended.
+    async fn within<T>(&mut self, deadline: Moment, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let mut work = Unpanicking(Box::pin(work));
+        match first_of(&mut work, self.engine.clock.sleep_until(deadline)).await {
+            Some(Ok(done)) => return Some(done),
             Some(Err(_panicked)) => self.panicked(),
             None => {
-                let _inside = Inside::enter(&flights);
-                flights.iter().for_each(|flight| engine.give_up_in_time(flight));
+                let _inside = Inside::enter(&self.flights);
+                self.flights.iter().for_each(|flight| self.engine.give_up_in_time(flight));
                 self.leaders.clear();
                 work.give_up();
             }
         }
+        None
     }
 
-    pub(crate) fn land<E: Send + Sync + 'static>(&mut self, brought: Brought<K, V, E>) -> Vec<Ended<K, V, S>> {
+    /// Lands what the second level had, before the loader is called for the rest: nobody waits for that who need not, and no
+    /// value is given a longer life than is left of it.
+    pub(crate) fn land_found(&mut self, mut found: HashMap<K, Loaded<V>>) -> Vec<Ended<K, V, S>> {
+        if found.is_empty() {
+            return Vec::new();
+        }
+        // As in `land`.
+        let _inside = Inside::enter(&self.flights);
+        self.leaders.reverse();
+        self.leaders.sort_by_cached_key(|leader| found.contains_key(&leader.flight().key));
+        let mut landed = Vec::with_capacity(found.len());
+        while let Some(found) = self.leaders.last().and_then(|leader| found.remove(&leader.flight().key)) {
+            landed.extend(self.land_last(Ok(Load::Loaded(found)), Origin::SecondLevel));
+        }
+        self.leaders.reverse();
+        self.flights = self.leaders.iter().map(|leader| Arc::clone(leader.flight())).collect();
+        landed
+    }
+
+    pub(crate) fn land<E: Send + Sync + 'static>(&mut self, mut made: MadeOfMany<K, V, E>) -> Vec<Ended<K, V, S>> {
         // Whoever is told of the first of them, or copies its value, and asks for the last would wait for this thread.
         let _inside = Inside::enter(&self.flights);
-        let Brought { mut found, mut made } = brought;
         let mut landed = Vec::with_capacity(self.leaders.len());
         self.leaders.reverse();
-        while let Some(flight) = self.leaders.last().map(|leader| Arc::clone(leader.flight())) {
-            let (load, origin) = match (found.remove(&flight.key), &mut made) {
-                (Some(found), _) => (Ok(Load::Loaded(found)), Origin::SecondLevel),
-                (None, Ok(values)) => {
-                    let value = values.remove(&flight.key);
-                    (Ok(value.map_or(Load::Absent, |value| Load::Loaded(Loaded::new(value)))), Origin::Loader)
+        while let Some(leader) = self.leaders.last() {
+            let load = match &mut made {
+                Ok(values) => {
+                    let value = values.remove(&leader.flight().key);
+                    Ok(value.map_or(Load::Absent, |value| Load::Loaded(Loaded::new(value))))
                 }
-                (None, Err(error)) => (Err(Failure::shared(Arc::clone(error))), Origin::Loader),
+                Err(error) => Err(Failure::shared(Arc::clone(error))),
             };
-            let telling = self.engine.telling(&flight, &load, origin);
-            let Some(leader) = self.leaders.pop() else { break };
-            let Landed { ending, value } = self.engine.land(leader, load, origin);
-            landed.push(Ended { flight, value, origin, ending, telling });
+            landed.extend(self.land_last(load, Origin::Loader));
         }
         landed
+    }
+
+    fn land_last(&mut self, load: Result<Load<V>, Failure>, origin: Origin) -> Option<Ended<K, V, S>> {
+        let flight = Arc::clone(self.leaders.last()?.flight());
+        let telling = self.engine.telling(&flight, &load, origin);
+        let Landed { ending, value } = self.engine.land(self.leaders.pop()?, load, origin);
+        Some(Ended { flight, value, origin, ending, telling })
     }
 
     fn panicked(&mut self) {

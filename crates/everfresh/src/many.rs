@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::{Batch, Ended, Led, bring, tell_all};
+use crate::batch::{Batch, Ended, Led, ask_beneath, load_all, tell_all};
 use crate::cache::Cache;
 use crate::coalesce::Awaited;
 use crate::drive::drive;
@@ -314,9 +314,11 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         batch: &Batch<K, V, E>,
         tally: &mut Tally<K, V, E>,
     ) {
-        let brought = bring(self, &led.flights, batch).await;
-        let error = brought.made.as_ref().err().map(Arc::clone);
-        let landed = led.land(brought);
+        let found = ask_beneath(self, &led.flights).await;
+        let mut landed = led.land_found(found);
+        let made = load_all(&led.flights, batch).await;
+        let error = made.as_ref().err().map(Arc::clone);
+        landed.extend(led.land(made));
         for Ended { flight, value, origin, .. } in &landed {
             let key = flight.key.clone();
             let outcome = match (value, origin) {

@@ -619,6 +619,41 @@ fn s1_many_ask_the_second_level_before_the_loader_and_tell_it_afterwards() {
 }
 
 #[test]
+fn s1_what_the_second_level_has_of_many_waits_for_no_loader() {
+    for bounded in [false, true] {
+        let (clock, hand) = (ManualClock::new(), Hand::default());
+        let fake = Fake::with(1, Loaded::new(5).lifetime(Lifetime::ttl(3 * SECOND)));
+        let mut builder = Cache::builder().capacity(10).second_level(fake).clock(clock.clone()).spawner(hand.clone());
+        if bounded {
+            builder = builder.load_timeout(4 * SECOND);
+        }
+        let cache: Cache<u32, u64> = builder.build().unwrap();
+        let mut many = Box::pin(cache.get_many_or_load_async([1, 2, 3], async |keys| {
+            let mut keys: Vec<u32> = keys;
+            keys.sort_unstable();
+            assert_eq!(keys, [2, 3]);
+            std::future::pending::<Result<Vec<(u32, u64)>, &str>>().await
+        }));
+        assert!(poll_once(many.as_mut()).is_pending());
+        hand.run();
+        let mut other = Box::pin(cache.get_or_load_async(&1, async || 8_u64));
+        assert!(matches!(poll_once(other.as_mut()), Poll::Ready(Ok(5))), "bounded: {bounded}");
+        clock.advance(3 * SECOND);
+        assert_eq!(cache.peek(&1), None, "it had no more than that to live");
+        clock.advance(SECOND);
+        hand.run();
+        match poll_once(many.as_mut()) {
+            Poll::Ready(timed_out) => assert!(bounded && timed_out.unwrap_err().is_timeout()),
+            Poll::Pending => assert!(!bounded),
+        }
+        drop(many);
+        let loads = cache.stats().loads;
+        assert_eq!((loads.stored, loads.timed_out + loads.abandoned), (1, 2), "{loads:?}");
+        assert_eq!(hand.waiting(), 0, "nothing is left of it");
+    }
+}
+
+#[test]
 fn i1_clearing_again_before_it_was_told_is_told_and_owed_once() {
     for many in [0, 100_000] {
         let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());

@@ -149,10 +149,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             self.depart(superseded, Cause::Replaced);
         }
         drop(older);
-        if installed.is_ok()
-            && let Some(negatives) = &self.negatives
-        {
-            drop(negatives.remove(flight.hash, &flight.key));
+        if installed.is_ok() {
+            self.forget_negative(flight);
         }
         let too_heavy = self.settle_quietly(insertion);
         if installed? != Moment::NEVER {
@@ -239,6 +237,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             // The same value lives on: nothing was replaced.
             insertion.unseen.replaced = 0;
             drop(insertion.seen.as_mut().and_then(|seen| seen.replaced.take()));
+        }
+        if installed.is_ok() {
+            self.forget_negative(flight);
         }
         let too_heavy = self.settle_quietly(insertion);
         let not_stored = match installed {
@@ -371,6 +372,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         let terms = (1, self.end_of_negative(entry));
         negatives.put_if_admitted(flight.hash, offered, terms, now, insertion, |_| true)
+    }
+
+    /// What is remembered of an earlier load is over with this one.
+    fn forget_negative(&self, flight: &Flight<K, V>) {
+        if let Some(negatives) = &self.negatives {
+            drop(negatives.remove(flight.hash, &flight.key));
+        }
     }
 
     /// As [`settle_insertion`](Engine::settle_insertion), but that an entry is too heavy is not told: it is returned.

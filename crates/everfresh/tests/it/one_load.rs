@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use everfresh::{Cache, Event, Lifetime, LoadError, ManualClock, Outcome};
+use everfresh::{Cache, Event, Lifetime, Load, LoadError, ManualClock, Outcome};
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 
@@ -554,6 +554,34 @@ fn l7_negative_ttl_remembers_an_error_or_an_absence_for_a_while() {
     assert!(cache.get_or_load(&4, || None::<u64>).is_err());
     cache.clear();
     assert_eq!(cache.get_or_load(&4, || 8_u64).unwrap(), 8);
+}
+
+#[test]
+fn l7_a_value_that_still_holds_ends_what_is_remembered_of_an_earlier_failure() {
+    let clock = ManualClock::new();
+    let lifetime = Lifetime::ttl(10 * SECOND);
+    let cache: Cache<u32, u64> = Cache::builder()
+        .capacity(10)
+        .lifetime(lifetime)
+        .negative_ttl(30 * SECOND)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    cache.insert(0, 1);
+    clock.advance(SECOND);
+    cache.insert(1, 7);
+    clock.advance(9 * SECOND);
+    // Over, but its room has not been given back.
+    clock.advance(SECOND);
+    assert!(cache.get_or_load(&1, || Err::<u64, _>("down")).is_err());
+    let renewed = cache.lookup(&1).bypass().load_with(|previous| {
+        assert_eq!(previous.unwrap().value, 7);
+        Load::NotModified
+    });
+    assert_eq!(renewed.unwrap().value, 7);
+    assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 7);
+    clock.advance(10 * SECOND);
+    assert_eq!(cache.get_or_load(&1, || 9_u64).unwrap(), 9, "the last load was no failure");
 }
 
 #[test]

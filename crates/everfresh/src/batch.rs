@@ -66,7 +66,7 @@ pub(crate) struct Ended<K: Key, V: Value, S: Hasher> {
     telling: Option<Telling<K, V, S>>,
 }
 
-/// What the second level has of all that is loaded.
+/// What the second level has of all that is loaded, with so much of its life as is left of it when the last answer has come.
 pub(crate) async fn ask_beneath<K: Key, V: Value, S: Hasher>(
     engine: &Arc<Engine<K, V, S>>,
     flights: &[Arc<Flight<K, V>>],
@@ -75,11 +75,21 @@ pub(crate) async fn ask_beneath<K: Key, V: Value, S: Hasher>(
         return HashMap::new();
     }
     let loads = flights.iter().filter(|flight| flight.purpose == Purpose::Load);
-    let asked = loads.map(|flight| async move { (flight, engine.ask_second_level(flight, Enough::Stale).await) });
+    let asked = loads.map(|flight| async move {
+        let found = engine.ask_second_level(flight, Enough::Stale).await?;
+        Some((flight, found, engine.clock.now()))
+    });
     // From inside, as below: who is told that it failed may ask for a key, and so may a key when it is copied.
     let answers = leading_all(flights, join_all(asked)).await;
     let _inside = Inside::enter(flights);
-    answers.into_iter().filter_map(|(flight, found)| Some((flight.key.clone(), found?))).collect()
+    let now = engine.clock.now();
+    let of_now = |(flight, mut found, given): (&Arc<Flight<K, V>>, Loaded<V>, Moment)| {
+        if let Some(left) = &mut found.traits.lifetime {
+            *left = left.later(now.since(given));
+        }
+        (flight.key.clone(), found)
+    };
+    answers.into_iter().flatten().map(of_now).collect()
 }
 
 /// What the loader makes of all the keys, for those who want an error of its own kind.

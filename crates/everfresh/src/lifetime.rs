@@ -120,6 +120,18 @@ impl Lifetime {
         self.ttl == Some(Duration::ZERO)
     }
 
+    /// What is left of it so much later.
+    pub(crate) fn later(self, by: Duration) -> Lifetime {
+        let Some(ttl) = self.ttl else { return self };
+        let stale_for = by.saturating_sub(ttl);
+        Lifetime {
+            ttl: Some(ttl.saturating_sub(by)),
+            stale_while_revalidate: self.stale_while_revalidate.saturating_sub(stale_for),
+            stale_if_error: self.stale_if_error.saturating_sub(stale_for),
+            ..self
+        }
+    }
+
     pub(crate) fn windows(&self) -> Windows {
         Windows {
             stale: saturating_nanos(self.stale_while_revalidate),
@@ -238,6 +250,17 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn t1_what_is_left_later_ends_when_the_whole_ends() {
+        let whole = Lifetime::ttl(2 * SECOND).stale_while_revalidate(SECOND).stale_if_error(5 * SECOND);
+        assert_eq!(whole.later(Duration::ZERO), whole);
+        assert_eq!(whole.later(SECOND), Lifetime { ttl: Some(SECOND), ..whole });
+        let stale = Lifetime::ttl(Duration::ZERO).stale_while_revalidate(SECOND / 2).stale_if_error(9 * SECOND / 2);
+        assert_eq!(whole.later(5 * SECOND / 2), stale);
+        assert_eq!(whole.later(Duration::MAX), Lifetime::ttl(Duration::ZERO));
+        assert_eq!(Lifetime::forever().later(SECOND), Lifetime::forever());
+    }
 
     #[test]
     fn t1_each_life_ends_at_its_own_boundary_and_not_a_nanosecond_later() {

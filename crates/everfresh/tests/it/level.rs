@@ -365,11 +365,18 @@ fn i1_what_was_overtaken_while_it_was_loaded_does_not_come_back_from_the_second_
 struct Slow {
     fake: Fake,
     puts: Arc<tokio::sync::Notify>,
+    /// Key 9 waits for this when it is asked for.
+    nine: Arc<tokio::sync::Notify>,
 }
 
 impl SecondLevel<u32, u64> for Slow {
     fn get<'a>(&'a self, key: &'a u32) -> LevelFuture<'a, Option<Loaded<u64>>> {
-        self.fake.get(key)
+        Box::pin(async move {
+            if *key == 9 {
+                self.nine.notified().await;
+            }
+            self.fake.get(key).await
+        })
     }
     fn put<'a>(&'a self, key: &'a u32, loaded: &'a Loaded<u64>, begun_ago: Duration) -> LevelFuture<'a, ()> {
         Box::pin(async move {
@@ -615,6 +622,30 @@ fn s1_many_ask_the_second_level_before_the_loader_and_tell_it_afterwards() {
         cache.clear();
         cache.settle();
         assert!(!fake.holds(1) && !fake.holds(2));
+    }
+}
+
+#[test]
+fn t4_what_the_second_level_gives_of_many_lives_no_longer_because_another_answer_takes_its_time() {
+    let clock = ManualClock::new();
+    let lifetime = Lifetime::ttl(3 * SECOND).stale_while_revalidate(4 * SECOND);
+    for (waits, then) in [(2, Some(Outcome::Hit)), (4, Some(Outcome::Stale)), (8, None)] {
+        let slow = Slow { fake: Fake::with(1, Loaded::new(5).lifetime(lifetime)), ..Slow::default() };
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(10).second_level(slow.clone()).clock(clock.clone()).build().unwrap();
+        let mut many = Box::pin(cache.get_many_or_load_async([1, 9], async |_| Ok::<_, &str>([(9, 6_u64)])));
+        assert!(poll_once(many.as_mut()).is_pending());
+        clock.advance(waits * SECOND);
+        slow.nine.notify_one();
+        // The loader's value is on its way there.
+        assert!(poll_once(many.as_mut()).is_pending());
+        assert_eq!(cache.lookup(&1).peek().map(|answer| answer.outcome), then, "after {waits} s");
+        clock.advance(SECOND);
+        let later = if waits == 2 { Some(Outcome::Stale) } else { then };
+        assert_eq!(cache.lookup(&1).peek().map(|answer| answer.outcome), later, "a second later");
+        slow.puts.notify_one();
+        let Poll::Ready(Ok(found)) = poll_once(many.as_mut()) else { panic!("it has ended") };
+        assert_eq!((found[&1], found[&9]), (5, 6));
     }
 }
 

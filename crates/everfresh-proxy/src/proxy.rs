@@ -234,13 +234,13 @@ impl Door {
         if version < Version::HTTP_2 && (chunked || refused) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(Line { method, host, target }) = unanswered.line.take() {
+        if let Some(Line { method, host, uri }) = unanswered.line.take() {
             tracing::info!(
                 target: "everfresh::access",
                 client = %peer.address,
                 method = %method,
                 host,
-                target,
+                uri,
                 protocol = ?version,
                 status = response.status().as_u16(),
                 outcome = told.outcome,
@@ -547,7 +547,8 @@ fn wished<B>(request: &Request<B>) -> Option<HeaderValue> {
 struct Line {
     method: Method,
     host: String,
-    target: String,
+    /// Not `target`: that is the kind of a line, and a key of each where lines are for machines.
+    uri: String,
 }
 
 /// A request that has no answer yet: if it is given up, its line is written all the same.
@@ -560,13 +561,13 @@ struct Unanswered {
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        let Some(Line { method, host, target }) = self.line.take() else { return };
+        let Some(Line { method, host, uri }) = self.line.take() else { return };
         tracing::info!(
             target: "everfresh::access",
             client = %self.peer.address,
             method = %method,
             host,
-            target,
+            uri,
             protocol = ?self.version,
             outcome = "unanswered",
             wait_ms = millis(self.began.elapsed()),
@@ -583,9 +584,9 @@ impl Line {
     fn of<B>(request: &Request<B>) -> Self {
         let uri = request.uri();
         let named = uri.host().or_else(|| request.headers().get(HOST)?.to_str().ok());
-        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let asked = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         // Whoever writes user@host as the host may have a password there.
         let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();
-        Self { method: request.method().clone(), host, target: shown(target) }
+        Self { method: request.method().clone(), host, uri: shown(asked) }
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod downloads;
 mod forward;
 mod key_of_rules;
+mod log;
 mod poison;
 mod process;
 mod purge;

@@ -15,32 +15,32 @@ use crate::world::{
     Origin, PATIENCE, Running, TOKEN, ask_admin, before, body, config, get, ok, purge, raw, run, status,
 };
 
-fn everfresh() -> Command {
+pub(crate) fn everfresh() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_everfresh"));
     command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
     command
 }
 
-struct Process {
-    child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
     log: Lines<BufReader<ChildStderr>>,
     said: String,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
 }
 
 impl Process {
-    async fn begin(arguments: &[&str]) -> Self {
+    pub(crate) async fn begin(arguments: &[&str]) -> Self {
         let mut child = everfresh().arg("serve").args(arguments).spawn().expect("begun");
         let log = BufReader::new(child.stderr.take().expect("piped")).lines();
         let address = "0.0.0.0:0".parse().expect("an address");
         let mut process = Self { child, log, said: String::new(), address };
         let line = process.until("serving on http://").await;
-        let address = line.rsplit("http://").next().unwrap_or_default();
+        let address = line.rsplit("http://").next().unwrap_or_default().split('"').next().unwrap_or_default();
         process.address = address.trim().parse().expect("an address");
         process
     }
 
-    async fn until(&mut self, wanted: &str) -> String {
+    pub(crate) async fn until(&mut self, wanted: &str) -> String {
         loop {
             let line = timeout(PATIENCE, self.log.next_line()).await.expect("in time").expect("read");
             let Some(line) = line else { panic!("ended without {wanted:?}: {}", self.said) };
@@ -52,7 +52,7 @@ impl Process {
         }
     }
 
-    async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("running").to_string();
         assert!(Command::new("kill").args([name, &id]).status().await.expect("kill").success());
     }
@@ -175,7 +175,7 @@ async fn a_request_whose_client_leaves_without_an_answer_has_its_line_too() {
     let (_asked, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
     drop(client);
     let line = process.until("outcome=\"unanswered\"").await;
-    assert!(line.contains("target=\"/slow?password=…\"") && line.contains("a.example"), "{line}");
+    assert!(line.contains("uri=\"/slow?password=…\"") && line.contains("a.example"), "{line}");
     assert!(!process.said.contains("status="), "{}", process.said);
 }
 

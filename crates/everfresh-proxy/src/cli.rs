@@ -167,6 +167,7 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => in_runtime(self::serve(*serve)),
         Command::Demo(demo) => in_runtime(demo::run(demo.time.map(Span::get), demo.admin)),
     };
+    log::end();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

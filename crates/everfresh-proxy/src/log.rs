@@ -2,23 +2,128 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Lines that could not be written: the disk is full, or who read them is gone.
+/// Lines that could not be written: the disk is full, who read them is gone, or reads no more.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Standard error; a line that it does not take is counted and forgotten, for a log must not stop what it tells of.
-struct Forgiving;
+/// As much as may wait for whoever reads the log.
+const MOST_WAITING: usize = 1 << 20;
 
-impl Write for Forgiving {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if io::stderr().write_all(bytes).is_err() {
-            LOST.fetch_add(1, Ordering::Relaxed);
+/// Lines on their way to standard error. A thread of its own writes them: who reads there may stop (a terminal at Ctrl-S, a
+/// pager, a collector that hangs), and then a write ends only when he goes on.
+struct Lines {
+    waiting: Mutex<Waiting>,
+    came: Condvar,
+    gone: Condvar,
+}
+
+struct Waiting {
+    bytes: Vec<u8>,
+    /// What the thread does; without one each writes for himself.
+    thread: Thread,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Thread {
+    None,
+    Sleeps,
+    Writes,
+}
+
+static LINES: Lines = Lines {
+    waiting: Mutex::new(Waiting { bytes: Vec::new(), thread: Thread::None }),
+    came: Condvar::new(),
+    gone: Condvar::new(),
+};
+
+impl Lines {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a thread write from now on, if one can be had.
+    fn begin(&'static self) {
+        let mut waiting = self.waiting();
+        if waiting.thread == Thread::None
+            && thread::Builder::new().name("everfresh-log".into()).spawn(|| self.write()).is_ok()
+        {
+            waiting.thread = Thread::Writes;
         }
-        Ok(bytes.len())
+    }
+
+    /// Takes a line, if there is room for it.
+    fn take(&self, line: &[u8]) {
+        let mut waiting = self.waiting();
+        if waiting.thread == Thread::None {
+            drop(waiting);
+            return write_out(line);
+        }
+        if waiting.bytes.len() + line.len() > MOST_WAITING {
+            LOST.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.bytes.extend_from_slice(line);
+        if waiting.thread == Thread::Sleeps {
+            waiting.thread = Thread::Writes;
+            self.came.notify_one();
+        }
+    }
+
+    fn write(&self) {
+        let mut out = Vec::new();
+        loop {
+            let mut waiting = self.waiting();
+            while waiting.bytes.is_empty() {
+                waiting.thread = Thread::Sleeps;
+                self.gone.notify_all();
+                waiting = self.came.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            std::mem::swap(&mut out, &mut waiting.bytes);
+            drop(waiting);
+            write_out(&out);
+            out.clear();
+        }
+    }
+}
+
+/// Writes lines; those that standard error does not take are counted and forgotten, for a log must not stop what it tells
+/// of.
+fn write_out(mut lines: &[u8]) {
+    while !lines.is_empty() {
+        match io::stderr().write(lines) {
+            Ok(written) if written > 0 => lines = &lines[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whoever else has it open wants no write to wait.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
+            _ => {
+                let lost = lines.iter().filter(|&&byte| byte == b'\n').count();
+                LOST.fetch_add(lost as u64, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until all that was told is written, a second at most.
+pub(crate) fn end() {
+    let writes = |waiting: &mut Waiting| waiting.thread == Thread::Writes;
+    drop(LINES.gone.wait_timeout_while(LINES.waiting(), Duration::from_secs(1), writes));
+}
+
+/// Hands lines over.
+struct Aside;
+
+impl Write for Aside {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.take(line);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -33,14 +138,15 @@ pub fn begin(format: LogFormat) {
     let wished = wished.map(|_| EnvFilter::try_from_default_env().map_err(|error| error.to_string())).transpose();
     let (wished, wrong) = wished.map_or_else(|wrong| (None, Some(wrong)), |wished| (wished, None));
     let filter = wished.unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Forgiving);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Aside);
     let lines = lines.with_ansi(io::stderr().is_terminal()).log_internal_errors(false);
     let begun = match format {
         LogFormat::Human => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
-    if let Err(error) = begun {
-        tracing::debug!("a log is set up already: {error}");
+    match begun {
+        Ok(()) => LINES.begin(),
+        Err(error) => tracing::debug!("a log is set up already: {error}"),
     }
     if let Some(wrong) = wrong {
         tracing::warn!(

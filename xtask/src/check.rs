@@ -105,10 +105,10 @@ const FLOORS: &[&[&str]] = &[
 
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
-    &["apart", "arena", "body", "config", "files", "forward", "framing", "patience", "tunnel"],
+    &["apart", "arena", "body", "circle", "config", "files", "forward", "framing", "patience", "tunnel"],
     &["stats", "outlet", "rule"],
     &["log", "origin", "tls"],
-    &["cache", "say", "server"],
+    &["access", "cache", "say", "server"],
     &["proxy"],
     &["admin"],
     &["bound"],

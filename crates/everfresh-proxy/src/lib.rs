@@ -2,12 +2,14 @@
 //!
 //! The crate is the binary `everfresh`; what is public here is what its tests and its demonstration stand on.
 
+mod access;
 pub mod admin;
 pub mod apart;
 pub mod arena;
 pub mod body;
 pub mod bound;
 pub mod cache;
+mod circle;
 pub mod cli;
 pub mod config;
 pub mod demo;

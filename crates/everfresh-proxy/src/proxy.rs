@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -16,8 +16,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use crate::access::Line;
 use crate::body::{Body, BoxError, Watched, empty, whole};
 use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, url_of};
+use crate::circle::Mark;
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer};
 use crate::log::shown;
@@ -43,6 +45,7 @@ pub struct Proxy {
     pub cache: Cache,
     /// All counters.
     pub stats: Stats,
+    mark: Mark,
     demo: OnceLock<Box<dyn Fn() -> Value + Send + Sync>>,
 }
 
@@ -119,6 +122,7 @@ impl Proxy {
             replaced: AtomicU64::new(0),
             cache,
             stats: Stats::default(),
+            mark: Mark::default(),
             demo: OnceLock::new(),
         })
     }
@@ -212,8 +216,7 @@ impl Door {
         let (site, stats) = (&self.site, &self.proxy.stats);
         let running = Running::new(Arc::clone(&self));
         let (chunked, version) = (request.headers().contains_key(http::header::TRANSFER_ENCODING), request.version());
-        let line = site.config.log.access.then(|| Line::of(&request));
-        let mut unanswered = Unanswered { line, peer, version, began };
+        let line = Line::begin(&request, peer, began, site.config.log.access);
         let mut answering = pin!(self.answer(peer, request));
         let mut waiter = None;
         // Who has an answer at once was no waiter.
@@ -234,21 +237,7 @@ impl Door {
         if version < Version::HTTP_2 && (chunked || refused) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(Line { method, host, uri }) = unanswered.line.take() {
-            tracing::info!(
-                target: "everfresh::access",
-                client = %peer.address,
-                method = %method,
-                host,
-                uri,
-                protocol = ?version,
-                status = response.status().as_u16(),
-                outcome = told.outcome,
-                age_s = told.age.map(|age| age.as_secs()),
-                wait_ms = millis(wait),
-                bytes = response.body().size_hint().exact(),
-            );
-        }
+        line.answered(response.status(), told.outcome, told.age, wait, response.body().size_hint().exact());
         let idle = site.config.timeouts.whole.get();
         // Without a body it is answered.
         let running = (!response.body().is_end_stream()).then_some(running);
@@ -285,6 +274,14 @@ impl Door {
         };
         way.busy = busy;
         let public = way.public.clone();
+        if self.proxy.mark.was_here(request.headers(), || asked_for(request.method(), &public)) {
+            tracing::warn!(target: "everfresh::origin", "{} leads back to this proxy: name the server's own address", way.origin().url);
+            return (
+                say(StatusCode::LOOP_DETECTED, "what this proxy asks its origin for comes back to it"),
+                error,
+                None,
+            );
+        }
         let authority = public.authority().map_or("", |authority| authority.as_str());
         if let Some(protocol) = wished(&request) {
             let bypass = Told { outcome: "bypass", age: None };
@@ -402,7 +399,8 @@ impl Way {
         if self.busy && kind == "load" {
             return Err(Trouble::Busy);
         }
-        let key = format!("{} {}", parts.method, self.public);
+        let key = asked_for(&parts.method, &self.public);
+        self.door.proxy.mark.put(&mut parts.headers, &key);
         let origin = self.origin();
         if let Some(keyed) = self.keyed.as_ref().filter(|_| kind == "refresh") {
             keyed.keys().for_each(|name| forward::take_over(&mut parts.headers, name, keyed));
@@ -452,7 +450,8 @@ impl Way {
         parts.headers.insert(UPGRADE, protocol);
         parts.headers.insert(CONNECTION, upgrade.clone());
         let body = content(body, &self.door.site.config);
-        let key = format!("{} {}", parts.method, self.public);
+        let key = asked_for(&parts.method, &self.public);
+        self.door.proxy.mark.put(&mut parts.headers, &key);
         let flight = self.door.proxy.stats.takes_off(&key, "load");
         let answer = self.door.site.origins.send(Request::from_parts(parts, body), self.origin, Speak::One).await;
         told(flight, &answer, &key, "load");
@@ -478,6 +477,10 @@ impl Way {
         answer.headers_mut().insert(CONNECTION, upgrade);
         Ok(answer.map(|_| empty()))
     }
+}
+
+fn asked_for(method: &Method, public: &Uri) -> String {
+    format!("{method} {public}")
 }
 
 /// What a client sends, within its bounds.
@@ -541,52 +544,4 @@ fn wished<B>(request: &Request<B>) -> Option<HeaderValue> {
     let others: Vec<&[u8]> =
         tokens(UPGRADE).filter(|token| !token.is_empty() && !token.eq_ignore_ascii_case(b"h2c")).collect();
     if others.is_empty() { None } else { HeaderValue::from_bytes(&others.join(&b", "[..])).ok() }
-}
-
-/// What the access log says of a request.
-struct Line {
-    method: Method,
-    host: String,
-    /// Not `target`: that is the kind of a line, and a key of each where lines are for machines.
-    uri: String,
-}
-
-/// A request that has no answer yet: if it is given up, its line is written all the same.
-struct Unanswered {
-    line: Option<Line>,
-    peer: Peer,
-    version: Version,
-    began: Instant,
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        let Some(Line { method, host, uri }) = self.line.take() else { return };
-        tracing::info!(
-            target: "everfresh::access",
-            client = %self.peer.address,
-            method = %method,
-            host,
-            uri,
-            protocol = ?self.version,
-            outcome = "unanswered",
-            wait_ms = millis(self.began.elapsed()),
-        );
-    }
-}
-
-/// To the microsecond, which a binary fraction of a second would tell with fifteen digits.
-fn millis(wait: Duration) -> f64 {
-    (wait.as_secs_f64() * 1e6).round() / 1e3
-}
-
-impl Line {
-    fn of<B>(request: &Request<B>) -> Self {
-        let uri = request.uri();
-        let named = uri.host().or_else(|| request.headers().get(HOST)?.to_str().ok());
-        let asked = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        // Whoever writes user@host as the host may have a password there.
-        let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();
-        Self { method: request.method().clone(), host, uri: shown(asked) }
-    }
 }

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod arena;
+mod circle;
 mod config;
 mod downloads;
 mod forward;

@@ -1,0 +1,88 @@
+//! The line that a request has in the log.
+
+use std::time::{Duration, Instant};
+
+use http::header::HOST;
+use http::{Method, Request, StatusCode, Version};
+
+use crate::forward::Peer;
+use crate::log::shown;
+
+/// A request that has no answer yet: if it is given up, its line is written all the same.
+pub(crate) struct Line {
+    asked: Option<Asked>,
+    peer: Peer,
+    version: Version,
+    began: Instant,
+}
+
+struct Asked {
+    method: Method,
+    host: String,
+    /// Not `target`: that is the kind of a line, and a key of each where lines are for machines.
+    uri: String,
+}
+
+impl Line {
+    /// For a request that began so, if a line is wanted.
+    pub(crate) fn begin<B>(request: &Request<B>, peer: Peer, began: Instant, wanted: bool) -> Self {
+        Self { asked: wanted.then(|| Asked::of(request)), peer, version: request.version(), began }
+    }
+
+    /// Writes how it was answered.
+    pub(crate) fn answered(
+        mut self,
+        status: StatusCode,
+        outcome: &str,
+        age: Option<Duration>,
+        wait: Duration,
+        bytes: Option<u64>,
+    ) {
+        let Some(Asked { method, host, uri }) = self.asked.take() else { return };
+        tracing::info!(
+            target: "everfresh::access",
+            client = %self.peer.address,
+            method = %method,
+            host,
+            uri,
+            protocol = ?self.version,
+            status = status.as_u16(),
+            outcome,
+            age_s = age.map(|age| age.as_secs()),
+            wait_ms = millis(wait),
+            bytes,
+        );
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Some(Asked { method, host, uri }) = self.asked.take() else { return };
+        tracing::info!(
+            target: "everfresh::access",
+            client = %self.peer.address,
+            method = %method,
+            host,
+            uri,
+            protocol = ?self.version,
+            outcome = "unanswered",
+            wait_ms = millis(self.began.elapsed()),
+        );
+    }
+}
+
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        let uri = request.uri();
+        let named = uri.host().or_else(|| request.headers().get(HOST)?.to_str().ok());
+        let asked = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        // Whoever writes user@host as the host may have a password there.
+        let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();
+        Self { method: request.method().clone(), host, uri: shown(asked) }
+    }
+}
+
+/// To the microsecond, which a binary fraction of a second would tell with fifteen digits.
+fn millis(wait: Duration) -> f64 {
+    (wait.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -180,9 +180,22 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
     Uri::from_parts(whole).map_err(|_| none)
 }
 
+/// A client that takes trailers (`TE: trailers`). It is said for one hop only, so it is said anew to an origin that can
+/// send them: servers of gRPC refuse a request without.
+#[derive(Clone, Copy, Debug)]
+pub struct TakesTrailers;
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(TE).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
 /// Takes out what was meant for this hop, and what could say one thing to the key and another to the origin.
 pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
     let headers = &mut parts.headers;
+    if takes_trailers(headers) {
+        parts.extensions.insert(TakesTrailers);
+    }
     strip_hop(headers);
     join_crumbs(headers);
     let readable = parts.method == Method::GET || parts.method == Method::HEAD;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
-use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderValue, TE, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
@@ -21,7 +21,7 @@ use crate::body::{Body, BoxError, Watched, empty, whole};
 use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, url_of};
 use crate::circle::Mark;
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
-use crate::forward::{self, Peer};
+use crate::forward::{self, Peer, TakesTrailers};
 use crate::log::shown;
 use crate::origin::{Origins, Speak, Trouble};
 use crate::rule;
@@ -410,6 +410,9 @@ impl Way {
         let flight = self.door.proxy.stats.takes_off(&key, kind);
         let named = origin.names(&self.public, self.door.site.config.listen.port());
         let speak = Speak::with(origin, named);
+        if speak == Speak::Two && parts.extensions.remove::<TakesTrailers>().is_some() {
+            parts.headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
         if speak == Speak::Two && origin.preserve_host {
             parts.uri = forward::at_host(parts.uri, &self.public);
         }

@@ -14,6 +14,7 @@ mod purge;
 mod redirects;
 mod smuggle;
 mod smuggle_two;
+mod trailers;
 mod tunnels;
 mod uploads;
 mod versions;

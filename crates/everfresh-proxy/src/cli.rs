@@ -188,7 +188,7 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
     let config = arguments.config()?;
     log::begin(config.log.format);
     // Before anybody can know that this process is there: a signal that comes too early would end it.
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     let files = files::open_as_many_as_may_be();
     let connections = config.limits.connections;
     if let Some(files) = files.filter(|&files| files < files::needed(connections)) {
@@ -219,7 +219,15 @@ async fn serve(arguments: Serve) -> Result<(), BoxError> {
     signals.until_the_end(&reload, &arguments).await;
     tracing::info!("no more connections; what runs may end");
     let _ = stop.send(true);
-    let CutOff { connections, refreshes } = serving.await??;
+    let ended = tokio::select! {
+        ended = serving => ended,
+        // Whoever says so twice does not want to wait.
+        () = signals.once_more() => {
+            tracing::warn!("told again to end: what still runs is cut off");
+            return Ok(());
+        }
+    };
+    let CutOff { connections, refreshes } = ended??;
     if connections + refreshes > 0 {
         tracing::warn!("cut off what did not end in time: {connections} connections, {refreshes} refreshes");
     }
@@ -244,7 +252,14 @@ impl Signals {
         })
     }
 
-    async fn until_the_end(mut self, reload: &Reload, arguments: &Serve) {
+    async fn once_more(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn until_the_end(&mut self, reload: &Reload, arguments: &Serve) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -274,7 +289,11 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn until_the_end(self, _reload: &Reload, _arguments: &Serve) {
+    async fn until_the_end(&mut self, _reload: &Reload, _arguments: &Serve) {
+        self.once_more().await;
+    }
+
+    async fn once_more(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
     }
 }

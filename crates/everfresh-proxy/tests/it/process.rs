@@ -227,6 +227,27 @@ async fn at_sigterm_what_runs_ends_and_no_more_begins() {
     assert_eq!(ended.code(), Some(0));
 }
 
+/// As by Ctrl-C at a terminal, where `timeouts.drain` may be an hour.
+#[cfg(unix)]
+#[tokio::test]
+async fn at_a_second_signal_nothing_is_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = listener.local_addr().expect("an address");
+    let said = format!(
+        "listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"\ntimeouts.drain = \"1h\"\n[[origin]]\nurl = \"http://{url}\"\n"
+    );
+    let mut process = Process::begin(&["--config", file("twice", &said).to_str().expect("text")]).await;
+    let asking = tokio::spawn(get(process.address, "/slow", ""));
+    let _slow = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    process.signal("-INT").await;
+    process.until("no more connections").await;
+    process.signal("-INT").await;
+    process.until("told again to end").await;
+    let ended = timeout(PATIENCE, process.child.wait()).await.expect("in time").expect("ended");
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(asking.await.expect("cut off"), "");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn sighup_takes_on_the_configuration_and_keeps_the_cache() {

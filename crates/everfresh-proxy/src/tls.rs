@@ -1,8 +1,9 @@
 //! The certificate that clients are shown; it can be replaced while connections run.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use std::{fmt, io};
+use std::{fmt, fs, io};
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
@@ -141,11 +142,30 @@ fn pair(tls: &Tls) -> Result<CertifiedKey, Unfit> {
         return Err(cert(&"no certificate is in it"));
     }
     let private = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| match error {
+        pem::Error::Io(_) => key(&error),
+        _ if is_encrypted(&tls.key) => Unfit {
+            cure: "nobody could be asked for it: write the key without one, by openssl pkey -in key.pem -out plain.pem",
+            ..key(&"the private key is behind a passphrase")
+        },
         pem::Error::NoItemsFound => key(&"no private key is in it"),
         other => key(&other),
     })?;
+    if ring::sign::any_supported_type(&private).is_err() {
+        return Err(Unfit {
+            cure: "use a key of ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 bits or more, and a certificate for it",
+            ..key(&"no key of a kind that TLS is spoken with here")
+        });
+    }
     CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => key(&format!("not the key of the certificate in {}", tls.cert.display())),
         other => cert(&other),
+    })
+}
+
+/// Whether a PEM file says that what is in it cannot be read without a passphrase, in the newer way or in OpenSSL's old one.
+fn is_encrypted(file: &Path) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| {
+        let mut lines = text.lines();
+        lines.any(|line| line.starts_with("-----BEGIN ENCRYPTED ") || line.starts_with("Proc-Type: 4,ENCRYPTED"))
     })
 }

@@ -1,7 +1,7 @@
 //! What a configuration must not say, and how it is told: file, line, cure.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -190,9 +190,15 @@ impl Config {
             let cure = "add [[origin]] with url = \"http://127.0.0.1:3000\"";
             return Some(Nonsense::at("", "origin", "there is no origin to ask", cure));
         }
-        if let Some(at) = self.origins.iter().position(|origin| self.is_itself(&origin.url)) {
+        let leads = |to| self.origins.iter().position(|origin| leads_to(&origin.url, to));
+        if let Some(at) = leads(self.listen) {
             let what = format!("{} is where this proxy listens: it would ask itself", self.origins[at].url);
             let cure = "name your server's own port, or give listen (--listen) another";
+            return Some(Nonsense("origin", at, "url", what, cure.into()));
+        }
+        if let Some(at) = self.admin.listen.and_then(leads) {
+            let what = format!("{} is this proxy's admin address, which is not for all", self.origins[at].url);
+            let cure = "name your server's own port, or give the admin address another: admin.listen, or --admin";
             return Some(Nonsense("origin", at, "url", what, cure.into()));
         }
         if self.admin.listen == Some(self.listen) && self.listen.port() != 0 {
@@ -212,19 +218,6 @@ impl Config {
         let (name, path) = [("cert", &tls.cert), ("key", &tls.key)].into_iter().find(|(_, path)| !path.is_file())?;
         let what = format!("tls.{name}: there is no file {}", path.display());
         Some(Nonsense::at("tls", name, what, "give the path of a PEM file"))
-    }
-
-    /// Whether a URL leads back here, as far as it can be known without asking for names.
-    fn is_itself(&self, origin: &OriginUrl) -> bool {
-        let (uri, own) = (origin.uri(), self.listen.ip());
-        let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let leads_here = |ip: IpAddr| ip == own || (own.is_unspecified() && ip.is_loopback());
-        let here = match host.parse() {
-            Ok(ip) => leads_here(ip),
-            Err(_) => host.eq_ignore_ascii_case("localhost") && (own.is_loopback() || own.is_unspecified()),
-        };
-        here && self.listen.port() == uri.port_u16().unwrap_or(usual)
     }
 
     fn wrong_hosts(&self) -> Option<Nonsense> {
@@ -286,6 +279,19 @@ impl RuleSettings {
         let stores = Self { hosts: Vec::new(), path: None, bypass: false, ignore_query: Vec::new(), ..self.clone() };
         stores == Self::default()
     }
+}
+
+/// Whether a URL leads to where this proxy listens, as far as it can be known without asking for names.
+fn leads_to(origin: &OriginUrl, listening: SocketAddr) -> bool {
+    let (uri, own) = (origin.uri(), listening.ip());
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let leads_here = |ip: IpAddr| ip == own || (own.is_unspecified() && ip.is_loopback());
+    let here = match host.parse() {
+        Ok(ip) => leads_here(ip),
+        Err(_) => host.eq_ignore_ascii_case("localhost") && (own.is_loopback() || own.is_unspecified()),
+    };
+    here && listening.port() == uri.port_u16().unwrap_or(usual)
 }
 
 fn cure_of_host(host: &str) -> Option<&'static str> {

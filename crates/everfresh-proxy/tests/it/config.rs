@@ -226,6 +226,7 @@ fn what_is_wrong_is_told_with_its_line_and_a_cure() {
             "it would ask itself",
             "--listen",
         ),
+        ("[[origin]]\nurl = \"http://localhost:9090\"".to_owned(), 2, "is this proxy's admin address", "--admin"),
         // However a key is written.
         (format!("\nlimits.connections = 0\n{ORIGIN}"), 2, "would serve nobody", "leave connections out"),
         (format!("\nlimits = {{ waiters = 9, connections = 0 }}\n{ORIGIN}"), 2, "would serve nobody", "leave"),

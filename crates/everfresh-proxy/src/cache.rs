@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ pub struct Cache {
     http: HttpCache,
     refreshes: Arc<Refreshes>,
     arena: Option<Arc<Arena>>,
+    /// A request has come whose key is longer than its URL: there may be several keys of one.
+    longer: AtomicBool,
 }
 
 /// What became of refreshes, as the engine tells it.
@@ -159,7 +161,7 @@ impl Cache {
             .key(key)
             .body_keeper(keep)
             .on_event(move |event| heeding.heed(event));
-        Ok(Self { http: builder.build()?, refreshes, arena })
+        Ok(Self { http: builder.build()?, refreshes, arena, longer: AtomicBool::new(false) })
     }
 
     /// Answers a request, asking the origin by `fetch` where it must.
@@ -171,7 +173,12 @@ impl Cache {
         F: FnOnce(Request<Body>) -> R + Clone + Send + 'static,
         R: Future<Output = Result<Response<Body>, Trouble>> + Send + 'static,
     {
-        let keyed = request.extensions().get::<KeyParts>().is_some();
+        let keyed = request.extensions().get::<KeyParts>();
+        if keyed.is_some_and(|KeyParts(more)| !more.is_empty()) && !self.longer.load(Ordering::Relaxed) {
+            // Release: pairs with the Acquire in purge(), before which what is asked for now began or not.
+            self.longer.store(true, Ordering::Release);
+        }
+        let keyed = keyed.is_some();
         let written = (!request.method().is_safe() && keyed).then(|| {
             let mut head = Request::new(()).into_parts().0;
             (head.method, head.uri, head.headers) =
@@ -219,11 +226,20 @@ impl Cache {
         Ok(match what {
             Purge::Url(url) => {
                 let key = url_of(url)?.to_string();
-                let variants = format!("{key} ");
-                let more = self.count(&variants);
-                if more > 0 {
-                    if hard { cache.purge_prefix(&variants) } else { cache.expire_prefix(&variants) }
-                }
+                // Without longer keys nothing has to be looked for, which takes long where much is stored; and with them
+                // one that is on its way is concerned, too, of which nothing is stored yet.
+                let more = if self.longer.load(Ordering::Acquire) {
+                    let variants = format!("{key} ");
+                    let more = self.count(&variants);
+                    if hard {
+                        cache.purge_prefix(&variants)
+                    } else {
+                        cache.expire_prefix(&variants)
+                    }
+                    more
+                } else {
+                    0
+                };
                 more + usize::from(if hard { cache.purge_key(&key) } else { cache.expire_key(&key) })
             }
             Purge::Prefix(prefix) => {

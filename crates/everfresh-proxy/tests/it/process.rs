@@ -59,7 +59,7 @@ impl Process {
 }
 
 /// Answers the request on a connection, once it has come: an answer to nothing is none.
-async fn answer(stream: &mut TcpStream, text: String) {
+pub(crate) async fn answer(stream: &mut TcpStream, text: String) {
     let mut asked = Vec::new();
     while !asked.ends_with(b"\r\n\r\n") {
         assert!(timeout(PATIENCE, stream.read_buf(&mut asked)).await.expect("in time").expect("read") > 0);

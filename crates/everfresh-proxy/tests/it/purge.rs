@@ -1,8 +1,12 @@
 //! Purges: how many they concern, what becomes of what is stored, and what a wrong one is told.
 
+use everfresh_proxy::config::RuleSettings;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
-use crate::world::{Origin, Running, TOKEN, before, body, config, get, ok, purge, raw, run, status};
+use crate::process::answer;
+use crate::world::{Origin, PATIENCE, Running, TOKEN, before, body, config, get, ok, purge, raw, run, status};
 
 /// An origin of two pages in a cache group and one with a surrogate key, each with the number of its request.
 async fn shop() -> Origin {
@@ -147,4 +151,26 @@ async fn a_group_is_purged_whatever_host_stood_beside_a_target_in_absolute_form(
     assert_eq!(told(&running, json!({"group": "shop"})).await["purged"], 1);
     raw(running.address, asking).await;
     assert_eq!(origin.saw().len(), 2);
+}
+
+#[tokio::test]
+async fn a_purge_of_a_url_wins_over_what_is_on_its_way_under_a_longer_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    config
+        .rules
+        .push(RuleSettings { key_headers: vec!["accept-language".parse().expect("a name")], ..Default::default() });
+    let running = run(config).await;
+    for mode in ["hard", "soft"] {
+        let asking = tokio::spawn(get(running.address, "/a", "accept-language: de\r\n"));
+        let (mut asked, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+        let wish = json!({ "url": "http://a.example/a", "mode": mode });
+        assert_eq!(told(&running, wish).await, json!({ "purged": 0 }));
+        answer(&mut asked, ok("cache-control: max-age=60\r\nconnection: close\r\n", "as it was")).await;
+        assert_eq!(body(&asking.await.expect("answered")), "as it was");
+    }
+    let asking = tokio::spawn(get(running.address, "/a", "accept-language: de\r\n"));
+    let (mut asked, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("asked anew");
+    answer(&mut asked, ok("connection: close\r\n", "as it is")).await;
+    assert_eq!(body(&asking.await.expect("answered")), "as it is");
 }

@@ -143,17 +143,23 @@ impl Proxy {
     /// # Errors
     /// What is named is no URL.
     pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<Purged, String> {
-        let what = &match what {
+        let what = match what {
             // As a request for it would be answered: without the parameters that its rule leaves out.
             Purge::Url(url) => Purge::Url(self.stored_as(url_of(url)?).to_string()),
             other => other.clone(),
         };
-        let urls = self.cache.urls(what)?;
-        let concerned = self.cache.purge(what, mode)?;
-        if mode == PurgeMode::Hard {
-            let gone: HashSet<String> = urls.iter().map(ToString::to_string).collect();
-            self.stats.forget_keys(|key| gone.contains(key.split_once(' ').map_or(key, |(_, url)| url)));
-        }
+        let proxy = Arc::clone(self);
+        // All that is stored may have to be looked at: not on a thread that serves.
+        let striking = tokio::task::spawn_blocking(move || {
+            let urls = proxy.cache.urls(&what)?;
+            let concerned = proxy.cache.purge(&what, mode)?;
+            if mode == PurgeMode::Hard {
+                let gone: HashSet<String> = urls.iter().map(ToString::to_string).collect();
+                proxy.stats.forget_keys(|key| gone.contains(key.split_once(' ').map_or(key, |(_, url)| url)));
+            }
+            Ok((urls, concerned))
+        });
+        let (urls, concerned) = striking.await.unwrap_or_else(|error| Err(error.to_string()))?;
         let asked = if mode == PurgeMode::Revalidate { self.ask_about(urls).await } else { 0 };
         Ok(Purged { concerned, asked })
     }

@@ -61,7 +61,8 @@ enum Command {
     after_help = "\
 Flags win over the file. From the environment:
   EVERFRESH_TOKEN    what purges must carry, where the file has no admin.token
-  RUST_LOG           how much is logged: info, or everfresh=debug for more"
+  RUST_LOG           how much is logged: info, or everfresh=debug for more
+  SSL_CERT_FILE      who may sign the certificates of origins, in PEM, in place of the system's authorities"
 )]
 struct Serve {
     /// Where answers come from

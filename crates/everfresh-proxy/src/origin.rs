@@ -171,7 +171,12 @@ impl Origins {
         let wanted = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let tls = match wanted.clone().with_native_roots() {
             Ok(roots) => roots.with_no_client_auth(),
-            Err(_) => wanted.with_webpki_roots().with_no_client_auth(),
+            Err(error) => {
+                if config.origins.iter().any(|origin| origin.url.uri().scheme_str() == Some("https")) {
+                    tracing::warn!("{error}: origins are trusted by the roots that are built in");
+                }
+                wanted.with_webpki_roots().with_no_client_auth()
+            }
         };
         let tcp = || {
             let mut tcp = HttpConnector::new();
@@ -385,5 +390,19 @@ fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
         last = inner.to_string();
         cause = inner.source();
     }
-    if error.is_connect() { Trouble::Unreachable(last) } else { Trouble::Broken(last) }
+    if error.is_connect() { Trouble::Unreachable(with_cure(last)) } else { Trouble::Broken(last) }
+}
+
+/// What is wrong with an origin's certificate has words of its library alone, and the cure is often the same.
+fn with_cure(why: String) -> String {
+    let cure = match &why {
+        why if why.contains("UnknownIssuer") || why.contains("BadSignature") => {
+            "nobody whom this machine trusts has signed it: let SSL_CERT_FILE name a PEM file with who has"
+        }
+        why if why.contains("CaUsedAsEndEntity") => {
+            "it is the certificate of an authority: let that sign one for the server, or make this one with CA:FALSE"
+        }
+        _ => return why,
+    };
+    format!("{why}; {cure}")
 }

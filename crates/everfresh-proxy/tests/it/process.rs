@@ -24,13 +24,19 @@ pub(crate) fn everfresh() -> Command {
 pub(crate) struct Process {
     pub(crate) child: Child,
     log: Lines<BufReader<ChildStderr>>,
-    said: String,
+    pub(crate) said: String,
     pub(crate) address: std::net::SocketAddr,
 }
 
 impl Process {
     pub(crate) async fn begin(arguments: &[&str]) -> Self {
-        let mut child = everfresh().arg("serve").args(arguments).spawn().expect("begun");
+        let mut command = everfresh();
+        command.arg("serve").args(arguments);
+        Self::of(command).await
+    }
+
+    pub(crate) async fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("begun");
         let log = BufReader::new(child.stderr.take().expect("piped")).lines();
         let address = "0.0.0.0:0".parse().expect("an address");
         let mut process = Self { child, log, said: String::new(), address };

@@ -1,6 +1,6 @@
 //! HTTP/2 with and without TLS, to clients and to origins. The key in `tls/` protects nothing but these tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::process::{Process, everfresh};
 use crate::world::{Origin, PATIENCE, before, body, config, get, raw, run, status};
 
 type Two = Client<HttpConnector, Empty<bytes::Bytes>>;
@@ -206,6 +207,33 @@ async fn a_renewed_certificate_is_taken_on_without_a_restart_and_a_wrong_one_is_
     assert_eq!(shown(address).await, first);
     reload.take_on(with_tls(&origin, "renewed-cert.pem", "renewed-key.pem")).expect("read");
     assert_ne!(shown(address).await, first);
+}
+
+#[tokio::test]
+async fn whom_an_origin_is_trusted_by_can_be_said_and_is_told() {
+    let origin = Origin::counting().await;
+    let secure = run(with_tls(&origin, "cert.pem", "key.pem")).await;
+    let url = format!("https://localhost:{}", secure.address.port());
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls/cert.pem");
+    for (authorities, answered, told) in [
+        (own.as_path(), 200, "outcome=\"miss\""),
+        (Path::new("/no/such/file"), 502, "let SSL_CERT_FILE name a PEM file with who has"),
+    ] {
+        let mut command = everfresh();
+        command.env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", authorities).args([
+            "serve",
+            "--origin",
+            &url,
+            "--listen",
+            "127.0.0.1:0",
+            "--no-admin",
+        ]);
+        let mut process = Process::of(command).await;
+        assert_eq!(status(&get(process.address, "/", "").await), answered);
+        process.until(told).await;
+        let unread = process.said.contains("origins are trusted by the roots that are built in");
+        assert_eq!(unread, answered == 502, "{}", process.said);
+    }
 }
 
 #[tokio::test]

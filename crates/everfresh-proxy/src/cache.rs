@@ -418,7 +418,7 @@ pub(crate) fn key_of(before: &str, uri: &Uri) -> String {
 }
 
 /// The beginning of URLs as keys have it: of all, of all of a scheme, or of those of a host, which is named whole.
-fn prefix_of(text: &str) -> Result<String, String> {
+pub(crate) fn prefix_of(text: &str) -> Result<String, String> {
     if matches!(text, "" | "http://" | "https://") {
         return Ok(text.to_owned());
     }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::access::Line;
 use crate::body::{Body, BoxError, Watched, empty, whole};
-use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, url_of};
+use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, prefix_of, url_of};
 use crate::circle::Mark;
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer, TakesTrailers};
@@ -46,6 +46,8 @@ pub struct Proxy {
     /// All counters.
     pub stats: Stats,
     mark: Mark,
+    /// What clients are served by, for as long as this runs.
+    scheme: &'static str,
     demo: OnceLock<Box<dyn Fn() -> Value + Send + Sync>>,
 }
 
@@ -117,12 +119,14 @@ impl Proxy {
     pub fn new(config: Config) -> Result<Self, BoxError> {
         let cache = Cache::new(&config.cache)?;
         let origins = Origins::new(&config)?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
         Ok(Self {
             site: RwLock::new(Arc::new(Site { config, origins })),
             replaced: AtomicU64::new(0),
             cache,
             stats: Stats::default(),
             mark: Mark::default(),
+            scheme,
             demo: OnceLock::new(),
         })
     }
@@ -143,10 +147,17 @@ impl Proxy {
     /// # Errors
     /// What is named is no URL.
     pub async fn purge(self: &Arc<Self>, what: &Purge, mode: PurgeMode) -> Result<Purged, String> {
+        // All keys have the scheme that is served here; that of the clients is another where who stands before us speaks TLS
+        // with them.
+        let served = |whole: String| match whole.split_once("://") {
+            Some((_, rest)) => format!("{}://{rest}", self.scheme),
+            None => whole,
+        };
         let what = match what {
             // As a request for it would be answered: without the parameters that its rule leaves out.
-            Purge::Url(url) => Purge::Url(self.stored_as(url_of(url)?).to_string()),
-            other => other.clone(),
+            Purge::Url(url) => Purge::Url(self.stored_as(url_of(&served(url_of(url)?.to_string()))?).to_string()),
+            Purge::Prefix(prefix) => Purge::Prefix(served(prefix_of(prefix)?)),
+            Purge::Group(group) => Purge::Group(group.clone()),
         };
         let proxy = Arc::clone(self);
         // All that is stored may have to be looked at: not on a thread that serves.

@@ -62,7 +62,7 @@ async fn what_is_to_be_revalidated_has_been_when_the_purge_is_answered() {
         (json!({ "prefix": "http://a.example/lamp/", "mode": "revalidate" }), 2),
         (json!({ "prefix": "http://A.example:80/lam", "mode": "revalidate" }), 2),
         (json!({ "prefix": "http://", "mode": "revalidate" }), 4),
-        (json!({ "prefix": "https://", "mode": "revalidate" }), 0),
+        (json!({ "prefix": "https://", "mode": "revalidate" }), 4),
         (json!({ "prefix": "", "mode": "revalidate" }), 4),
         (json!({ "url": "http://A.example:80/table", "mode": "revalidate" }), 1),
         (json!({ "url": "http://a.example/nothing", "mode": "revalidate" }), 0),
@@ -151,6 +151,27 @@ async fn a_group_is_purged_whatever_host_stood_beside_a_target_in_absolute_form(
     assert_eq!(told(&running, json!({"group": "shop"})).await["purged"], 1);
     raw(running.address, asking).await;
     assert_eq!(origin.saw().len(), 2);
+}
+
+/// As clients have it where a balancer speaks TLS with them, and plain HTTP with this proxy.
+#[tokio::test]
+async fn a_url_is_purged_by_whichever_scheme_its_clients_have() {
+    let origin = shop().await;
+    let mut config = config(origin.address);
+    config.origins[0].trust_forwarded = true;
+    let running = run(config).await;
+    for (forwarded, url) in [
+        ("", "https://a.example/table"),
+        ("x-forwarded-proto: https\r\n", "https://A.example:443/table"),
+        ("x-forwarded-proto: https\r\n", "http://a.example/table"),
+    ] {
+        let before = origin.saw().len();
+        get(running.address, "/table", forwarded).await;
+        assert_eq!(told(&running, json!({ "url": url })).await, json!({ "purged": 1 }), "{url}");
+        get(running.address, "/table", forwarded).await;
+        let told = told(&running, json!({ "prefix": url })).await;
+        assert_eq!((told, origin.saw().len()), (json!({ "purged": 1 }), before + 2), "{url}");
+    }
 }
 
 #[tokio::test]

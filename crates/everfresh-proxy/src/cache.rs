@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::arena::{Arena, LEAST};
 use crate::body::{Body, BoxError};
 use crate::config::CacheSettings;
+use crate::forward;
 use crate::log::shown;
 use crate::origin::Trouble;
 use crate::stats::LONGEST_KEY;
@@ -25,6 +26,10 @@ use crate::stats::LONGEST_KEY;
 /// What the key of a request has beside its URL.
 #[derive(Clone)]
 pub(crate) struct KeyParts(pub(crate) String);
+
+/// Scheme and host of a request's target as its client has them, where that is not as they are in the key.
+#[derive(Clone)]
+pub(crate) struct KnownAs(pub(crate) Uri);
 
 /// Why a refresh that was wanted did not start.
 const NOT_STARTED: [RefreshStatus; 4] =
@@ -183,7 +188,7 @@ impl Cache {
             let mut head = Request::new(()).into_parts().0;
             (head.method, head.uri, head.headers) =
                 (request.method().clone(), request.uri().clone(), request.headers().clone());
-            head
+            (head, request.extensions().get::<KnownAs>().cloned())
         });
         let response = match self.http.respond(request, fetch).await {
             Ok(response) => response,
@@ -195,8 +200,13 @@ impl Cache {
             }
         };
         let (head, body) = response.into_parts();
-        if let Some(asked) = written.filter(|_| !head.status.is_client_error()) {
-            let mut uris = invalidated_by(&asked, &head);
+        if let Some((asked, known)) = written.filter(|_| !head.status.is_client_error()) {
+            let mut answered = head.clone();
+            if let Some(KnownAs(known)) = known {
+                // What it names is stored under the host that came here.
+                forward::relocate(&mut answered.headers, &known, &asked.uri);
+            }
+            let mut uris = invalidated_by(&asked, &answered);
             if !uris.contains(&asked.uri) {
                 uris.push(asked.uri);
             }

@@ -312,6 +312,30 @@ pub fn told_by_trusted(headers: &HeaderMap, public: &Uri) -> String {
     told
 }
 
+/// Scheme and host as the client named them to the first of the proxies that are trusted, if these are others than here:
+/// where an answer leads, that is the way for the client.
+pub fn known_as(headers: &HeaderMap, public: &Uri) -> Option<Uri> {
+    let first = |name: &HeaderName| headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim);
+    let of_hop = |wanted: &str| {
+        first(&FORWARDED)?.split(';').find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
+        })
+    };
+    let scheme = match first(&X_PROTO).or_else(|| of_hop("proto")) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => Some(Scheme::HTTPS),
+        Some(scheme) if scheme.eq_ignore_ascii_case("http") => Some(Scheme::HTTP),
+        _ => None,
+    };
+    let host = first(&X_HOST).or_else(|| of_hop("host")).filter(|host| !host.contains('@'));
+    let mut known = public.clone().into_parts();
+    known.scheme = scheme.or(known.scheme);
+    known.authority = host.and_then(|host| host.parse().ok()).or(known.authority);
+    known.path_and_query = Some(PathAndQuery::from_static("/"));
+    let known = Uri::from_parts(known).ok()?;
+    (known.scheme() != public.scheme() || known.authority() != public.authority()).then_some(known)
+}
+
 /// The address as its own `Display` tells it, without what formatting costs: for each request.
 fn text_of(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };

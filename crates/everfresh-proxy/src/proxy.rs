@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::access::Line;
 use crate::body::{Body, BoxError, Watched, empty, whole};
-use crate::cache::{Cache, KeyParts, Purge, PurgeMode, Told, key_of, prefix_of, url_of};
+use crate::cache::{Cache, KeyParts, KnownAs, Purge, PurgeMode, Told, key_of, prefix_of, url_of};
 use crate::circle::Mark;
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer, TakesTrailers};
@@ -318,6 +318,7 @@ impl Door {
         }
         let trusts = way.origin().trust_forwarded;
         let mut more = if trusts { forward::told_by_trusted(&parts.headers, &public) } else { String::new() };
+        way.known = if trusts { forward::known_as(&parts.headers, &public) } else { None };
         forward::clean(&mut parts, peer, authority, trusts);
         parts.extensions.insert(Foreground);
         let mut keyed = if more.is_empty() { HeaderMap::new() } else { forward::told_to_go_on(&parts.headers) };
@@ -331,6 +332,9 @@ impl Door {
         // A write says so wherever any key has more: it is about all keys of its URL and of those that its answer names.
         if !more.is_empty() || (!parts.method.is_safe() && site.config.has_longer_keys()) {
             parts.extensions.insert(KeyParts(more));
+            if let Some(known) = &way.known {
+                parts.extensions.insert(KnownAs(known.clone()));
+            }
         }
         if rule.ignore_client_no_cache {
             forward::without_reload(&mut parts.headers);
@@ -367,6 +371,8 @@ struct Way {
     /// Which of the site's rules, if one fits.
     rule: Option<usize>,
     public: Uri,
+    /// Scheme and host as the client has them, if others are told by a trusted proxy.
+    known: Option<Uri>,
     /// The fields of the request that are in its key: a refresh asks with them, too.
     keyed: Option<Arc<HeaderMap>>,
     /// So many wait that this one may not: only a refresh behind it goes.
@@ -388,7 +394,7 @@ impl Way {
         let origin = site.config.origins.iter().position(fits)?;
         let fits = |rule: &RuleSettings| host_fits(&rule.hosts) && rule.path.as_ref().is_none_or(|own| own.holds(path));
         let rule = site.config.rules.iter().position(fits);
-        let mut way = Self { door: Arc::clone(door), origin, rule, public, keyed: None, busy: false };
+        let mut way = Self { door: Arc::clone(door), origin, rule, public, known: None, keyed: None, busy: false };
         if let Some(shorter) = forward::without_parameters(&way.public, &way.rule().ignore_query) {
             way.public = shorter;
         }
@@ -443,7 +449,7 @@ impl Way {
         told(flight, &answer, &key, kind);
         let mut answer = relayed(answer?, key, kind, &self.door);
         if !origin.preserve_host {
-            forward::relocate(answer.headers_mut(), origin.url.uri(), &self.public);
+            forward::relocate(answer.headers_mut(), origin.url.uri(), self.known.as_ref().unwrap_or(&self.public));
         }
         rule::adopt(self.rule(), self.ttl(), &mut answer);
         Ok(if head { answer.map(|_| empty()) } else { answer })

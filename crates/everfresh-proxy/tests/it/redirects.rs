@@ -74,10 +74,37 @@ async fn a_write_whose_answer_names_the_origins_own_address_is_about_what_is_sto
         }
     })
     .await;
-    let running = run(config(origin.address)).await;
-    get(running.address, "/new", "").await;
-    raw(running.address, "POST /all HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-        .await;
-    get(running.address, "/new", "").await;
-    assert_eq!(origin.saw().len(), 3, "{:?}", origin.saw());
+    for (trusts, lines) in [(false, ""), (true, "x-forwarded-proto: https\r\n")] {
+        let mut config = config(origin.address);
+        config.origins[0].trust_forwarded = trusts;
+        let running = run(config).await;
+        let before = origin.saw().len();
+        get(running.address, "/new", lines).await;
+        let head = "POST /all HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\ncontent-length: 0\r\n";
+        raw(running.address, format!("{head}{lines}\r\n")).await;
+        get(running.address, "/new", lines).await;
+        assert_eq!(origin.saw().len(), before + 3, "{:?}", origin.saw());
+    }
+}
+
+/// Behind a balancer that speaks TLS with the clients: the way there is not the one by which requests come here.
+#[tokio::test]
+async fn a_redirect_to_the_origins_own_address_leads_to_where_a_trusted_proxy_was_asked() {
+    let origin = sending().await;
+    let mut trusting = config(origin.address);
+    trusting.origins[0].trust_forwarded = true;
+    let running = run(trusting).await;
+    for (lines, wanted) in [
+        ("x-forwarded-proto: https\r\n", "https://a.example/dir/"),
+        ("x-forwarded-proto: https, http\r\nx-forwarded-host: b.example:8443\r\n", "https://b.example:8443/dir/"),
+        ("forwarded: for=192.0.2.1;proto=https;host=\"c.example\", for=192.0.2.2\r\n", "https://c.example/dir/"),
+        ("x-forwarded-proto: gopher\r\nx-forwarded-host: a@b\r\n", "http://a.example/dir/"),
+        ("", "http://a.example/dir/"),
+    ] {
+        for from in ["the origin", "the store"] {
+            let answer = get(running.address, "/?to=http://OWN/dir/", lines).await;
+            assert!(answer.contains(&format!("\r\nlocation: {wanted}\r\n")), "{lines:?} from {from}: {answer}");
+        }
+    }
+    assert_eq!(origin.saw().len(), 5);
 }

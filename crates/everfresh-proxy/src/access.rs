@@ -1,10 +1,14 @@
-//! The line that a request has in the log.
+//! What the log says of a request.
 
 use std::time::{Duration, Instant};
 
+use everfresh_http::engine::BodyError;
 use http::header::HOST;
-use http::{Method, Request, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 
+use crate::body::{Body, BoxError};
 use crate::forward::Peer;
 use crate::log::shown;
 
@@ -80,6 +84,26 @@ impl Asked {
         let host = named.unwrap_or_default().rsplit('@').next().unwrap_or_default().to_owned();
         Self { method: request.method().clone(), host, uri: shown(asked) }
     }
+}
+
+/// Says when its client is cut off for being slower than others who read the same answer: nothing else would.
+pub(crate) fn telling_of_laggards(answer: Response<Body>, key: String, peer: Peer) -> Response<Body> {
+    if answer.body().size_hint().exact().is_some() {
+        return answer;
+    }
+    let told = move |error: BoxError| {
+        if error.downcast_ref().is_some_and(BodyError::has_lagged) {
+            tracing::warn!(
+                target: "everfresh::client",
+                client = %peer.address,
+                key = shown(&key),
+                "cut off: it reads more slowly than others, and the answer is larger than cache.max_body; say its length \
+                 at the origin, or raise cache.max_body",
+            );
+        }
+        error
+    };
+    answer.map(|body| body.map_err(told).boxed_unsync())
 }
 
 /// To the microsecond, which a binary fraction of a second would tell with fifteen digits.

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::access::Line;
+use crate::access::{Line, telling_of_laggards};
 use crate::body::{Body, BoxError, Watched, empty, whole};
 use crate::cache::{Cache, KeyParts, KnownAs, Purge, PurgeMode, Told, key_of, prefix_of, url_of};
 use crate::circle::Mark;
@@ -356,7 +356,11 @@ impl Door {
         match answered {
             // 504 for want of something stored: the only answer of this kind that asked nobody.
             Ok((_, told)) if busy && told.outcome == "uncacheable" => (say_trouble(&Trouble::Busy), error, Some(key)),
-            Ok((response, told)) => (response, told, Some(key)),
+            Ok((response, told)) => {
+                // What is stored already is read by each for himself.
+                let is_shared = ["miss", "coalesced", "replaced"].contains(&told.outcome);
+                (if is_shared { telling_of_laggards(response, key.clone(), peer) } else { response }, told, Some(key))
+            }
             Err(trouble) => (say_trouble(&trouble), error, Some(key)),
         }
     }

@@ -15,6 +15,12 @@ use http_body::Frame;
 pub struct BodyError(Arc<str>);
 
 impl BodyError {
+    /// Whether its reader fell too far behind others, with whom it shared a body of unknown length that turned out too
+    /// large to be stored; the body itself is whole.
+    pub fn has_lagged(&self) -> bool {
+        &*self.0 == LAGGED
+    }
+
     pub(crate) fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
@@ -31,6 +37,9 @@ impl BodyError {
         Self::new(text)
     }
 }
+
+/// What a reader is told who was cut off.
+const LAGGED: &str = "too far behind the others who read this body";
 
 impl fmt::Display for BodyError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,7 +232,7 @@ impl Reader {
         let Some(own) = readers.get_mut(&this.id) else { return Poll::Ready(None) };
         if own.cut_off {
             this.done = true;
-            return Poll::Ready(Some(Err(BodyError::new("too far behind the others who read this body"))));
+            return Poll::Ready(Some(Err(BodyError::new(LAGGED))));
         }
         if let Some(chunk) = own.next.checked_sub(*dropped).and_then(|at| chunks.get(at)).cloned() {
             own.next += 1;
@@ -327,7 +336,7 @@ mod tests {
             assert!(fill.held() <= 120, "{} bytes held", fill.held());
         }
         assert!(fill.join().is_none() && fill.all().is_none());
-        assert!(read(&mut slow).expect("an end").is_err());
+        assert!(read(&mut slow).expect("an end").is_err_and(|error| error.has_lagged()));
         assert!(read(&mut slow).is_none());
     }
 

@@ -9,11 +9,13 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{interval, timeout};
 
+use crate::log::free_ports;
+use crate::process::{Process, answer};
 use crate::smuggle_two::{AWAY, END_OF_HEADERS, END_OF_STREAM, HEADERS, SETTINGS, fields, frame};
-use crate::world::{Origin, PATIENCE, Running, config, get, ok, run};
+use crate::world::{Origin, PATIENCE, Running, ask_admin, config, get, ok, run};
 
 /// More than the buffers of two systems and the window of a client take.
 const LARGE: usize = 15_000_000;
@@ -114,4 +116,41 @@ pub(crate) async fn takes_nothing(to: SocketAddr) {
     let mut answer = Vec::new();
     // Whoever resets the connection has said all that he had to say.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection is kept");
+}
+
+/// Of an answer whose length nobody knew, and that turns out too large to be stored, no more is held than `max_body`.
+#[tokio::test]
+async fn who_is_cut_off_for_being_slower_than_others_has_a_line_in_the_log() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    let [admin, _] = free_ports().await;
+    let at = admin.to_string();
+    let mut process = Process::begin(&["--origin", &origin, "--listen", "127.0.0.1:0", "--admin", &at]).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(process.address).await.expect("connected");
+        let head = b"GET /large HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n";
+        client.write_all(head).await.expect("sent");
+        clients.push(client);
+    }
+    let both_wait = async { while !ask_admin(admin, "/metrics").await.contains("everfresh_waiters 2") {} };
+    timeout(PATIENCE, both_wait).await.expect("one answer for both");
+    let [mut slow, mut fast] = <[TcpStream; 2]>::try_from(clients).expect("two");
+    let (mut answering, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("accepted");
+    answer(&mut answering, "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\n\r\n".into()).await;
+    let sending = tokio::spawn(async move {
+        // Far more than systems hold for who does not read.
+        for _ in 0..64 {
+            answering.write_all(&[b'x'; 1 << 20]).await.expect("sent");
+        }
+    });
+    let mut taken = Vec::new();
+    timeout(PATIENCE, fast.read_to_end(&mut taken)).await.expect("in time").expect("read");
+    assert!(taken.ends_with(b"\r\n0\r\n\r\n") && taken.len() > 64 << 20);
+    sending.await.expect("all of it");
+    taken.clear();
+    let _ = timeout(PATIENCE, slow.read_to_end(&mut taken)).await.expect("in time");
+    assert!(!taken.ends_with(b"\r\n0\r\n\r\n"));
+    let line = process.until("cut off: it reads more slowly than others").await;
+    assert!(line.contains("http://a.example/large"), "{line}");
 }

@@ -24,7 +24,7 @@ async fn a_line_for_machines_says_what_was_asked_and_no_key_twice() {
 }
 
 /// Two ports that were free a moment ago.
-async fn free_ports() -> [std::net::SocketAddr; 2] {
+pub(crate) async fn free_ports() -> [std::net::SocketAddr; 2] {
     let one = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let other = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     [one, other].map(|listener| listener.local_addr().expect("an address"))

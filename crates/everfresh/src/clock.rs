@@ -269,10 +269,11 @@ impl Glimpse {
         self.0 != 0
     }
 
-    /// Whether `deadline` is certainly not reached yet. `false` says nothing. To be asked of what is known.
+    /// Nanoseconds that have passed since then at most, and less by [`LATE`](Glimpse::LATE) at least; very many since what is
+    /// still to come. To be asked of what is known.
     #[inline(always)]
-    pub(crate) fn is_before(self, deadline: Moment) -> bool {
-        deadline > self.bounds().1
+    pub(crate) fn age_of(self, moment: Moment) -> u64 {
+        self.bounds().1.nanos().wrapping_sub(moment.nanos())
     }
 
     /// The moments between which the time is.

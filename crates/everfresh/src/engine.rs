@@ -64,8 +64,8 @@ pub(crate) struct Policy<K, V> {
     pub(crate) backoff: (Duration, Duration),
 }
 
-/// How long after its load a value without a lifetime of its own is stale at the earliest moment of a [`Glimpse`] and at the latest,
-/// whatever its lot: from then on for so many nanoseconds. Both together are at most half of all time.
+/// The ages at the latest moment of a [`Glimpse`] of which a value without a lifetime of its own is stale then and at the earliest,
+/// whatever its lot: from this one on, so many nanoseconds. Both together are at most half of all time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PlainlyStale {
     pub(crate) from: u64,
@@ -83,7 +83,8 @@ impl PlainlyStale {
         }
         let stale = lifetime.windows().stale.min(u64::MAX / 4);
         let late = saturating_nanos(Glimpse::LATE);
-        PlainlyStale { from, span: (shortest + stale).saturating_sub(late).saturating_sub(from) }
+        let from = from + late;
+        PlainlyStale { from, span: (shortest + stale).saturating_sub(from) }
     }
 }
 
@@ -148,8 +149,8 @@ pub(crate) struct Stage {
 /// Why an entry is not known to be fresh at the first look.
 #[derive(Clone, Copy)]
 pub(crate) enum Doubt {
-    /// A plain one, to which nobody listens, that was loaded at that moment and may be too old at this glimpse of the time.
-    Age(Moment, Glimpse),
+    /// A plain one, to which nobody listens, whose age may be up to so many nanoseconds; and the glimpse of the time that tells it.
+    Age(u64, Glimpse),
     Other,
 }
 
@@ -176,9 +177,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             return Ok(());
         }
         let Some(glimpse) = Glimpse::of_system() else { return Err(Doubt::Other) };
-        // Neither is more than half of all time.
-        let fresh_until = Moment::from_nanos(loaded_at.nanos() + self.policy.plainly_fresh);
-        if glimpse.is_before(fresh_until) { Ok(()) } else { Err(Doubt::Age(loaded_at, glimpse)) }
+        let age = glimpse.age_of(loaded_at);
+        if age < self.policy.plainly_fresh { Ok(()) } else { Err(Doubt::Age(age, glimpse)) }
     }
 
     /// Has hits looked at plainly again, once nobody listens any longer.
@@ -238,17 +238,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// The check that nearly every stale hit needs, of an entry whose age [`check_plainly`](Engine::check_plainly) doubts:
     /// certainly stale, and nobody has to start a refresh. `None` says nothing.
     #[inline(always)]
-    pub(crate) fn is_plainly_stale(
-        &self,
-        entry: &Entry<K, V>,
-        loaded_at: Moment,
-        glimpse: Glimpse,
-    ) -> Option<RefreshStatus> {
-        let (earliest, latest) = glimpse.bounds();
+    pub(crate) fn is_plainly_stale(&self, entry: &Entry<K, V>, age: u64) -> Option<RefreshStatus> {
         let PlainlyStale { from, span } = self.policy.plainly_stale;
-        // One comparison: what is too early, or was loaded after the glimpse, comes out as very much.
-        let beyond = earliest.nanos().wrapping_sub(loaded_at.nanos()).wrapping_sub(from);
-        if beyond < span { entry.is_left_alone_at(latest, loaded_at) } else { None }
+        // One comparison: what is too young, or was loaded after the glimpse, comes out as very much.
+        if age.wrapping_sub(from) < span { entry.is_left_alone_at(age) } else { None }
     }
 
     /// Why nobody has to start a refresh of a plain entry that is stale, at a time between these.
@@ -262,7 +255,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if earliest < fresh_until || !self.policy.windows.is_stale_at(fresh_until, latest) {
             return None;
         }
-        entry.is_left_alone_at(latest, loaded_at)
+        entry.is_left_alone_at(latest.nanos().wrapping_sub(loaded_at.nanos()))
     }
 
     /// Which life an entry is in, with all that befell it.

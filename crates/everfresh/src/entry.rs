@@ -167,12 +167,11 @@ impl<K, V> Entry<K, V> {
         Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at())
     }
 
-    /// Why nobody has to begin another attempt at this moment, if the load ended at that one.
+    /// Why nobody has to begin another attempt at this age, in nanoseconds since the load ended.
     #[inline]
-    pub(crate) fn is_left_alone_at(&self, now: Moment, loaded_at: Moment) -> Option<RefreshStatus> {
+    pub(crate) fn is_left_alone_at(&self, age: u64) -> Option<RefreshStatus> {
         let word = self.attempt.load(Ordering::Acquire);
-        // In ages: no sum can overflow. Before its load, which is no age at all, it would be the longest, and nothing is said.
-        let age = now.nanos().wrapping_sub(loaded_at.nanos());
+        // In ages, of which no sum can overflow. Before its load, which is no age at all, it would be the longest, and nothing is said.
         let running = word >> 31 == 1;
         let status = if running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff };
         (unfloat(word & END, PAUSE_BITS) > age).then_some(status)

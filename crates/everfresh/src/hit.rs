@@ -68,18 +68,23 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// The value if it is certainly fresh, or certainly stale and being renewed or left alone. `None` says nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look_closely(&self, found: Glance<'_, K, V>, doubt: Doubt) -> Option<V> {
-        // As in `get_plainly`: nearly every stale hit calls nothing.
-        if let Doubt::Age(loaded_at, glimpse) = doubt
-            && let Some(status) = self.is_plainly_stale(&found, loaded_at, glimpse)
-            && let Some(mut counts) = self.counters.of_thread(found.thread())
-        {
-            let value = found.value.clone();
-            counts.stale_and_left_alone(status);
-            return Some(value);
+        match self.get_plainly_stale(&found, doubt) {
+            None => self.look_more_closely(found, doubt.glimpse()),
+            some => some,
         }
-        self.look_more_closely(found, doubt.glimpse())
+    }
+
+    /// As [`get_plainly`](Engine::get_plainly), of nearly every value that is stale.
+    #[inline(always)]
+    fn get_plainly_stale(&self, found: &Glance<'_, K, V>, doubt: Doubt) -> Option<V> {
+        let Doubt::Age(age, _) = doubt else { return None };
+        let status = self.is_plainly_stale(found, age)?;
+        let mut counts = self.counters.of_thread(found.thread())?;
+        let value = found.value.clone();
+        counts.stale_and_left_alone(status);
+        Some(value)
     }
 
     #[inline(never)]

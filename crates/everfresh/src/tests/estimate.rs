@@ -20,7 +20,7 @@ fn check(engine: &Engine<u32, u64, ahash::RandomState>, now: Moment, late: Optio
     let glimpse = late.map_or(Glimpse::NONE, Glimpse::of);
     let told = engine.judge_closely(&found, glimpse);
     let loaded_at = found.plainly_loaded_at().filter(|_| glimpse.is_known());
-    let told_plainly = loaded_at.and_then(|loaded_at| engine.is_plainly_stale(&found, loaded_at, glimpse));
+    let told_plainly = loaded_at.and_then(|loaded_at| engine.is_plainly_stale(&found, glimpse.age_of(loaded_at)));
     let by_tick = late.filter(|&nanos| now.nanos() - nanos <= GUARD.as_nanos() as u64).map(Estimate::OfTick);
     let told_by_tick = by_tick.and_then(|estimate| engine.judge_by(&found, engine.fresh_until(&found), estimate));
     let stage = engine.stage(&found, now);
@@ -93,13 +93,17 @@ fn t4_a_deadline_inside_the_guard_is_left_to_the_exact_clock() {
     let now = Moment::from(Duration::from_secs(10_000));
     let hour = Duration::from_secs(3_600);
     let glimpse = Glimpse::of(now.nanos());
-    let in_an_hour = now.after(hour);
-    assert!(!glimpse.is_before(now) && !glimpse.is_before(now.after(Glimpse::LATE)));
-    assert!(glimpse.is_before(now.after(Glimpse::LATE + MILLI)) && glimpse.is_before(in_an_hour));
+    // What lives for so long is fresh only at a lesser age than that.
+    let is_before =
+        |glimpse: Glimpse, loaded_at: Moment, life: Duration| u128::from(glimpse.age_of(loaded_at)) < life.as_nanos();
+    let age = Duration::from_secs(60);
+    let loaded_at = Moment::from_nanos(now.nanos() - age.as_nanos() as u64);
+    assert!(!is_before(glimpse, loaded_at, age) && !is_before(glimpse, loaded_at, age + Glimpse::LATE));
+    assert!(is_before(glimpse, loaded_at, age + Glimpse::LATE + MILLI) && is_before(glimpse, loaded_at, hour));
+    assert!(!is_before(glimpse, now.after(hour), hour), "nothing is said of what was loaded later");
     // Of the system's own clock, too.
     let system = Moment::from_nanos(exact_nanos());
     if let Some(glimpse) = Glimpse::of_system() {
-        assert!(!glimpse.is_before(system));
-        assert!(glimpse.is_before(system.after(hour)));
+        assert!(!is_before(glimpse, system, Duration::ZERO) && is_before(glimpse, system, hour));
     }
 }

@@ -42,6 +42,11 @@ impl Line {
         wait: Duration,
         bytes: Option<u64>,
     ) {
+        self.write(outcome, wait, Some(status.as_u16()), age.map(|age| age.as_secs()), bytes);
+    }
+
+    /// Once: what is not there is left out.
+    fn write(&mut self, outcome: &str, wait: Duration, status: Option<u16>, age_s: Option<u64>, bytes: Option<u64>) {
         let Some(Asked { method, host, uri }) = self.asked.take() else { return };
         tracing::info!(
             target: "everfresh::access",
@@ -50,9 +55,9 @@ impl Line {
             host,
             uri,
             protocol = ?self.version,
-            status = status.as_u16(),
+            status,
             outcome,
-            age_s = age.map(|age| age.as_secs()),
+            age_s,
             wait_ms = millis(wait),
             bytes,
         );
@@ -61,17 +66,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Some(Asked { method, host, uri }) = self.asked.take() else { return };
-        tracing::info!(
-            target: "everfresh::access",
-            client = %self.peer.address,
-            method = %method,
-            host,
-            uri,
-            protocol = ?self.version,
-            outcome = "unanswered",
-            wait_ms = millis(self.began.elapsed()),
-        );
+        self.write("unanswered", self.began.elapsed(), None, None, None);
     }
 }
 

@@ -238,30 +238,11 @@ impl Cache {
                 let key = url_of(url)?.to_string();
                 // Without longer keys nothing has to be looked for, which takes long where much is stored; and with them
                 // one that is on its way is concerned, too, of which nothing is stored yet.
-                let more = if self.longer.load(Ordering::Acquire) {
-                    let variants = format!("{key} ");
-                    let more = self.count(&variants);
-                    if hard {
-                        cache.purge_prefix(&variants)
-                    } else {
-                        cache.expire_prefix(&variants)
-                    }
-                    more
-                } else {
-                    0
-                };
+                let longer = self.longer.load(Ordering::Acquire);
+                let more = if longer { self.purge_prefix(&format!("{key} "), hard) } else { 0 };
                 more + usize::from(if hard { cache.purge_key(&key) } else { cache.expire_key(&key) })
             }
-            Purge::Prefix(prefix) => {
-                let prefix = prefix_of(prefix)?;
-                let concerned = self.count(&prefix);
-                if hard {
-                    cache.purge_prefix(&prefix)
-                } else {
-                    cache.expire_prefix(&prefix)
-                }
-                concerned
-            }
+            Purge::Prefix(prefix) => self.purge_prefix(&prefix_of(prefix)?, hard),
             Purge::Group(group) => {
                 let concerned = cache.keys_in_group(group).len();
                 if hard {
@@ -275,6 +256,17 @@ impl Cache {
                 concerned
             }
         })
+    }
+
+    /// Strikes all whose keys begin so, and tells how many those are.
+    fn purge_prefix(&self, prefix: &str, hard: bool) -> usize {
+        let concerned = self.count(prefix);
+        if hard {
+            self.http.purge_prefix(prefix)
+        } else {
+            self.http.expire_prefix(prefix)
+        }
+        concerned
     }
 
     /// Renews what is stored for a URL; how many variants were asked about.

@@ -376,10 +376,18 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     pub fn clear(&self) {
         let _told_beneath = self.engine.strike_beneath(|| Strike::All);
         if self.engine.history.invalidate_all() {
-            self.engine.sweep(Moment::NEVER);
+            self.engine.sweep_at_once();
         } else {
             self.engine.sweep_soon();
         }
+    }
+
+    /// As [`clear`](Cache::clear), and what nobody else holds is dropped before it returns.
+    #[cfg(feature = "macros")]
+    pub(crate) fn clear_at_once(&self) {
+        let _told_beneath = self.engine.strike_beneath(|| Strike::All);
+        self.engine.history.invalidate_all();
+        self.engine.sweep_at_once();
     }
 
     /// Makes a key stale from now on: the next reader gets the old value and starts a refresh, if the lifetime has a window

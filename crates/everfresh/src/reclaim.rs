@@ -140,6 +140,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             self.sweep_all();
         }
     }
+
+    /// As [`sweep_soon`](Engine::sweep_soon), here and now.
+    pub(crate) fn sweep_at_once(&self) {
+        self.strikes.fetch_add(1, Ordering::AcqRel);
+        self.sweep(Moment::NEVER);
+    }
 }
 
 async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>, watch: Watch) {

@@ -70,10 +70,10 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
 
     /// Forgets everything; what is being loaded is not stored (contract I1).
     pub fn clear(&self) {
-        self.cache.clear();
-        if self.kind == Kind::Resource {
-            // Resources are given back now, not by the next sweep.
-            self.cache.reclaim();
+        match self.kind {
+            Kind::Data | Kind::Cache => self.cache.clear(),
+            // Resources are given back now, and by nobody else, who might still be at it when this returns.
+            Kind::Resource => self.cache.clear_at_once(),
         }
     }
 

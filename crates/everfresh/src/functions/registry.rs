@@ -163,10 +163,7 @@ impl<K: Key, V: Value, S: Hasher> Member for Weak<Engine<K, V, S>> {
     fn clear(&self, at_once: bool) {
         let Some(engine) = self.upgrade() else { return };
         let cache = Cache { engine };
-        cache.clear();
-        if at_once {
-            cache.reclaim();
-        }
+        if at_once { cache.clear_at_once() } else { cache.clear() }
     }
 
     fn expire(&self) {

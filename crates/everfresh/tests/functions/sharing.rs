@@ -172,6 +172,28 @@ fn a_validate_that_panics_reaches_its_caller_and_removes_nothing() {
 }
 
 #[test]
+fn v2_what_nobody_holds_is_released_before_clear_returns() {
+    static RELEASED: AtomicU32 = AtomicU32::new(0);
+    #[cache_resource(name = "released_by_clear", on_release = count)]
+    fn number() -> u32 {
+        7
+    }
+    fn count(_: u32) {
+        // As long as a sweep of somebody else would need to be still at it.
+        (0..100).for_each(|_| thread::yield_now());
+        RELEASED.fetch_add(1, Ordering::SeqCst);
+    }
+    for times in 1..=200 {
+        number();
+        match everfresh::registry().get("released_by_clear").filter(|_| times % 2 == 0) {
+            Some(registered) => registered.clear(),
+            None => number::clear(),
+        }
+        assert_eq!(RELEASED.load(Ordering::SeqCst), times);
+    }
+}
+
+#[test]
 fn m5_a_release_may_call_the_same_function_and_may_panic() {
     static RELEASED: AtomicU32 = AtomicU32::new(0);
     #[cache_resource(capacity = 1, eviction = "lru", on_release = again)]

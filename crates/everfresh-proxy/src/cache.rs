@@ -201,12 +201,13 @@ impl Cache {
         };
         let (head, body) = response.into_parts();
         if let Some((asked, known)) = written.filter(|_| !head.status.is_client_error()) {
-            let mut answered = head.clone();
-            if let Some(KnownAs(known)) = known {
-                // What it names is stored under the host that came here.
+            // What it names is stored under the host that came here.
+            let relocated = known.map(|KnownAs(known)| {
+                let mut answered = head.clone();
                 forward::relocate(&mut answered.headers, &known, &asked.uri);
-            }
-            let mut uris = invalidated_by(&asked, &answered);
+                answered
+            });
+            let mut uris = invalidated_by(&asked, relocated.as_ref().unwrap_or(&head));
             if !uris.contains(&asked.uri) {
                 uris.push(asked.uri);
             }

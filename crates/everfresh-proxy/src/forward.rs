@@ -186,8 +186,13 @@ pub fn target<B>(request: &Request<B>, peer: Peer) -> Result<Uri, Refused> {
 pub struct TakesTrailers;
 
 fn takes_trailers(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(TE).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    codings.map(<[u8]>::trim_ascii).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    elements(headers, TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// The elements of a field that is a list without quotes.
+fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Takes out what was meant for this hop, and what could say one thing to the key and another to the origin.
@@ -426,11 +431,8 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 /// Takes out the fields of the connection, and those that `Connection` names; never those that decide what a response
 /// is and whom it may be shared with, which a hostile `Connection` would hide from the cache.
 pub fn strip_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let named: Vec<HeaderName> = elements(headers, CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| ![HOST, CACHE_CONTROL, AUTHORIZATION, COOKIE, CONTENT_LENGTH].contains(name))
         .filter(|name| !["set-cookie", "vary", "age", "date", "expires"].contains(&name.as_str()))
         .collect();

@@ -318,7 +318,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline]
     fn put(&self, hash: u64, entry: Entry<K, V>, weight: u64, now: Moment) {
         let engine = &self.engine;
-        self.forget_negative(hash, &entry.key);
+        self.engine.forget_negative(hash, &entry.key);
         let deadline = engine.deadline(&entry);
         if deadline <= now {
             if let Some(gone) = engine.store.remove(hash, &entry.key) {
@@ -397,7 +397,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         let now = self.engine.clock.now();
         self.engine.flights.mark_expired(hash, key, now);
-        self.forget_negative(hash, key);
+        self.engine.forget_negative(hash, key);
         if let Some(found) = self.engine.store.peek(hash, key) {
             self.engine.expire(&found, now);
             self.engine.reclaim_sooner(&found, now);
@@ -437,14 +437,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     fn take_out<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<crate::store::Removed<'_, K, V>> {
         let _told_beneath = self.engine.strike_beneath(|| Strike::Key(hash, key.to_key()));
         self.engine.flights.fence(hash, key);
-        self.forget_negative(hash, key);
+        self.engine.forget_negative(hash, key);
         self.engine.store.remove(hash, key)
-    }
-
-    fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
-        if let Some(negatives) = &self.engine.negatives {
-            drop(negatives.remove(hash, key));
-        }
     }
 
     /// A predicate cannot be asked about an error or an absence: all that are remembered are forgotten.

@@ -14,6 +14,7 @@ use crate::event::{Cause, Ending, Event, NotStored};
 use crate::flight::{Flight, Leader, Purpose};
 use crate::given::{Handed, Landing};
 use crate::history::{History, Standing, Tag};
+use crate::key::AsKey;
 use crate::leading::Inside;
 use crate::lifetime::{Freshness, Life};
 use crate::load::{Load, Loaded, Traits};
@@ -150,7 +151,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         }
         drop(older);
         if installed.is_ok() {
-            self.forget_negative(flight);
+            self.forget_negative(flight.hash, &flight.key);
         }
         let too_heavy = self.settle_quietly(insertion);
         if installed? != Moment::NEVER {
@@ -239,7 +240,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             drop(insertion.seen.as_mut().and_then(|seen| seen.replaced.take()));
         }
         if installed.is_ok() {
-            self.forget_negative(flight);
+            self.forget_negative(flight.hash, &flight.key);
         }
         let too_heavy = self.settle_quietly(insertion);
         let not_stored = match installed {
@@ -374,10 +375,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         negatives.put_if_admitted(flight.hash, offered, terms, now, insertion, |_| true)
     }
 
-    /// What is remembered of an earlier load is over with this one.
-    fn forget_negative(&self, flight: &Flight<K, V>) {
+    /// What is remembered of an earlier load of the key is over.
+    pub(crate) fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
         if let Some(negatives) = &self.negatives {
-            drop(negatives.remove(flight.hash, &flight.key));
+            drop(negatives.remove(hash, key));
         }
     }
 

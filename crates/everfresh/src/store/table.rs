@@ -32,8 +32,9 @@ const HASH_FROM: u32 = 8;
 #[repr(C, align(32))]
 pub(super) struct Head {
     pub(super) tags: Tags,
-    /// In rows: used once, more often; part of the main queue. Readers count uses here without a lock, so one may be lost or
-    /// may strike the slot's next entry: it is advice to the policy and nothing else.
+    /// In rows: used once, more often; part of the main queue. Readers count uses here without a lock, so one may be lost or may
+    /// strike the slot's next entry, and what a writer notes in that very moment may be undone: it is advice to the policy and
+    /// nothing else.
     marks: AtomicU64,
     /// Four bits of the hash for each slot.
     prints: AtomicU64,
@@ -146,9 +147,8 @@ impl Head {
         let marks = self.marks.load(Ordering::Relaxed);
         if marks >> (ALL_USES + slot) & 1 == 0 {
             let fewer = ROWS_OF_USES.iter().find(|&&row| marks >> (row + slot) & 1 == 0);
-            // Once: if somebody else counts in the same bucket at this moment, one use is not worth another try.
-            let more = marks | 1 << (fewer.unwrap_or(&ALL_USES) + slot);
-            let _ = self.marks.compare_exchange(marks, more, Ordering::Relaxed, Ordering::Relaxed);
+            // A plain store: what somebody else notes of the bucket at this very moment is worth less than an exchange by each use.
+            self.marks.store(marks | 1 << (fewer.unwrap_or(&ALL_USES) + slot), Ordering::Relaxed);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::beneath::Enough;
@@ -85,26 +86,26 @@ impl Bounds {
 
 impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// What a load brings that somebody else has begun, for one who finds nothing else and sets no bound to the waiting, as most
-    /// of a stampede does; that takes little to carry. For all others, the whole way, which is boxed: a future that awaits it need
-    /// not know what is inside, which the compiler could not always prove to be `Send` there, and does not grow by it.
-    pub(crate) async fn coalesce_or<'a, Q, E>(
+    /// of a stampede does. For all others, the whole way.
+    pub(crate) fn coalesce_or<'a, Q, E, W>(
         &'a self,
         hash: u64,
-        key: &'a Q,
+        key: &Q,
         waiting: Waiting,
-        whole_way: impl FnOnce() -> Later<'a, V, E>,
-    ) -> Obtained<V, E>
+        whole_way: W,
+    ) -> Coalescing<'a, K, V, S, E, W>
     where
         Q: AsKey<K> + ?Sized,
         E: Send + Sync + 'static,
+        W: FnOnce() -> Later<'a, V, E>,
     {
-        if waiting.may
-            && let Some((wait, join_point)) = self.join_running(hash, key, waiting.absent)
-            && let Some(ended) = self.coalesced(wait.await, join_point, waiting.aged)
-        {
-            return ended;
+        let joined = if waiting.may { self.join_running(hash, key, waiting.absent) } else { None };
+        match joined {
+            Some((wait, join_point)) => {
+                Coalescing::Waits { engine: self, wait, join_point, aged: waiting.aged, whole_way: Some(whole_way) }
+            }
+            None => Coalescing::IsOnItsWay(whole_way()),
         }
-        whole_way().await
     }
 
     /// What a caller gets who waited for a load that ran already. `None`: nothing, and the lookup takes the whole way.
@@ -156,6 +157,46 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         until: Moment,
     ) -> Option<Awaited<V>> {
         Some(Awaited::of(wait_until(self, wait, until).await?, join_point))
+    }
+}
+
+/// A lookup that waits for somebody else's load, or has set out by itself. Each task of a stampede carries one, so it is no larger
+/// than it must be: what it is made of stands in it once, which an `async` function's arguments do not.
+pub(crate) enum Coalescing<'a, K: Key, V: Value, S: Hasher, E, W> {
+    Waits { engine: &'a Engine<K, V, S>, wait: Wait<K, V>, join_point: u64, aged: bool, whole_way: Option<W> },
+    /// Boxed: a future that awaits it need not know what is inside, which the compiler could not always prove to be `Send` there, and
+    /// does not grow by it.
+    IsOnItsWay(Later<'a, V, E>),
+}
+
+/// Nothing in it is pinned but what is in the box.
+impl<K: Key, V: Value, S: Hasher, E, W> Unpin for Coalescing<'_, K, V, S, E, W> {}
+
+impl<'a, K, V, S, E, W> Future for Coalescing<'a, K, V, S, E, W>
+where
+    K: Key,
+    V: Value,
+    S: Hasher,
+    E: Send + Sync + 'static,
+    W: FnOnce() -> Later<'a, V, E>,
+{
+    type Output = Obtained<V, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Obtained<V, E>> {
+        let whole_way = match &mut *self {
+            Coalescing::IsOnItsWay(later) => return later.as_mut().poll(cx),
+            Coalescing::Waits { engine, wait, join_point, aged, whole_way } => {
+                let waited = ready!(Pin::new(wait).poll(cx));
+                if let Some(ended) = engine.coalesced(waited, *join_point, *aged) {
+                    return Poll::Ready(ended);
+                }
+                whole_way.take()
+            }
+        };
+        // There, for a wait ends once.
+        let Some(whole_way) = whole_way else { return Poll::Pending };
+        *self = Coalescing::IsOnItsWay(whole_way());
+        self.poll(cx)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::key::AsKey;
 use crate::leading::is_led_from_here;
 use crate::moment::Moment;
 use crate::sync::raced::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
-use crate::wakers::Wakers;
+use crate::wakers::{Place, Wakers};
 
 /// Why a flight was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,7 +222,7 @@ pub(crate) struct Wait<K, V> {
     /// There until the end was seen.
     flight: Option<Arc<Flight<K, V>>>,
     /// Where its waker is, while it has one there.
-    place: Option<usize>,
+    place: Option<Place>,
     /// It takes no place among those that `max_waiters` bounds.
     watches: bool,
 }

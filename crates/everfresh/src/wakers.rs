@@ -1,5 +1,6 @@
 //! Who waits for something, and is woken then: for what ends once, or comes again and again.
 
+use std::num::NonZeroU32;
 use std::task::Waker;
 
 use slab::Slab;
@@ -11,6 +12,21 @@ use crate::sync::raced::{Mutex, lock};
 const FIRST: usize = 64;
 const GROWTH: usize = 4;
 
+/// Where a waker is noted. In half a word, for each task of a stampede carries one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place(NonZeroU32);
+
+impl Place {
+    fn of(index: usize) -> Place {
+        let place = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Place(place.expect("four thousand million tasks wait for one key"))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 /// The wakers of those who wait, until the end.
 pub(crate) struct Wakers(Mutex<Option<Slab<Waker>>>);
 
@@ -20,17 +36,17 @@ impl Wakers {
     }
 
     /// Notes a waker, or another one at the `place` where it has one already. `None` if the end has come meanwhile.
-    pub(crate) fn note(&self, place: &mut Option<usize>, waker: &Waker) -> Option<()> {
+    pub(crate) fn note(&self, place: &mut Option<Place>, waker: &Waker) -> Option<()> {
         let mut waiting = lock(&self.0);
         let now = waiting.as_mut()?;
-        let replaced = match place.map(|place| &mut now[place]) {
+        let replaced = match place.map(|place| &mut now[place.index()]) {
             Some(noted) if noted.will_wake(waker) => None,
             Some(noted) => Some(std::mem::replace(noted, waker.clone())),
             None => {
                 if now.len() == now.capacity() {
                     now.reserve_exact((now.len() * (GROWTH - 1)).max(FIRST));
                 }
-                *place = Some(now.insert(waker.clone()));
+                *place = Some(Place::of(now.insert(waker.clone())));
                 None
             }
         };
@@ -41,8 +57,8 @@ impl Wakers {
     }
 
     /// Forgets the waker at a place, if the end has not come.
-    pub(crate) fn forget(&self, place: usize) {
-        let forgotten = lock(&self.0).as_mut().and_then(|waiting| waiting.try_remove(place));
+    pub(crate) fn forget(&self, place: Place) {
+        let forgotten = lock(&self.0).as_mut().and_then(|waiting| waiting.try_remove(place.index()));
         drop(forgotten);
     }
 
@@ -141,7 +157,7 @@ mod tests {
         assert_eq!(wakers.end(|| "noted"), "noted");
         assert_eq!((one.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed)), (19, 1));
         assert_eq!(wakers.note(&mut None, &waker), None);
-        wakers.forget(3);
+        wakers.forget(Place::of(3));
         wakers.end(|| ());
         assert_eq!(one.0.load(Ordering::Relaxed), 19);
         drop(waker);

@@ -163,7 +163,13 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 /// A lookup that waits for somebody else's load, or has set out by itself. Each task of a stampede carries one, so it is no larger
 /// than it must be: what it is made of stands in it once, which an `async` function's arguments do not.
 pub(crate) enum Coalescing<'a, K: Key, V: Value, S: Hasher, E, W> {
-    Waits { engine: &'a Engine<K, V, S>, wait: Wait<K, V>, join_point: u64, aged: bool, whole_way: Option<W> },
+    Waits {
+        engine: &'a Engine<K, V, S>,
+        wait: Wait<K, V>,
+        join_point: u64,
+        aged: bool,
+        whole_way: Option<W>,
+    },
     /// Boxed: a future that awaits it need not know what is inside, which the compiler could not always prove to be `Send` there, and
     /// does not grow by it.
     IsOnItsWay(Later<'a, V, E>),

@@ -31,15 +31,20 @@ pub(crate) enum Purpose {
     Refresh,
 }
 
-/// The running load of one key.
+/// The running load of one key. What each of those changes who come to wait stands first, where the count of those who share it
+/// stands, too: in one line of the processor's cache, or two.
+#[repr(C)]
 pub(crate) struct Flight<K, V> {
-    pub(crate) key: K,
-    pub(crate) hash: u64,
-    pub(crate) purpose: Purpose,
-    pub(crate) began: Began,
-    pub(crate) started: Moment,
+    /// How many wait: who came upon it; and apart who watches it, as the one who had it begun behind and who has a handle. Grows only
+    /// while the flight is in the table, under the table's lock.
+    waits: [AtomicUsize; 2],
+    /// Who waits, until it has ended.
+    waiting: Wakers,
+    /// What those who wait get; there before any of them is woken, so that they need no lock to see it.
+    end: OnceLock<End<V>>,
     /// After this it is given up, whoever notices first.
     pub(crate) deadline: Moment,
+    pub(crate) began: Began,
     /// A miss waits for this refresh: its result counts as that of a load.
     adopted: AtomicBool,
     /// Taken out of the table before it landed: its result is not stored.
@@ -48,21 +53,18 @@ pub(crate) struct Flight<K, V> {
     timed_out: AtomicBool,
     /// Its end is decided, and those who wait are about to get it: no deadline ends it any more.
     lands: AtomicBool,
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) purpose: Purpose,
+    pub(crate) started: Moment,
     /// The key was declared stale while it ran, at that moment; `u64::MAX` if not.
     expired_at: AtomicU64,
-    /// How many wait: who came upon it; and apart who watches it, as the one who had it begun behind and who has a handle. Grows only
-    /// while the flight is in the table, under the table's lock.
-    waits: [AtomicUsize; 2],
     /// The entry that this is to renew, by the end of its load, and how it was stamped for that.
     pub(crate) claim: OnceLock<(Moment, Attempt)>,
     /// How it ended; known before anybody who waits is woken.
     ending: OnceLock<Ending>,
     /// The old value that its loader was shown, and may say of that it still holds.
     shown: OnceLock<V>,
-    /// What those who wait get; there before any of them is woken, so that they need no lock to see it.
-    end: OnceLock<End<V>>,
-    /// Who waits, until it has ended.
-    waiting: Wakers,
 }
 
 enum End<V> {

@@ -1,12 +1,14 @@
 //! Which flights this thread leads itself: a loader that asks for its own key is told so instead of waiting for itself.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 #[cfg(feature = "resilience")]
 use std::sync::Weak;
 use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use crate::sync::raced::thread_local;
 
@@ -104,42 +106,48 @@ pub(crate) fn leads_any_from_here() -> bool {
 }
 
 /// Runs a loader so that a call of the same key from inside it is recognised (contract L8).
-pub(crate) fn leading<T, F: Future>(flight: &Arc<T>, loader: F) -> impl Future<Output = F::Output> {
+pub(crate) fn leading<T, F: Future>(flight: &Arc<T>, loader: F) -> Leading<'_, T, F> {
     leading_all(std::slice::from_ref(flight), loader)
 }
 
 /// As [`leading`], for one loader of many flights.
-pub(crate) async fn leading_all<T, F: Future>(flights: &[Arc<T>], loader: F) -> F::Output {
-    let loader = pin!(Some(loader));
-    let mut led = LedLoader { flights, loader };
-    poll_fn(move |cx| led.poll(cx)).await
+pub(crate) fn leading_all<T, F: Future>(flights: &[Arc<T>], loader: F) -> Leading<'_, T, F> {
+    Leading { flights, loader: Some(loader) }
 }
 
-/// A loader that is polled, and dropped, inside of its flights.
-struct LedLoader<'l, T, F> {
-    flights: &'l [Arc<T>],
-    /// There until it has ended, or this is dropped.
-    loader: Pin<&'l mut Option<F>>,
-}
+pin_project! {
+    /// A loader that is polled, and dropped, inside of its flights.
+    pub(crate) struct Leading<'l, T, F> {
+        flights: &'l [Arc<T>],
+        // There until it has ended, or this is dropped.
+        #[pin]
+        loader: Option<F>,
+    }
 
-impl<T, F: Future> LedLoader<'_, T, F> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _inside = Inside::enter(self.flights);
-        let polled = self.loader.as_mut().as_pin_mut().map_or(Poll::Pending, |loader| loader.poll(cx));
-        if polled.is_ready() {
-            self.loader.set(None);
+    impl<T, F> PinnedDrop for Leading<'_, T, F> {
+        // What a loader holds when it is cancelled is dropped before its flight has ended, and may ask for its key, too.
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.loader.is_some() {
+                let _inside = Inside::enter(this.flights);
+                this.loader.set(None);
+            }
         }
-        polled
     }
 }
 
-impl<T, F> Drop for LedLoader<'_, T, F> {
-    /// What a loader holds when it is cancelled is dropped before its flight has ended, and may ask for its key, too.
-    fn drop(&mut self) {
-        if self.loader.is_some() {
-            let _inside = Inside::enter(self.flights);
-            self.loader.set(None);
+impl<T, F: Future> Future for Leading<'_, T, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        let Some(loader) = this.loader.as_mut().as_pin_mut() else { return Poll::Pending };
+        let _inside = Inside::enter(this.flights);
+        let polled = loader.poll(cx);
+        if polled.is_ready() {
+            this.loader.set(None);
         }
+        polled
     }
 }
 

@@ -14,7 +14,7 @@ use crate::event::{Cause, Ending, Outcome, RefreshStatus};
 use crate::flight::{Flight, Joined, Leader, Purpose};
 use crate::key::AsKey;
 use crate::landing::{Landed, Origin};
-use crate::leading::leading;
+use crate::leading::{Inside, leading};
 use crate::lifetime::Freshness;
 use crate::load::{IntoLoad, Load, Previous};
 use crate::loader::{Async, BoxError, Gate, Loader, Made, WideLoader};
@@ -379,7 +379,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     ) -> Obtained<V, L::Error> {
         let flight = Arc::clone(leader.flight());
         let mut unfinished = Unfinished { engine: self, flight: Arc::clone(&flight), leader: Some(leader) };
-        let (made, error) = shared::<K, V, L>(leading(&flight, self.run(loader, &flight)).await);
+        // As `run`, without a future around the loader's.
+        let previous = {
+            let _inside = Inside::enter(std::slice::from_ref(&flight));
+            if loader.wants_previous() { self.previous(&flight) } else { None }
+        };
+        let (made, error) = shared::<K, V, L>(leading(&flight, loader.run(&flight.key, previous)).await);
         let landed = self.land(unfinished.leader(), made, Origin::Loader);
         drop(unfinished);
         let result = match error {

@@ -188,21 +188,37 @@ where
 {
     type Output = Obtained<V, E>;
 
+    // A loader's task comes through here at each of its steps.
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Obtained<V, E>> {
-        let whole_way = match &mut *self {
-            Coalescing::IsOnItsWay(later) => return later.as_mut().poll(cx),
-            Coalescing::Waits { engine, wait, join_point, aged, whole_way } => {
-                let waited = ready!(Pin::new(wait).poll(cx));
-                if let Some(ended) = engine.coalesced(waited, *join_point, *aged) {
-                    return Poll::Ready(ended);
-                }
-                whole_way.take()
-            }
-        };
+        match &mut *self {
+            Coalescing::IsOnItsWay(later) => later.as_mut().poll(cx),
+            Coalescing::Waits { .. } => self.poll_waiting(cx),
+        }
+    }
+}
+
+impl<'a, K, V, S, E, W> Coalescing<'a, K, V, S, E, W>
+where
+    K: Key,
+    V: Value,
+    S: Hasher,
+    E: Send + Sync + 'static,
+    W: FnOnce() -> Later<'a, V, E>,
+{
+    #[inline(never)]
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Obtained<V, E>> {
+        let Coalescing::Waits { engine, wait, join_point, aged, whole_way } = self else { return Poll::Pending };
+        let waited = ready!(Pin::new(wait).poll(cx));
+        if let Some(ended) = engine.coalesced(waited, *join_point, *aged) {
+            return Poll::Ready(ended);
+        }
         // There, for a wait ends once.
-        let Some(whole_way) = whole_way else { return Poll::Pending };
-        *self = Coalescing::IsOnItsWay(whole_way());
-        self.poll(cx)
+        let Some(whole_way) = whole_way.take() else { return Poll::Pending };
+        let mut later = whole_way();
+        let polled = later.as_mut().poll(cx);
+        *self = Coalescing::IsOnItsWay(later);
+        polled
     }
 }
 

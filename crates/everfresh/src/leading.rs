@@ -139,6 +139,8 @@ pin_project! {
 impl<T, F: Future> Future for Leading<'_, T, F> {
     type Output = F::Output;
 
+    // At each step of the loader.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         let Some(loader) = this.loader.as_mut().as_pin_mut() else { return Poll::Pending };
@@ -167,21 +169,34 @@ impl Inside {
             }
             _ => (false, flights),
         };
-        let entered = others.is_empty()
-            || OTHERS_FROM_HERE.try_with(|all| all.borrow_mut().extend(others.iter().map(address))).is_ok();
-        Inside { first, others: if entered { others.len() } else { 0 } }
+        let others = if others.is_empty() { 0 } else { enter_others(others) };
+        Inside { first, others }
     }
+}
+
+/// Returns how many it was told of, if that can still be noted.
+#[cold]
+#[inline(never)]
+fn enter_others<T>(others: &[Arc<T>]) -> usize {
+    let entered = OTHERS_FROM_HERE.try_with(|all| all.borrow_mut().extend(others.iter().map(address)));
+    entered.map_or(0, |()| others.len())
+}
+
+#[cold]
+#[inline(never)]
+fn leave_others(count: usize) {
+    let _ = OTHERS_FROM_HERE.try_with(|all| {
+        let mut all = all.borrow_mut();
+        let before = all.len() - count;
+        all.truncate(before);
+    });
 }
 
 impl Drop for Inside {
     #[inline]
     fn drop(&mut self) {
         if self.others > 0 {
-            let _ = OTHERS_FROM_HERE.try_with(|all| {
-                let mut all = all.borrow_mut();
-                let before = all.len() - self.others;
-                all.truncate(before);
-            });
+            leave_others(self.others);
         }
         if self.first {
             FIRST_FROM_HERE.with(|first| first.set(0));

@@ -300,6 +300,8 @@ impl Door {
             );
         }
         let authority = public.authority().map_or("", |authority| authority.as_str());
+        let trusts = way.origin().trust_forwarded;
+        way.known = if trusts { forward::known_as(request.headers(), &public) } else { None };
         if let Some(protocol) = wished(&request) {
             let bypass = Told { outcome: "bypass", age: None };
             // Boxed, as all that few requests need: the future of a hit, which is moved for each of them, stays small.
@@ -316,9 +318,7 @@ impl Door {
         {
             parts.headers.insert(HOST, host);
         }
-        let trusts = way.origin().trust_forwarded;
         let mut more = if trusts { forward::told_by_trusted(&parts.headers, &public) } else { String::new() };
-        way.known = if trusts { forward::known_as(&parts.headers, &public) } else { None };
         forward::clean(&mut parts, peer, authority, trusts);
         parts.extensions.insert(Foreground);
         let mut keyed = if more.is_empty() { HeaderMap::new() } else { forward::told_to_go_on(&parts.headers) };
@@ -452,11 +452,17 @@ impl Way {
         };
         told(flight, &answer, &key, kind);
         let mut answer = relayed(answer?, key, kind, &self.door);
+        self.relocate(&mut answer);
+        rule::adopt(self.rule(), self.ttl(), &mut answer);
+        Ok(if head { answer.map(|_| empty()) } else { answer })
+    }
+
+    /// Where an answer leads to the origin's own address, it leads to the one that the client named.
+    fn relocate(&self, answer: &mut Response<Body>) {
+        let origin = self.origin();
         if !origin.preserve_host {
             forward::relocate(answer.headers_mut(), origin.url.uri(), self.known.as_ref().unwrap_or(&self.public));
         }
-        rule::adopt(self.rule(), self.ttl(), &mut answer);
-        Ok(if head { answer.map(|_| empty()) } else { answer })
     }
 
     /// Another protocol: both sides are joined byte for byte once the origin agrees (RFC 9110 §7.8).
@@ -487,7 +493,9 @@ impl Way {
         told(flight, &answer, &key, "load");
         let mut answer = answer?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(relayed(answer, key, "load", &self.door));
+            let mut answer = relayed(answer, key, "load", &self.door);
+            self.relocate(&mut answer);
+            return Ok(answer);
         }
         let agreed = answer.headers().get(UPGRADE).cloned();
         let origin = hyper::upgrade::on(&mut answer);

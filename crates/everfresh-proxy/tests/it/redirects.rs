@@ -108,3 +108,21 @@ async fn a_redirect_to_the_origins_own_address_leads_to_where_a_trusted_proxy_wa
     }
     assert_eq!(origin.saw().len(), 5);
 }
+
+/// A server that wants a WebSocket elsewhere (a slash at the end, a login) has not agreed, and says so as to any request.
+#[tokio::test]
+async fn a_websocket_that_is_sent_elsewhere_is_sent_to_the_proxy() {
+    let origin = sending().await;
+    let mut config = config(origin.address);
+    config.origins[0].trust_forwarded = true;
+    let running = run(config).await;
+    for (told, wanted) in [("", "http://a.example/ws/"), ("x-forwarded-proto: https\r\n", "https://a.example/ws/")] {
+        let lines = format!("connection: upgrade, close\r\nupgrade: websocket\r\n{told}");
+        let ask = format!("GET /?to=http://OWN/ws/ HTTP/1.1\r\nhost: a.example\r\n{lines}\r\n");
+        let answer = raw(running.address, ask).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 302 ") && answer.contains(&format!("\r\nlocation: {wanted}\r\n")),
+            "{answer}"
+        );
+    }
+}

@@ -192,6 +192,7 @@ impl Origins {
             .pool_idle_timeout(timeouts.pool.get())
             .pool_max_idle_per_host(256)
             .timer(TokioTimer::new())
+            .http2_max_header_list_size(MOST_HEAD)
             .http2_keep_alive_interval(quiet(&timeouts))
             .http2_keep_alive_timeout(quiet(&timeouts));
         let connector = || HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
@@ -252,6 +253,10 @@ impl Origins {
         self.timeouts.whole.get()
     }
 }
+
+/// The longest head that an origin may answer with over HTTP/2: about as much as hyper reads over HTTP/1.1. Of its own
+/// accord it takes 16 KiB, so whether an answer passed hung on what TLS had agreed on.
+const MOST_HEAD: u32 = 400 << 10;
 
 /// How long an origin of HTTP/2 may say nothing while it is asked before it is asked whether it lives, and how long it may
 /// take to say so. All requests share one connection: one that is dead without a word, as when a firewall forgot it or a

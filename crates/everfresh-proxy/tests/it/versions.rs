@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::process::{Process, everfresh};
-use crate::world::{Origin, PATIENCE, before, body, config, get, raw, run, status};
+use crate::world::{Origin, PATIENCE, before, body, config, get, ok, raw, run, status};
 
 type Two = Client<HttpConnector, Empty<bytes::Bytes>>;
 
@@ -50,6 +50,22 @@ async fn h2c_is_served_to_clients_and_spoken_to_origins() {
     assert_eq!(outer.proxy.stats.outcome("hit"), 1);
     let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
     assert!(saw.contains("via: 2 everfresh") || saw.contains("via: 1.1 everfresh, 1.1 everfresh"), "{saw}");
+}
+
+/// A long policy, many cookies, metadata of gRPC: what passes may not hang on what the origin speaks.
+#[tokio::test]
+async fn a_long_head_of_an_answer_passes_over_either_version() {
+    let origin = Origin::new(|_| ok(&format!("x-long: {}\r\n", "y".repeat(300 << 10)), "answered")).await;
+    let inner = before(&origin).await;
+    let mut outer = config(inner.address);
+    outer.origins[0].http2 = true;
+    let outer = run(outer).await;
+    for (version, running) in [("HTTP/1.1", &inner), ("HTTP/2", &outer)] {
+        let answer = get(running.address, "/", "").await;
+        let long = answer.lines().find(|line| line.starts_with("x-long: ")).map_or(0, str::len);
+        assert_eq!((status(&answer), body(&answer)), (200, "answered"), "{version}");
+        assert_eq!(long, "x-long: ".len() + (300 << 10), "{version}");
+    }
 }
 
 /// A way to an origin of which the first connection goes dead without a word once this is told.

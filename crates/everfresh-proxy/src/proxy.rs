@@ -251,8 +251,15 @@ impl Door {
         // RFC 9112 §6.3: what came with a Transfer-Encoding may have had a Content-Length too, which the parser drops;
         // nothing that follows on such a connection is to be believed.
         let refused = told.outcome == "error" && response.status().is_client_error();
-        if version < Version::HTTP_2 && (chunked || refused) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // HTTP/1.0 knows the end of what has no length by that of the connection: it must not be told that this goes on.
+        let endless = version == Version::HTTP_10 && response.body().size_hint().exact().is_none();
+        if version < Version::HTTP_2
+            && (chunked || refused || endless)
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            // Otherwise hyper adds to it that the connection goes on, where a client of HTTP/1.0 wished so.
+            *response.version_mut() = version;
         }
         line.answered(response.status(), told.outcome, told.age, wait, response.body().size_hint().exact());
         let idle = site.config.timeouts.whole.get();

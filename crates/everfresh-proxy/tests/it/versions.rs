@@ -68,6 +68,25 @@ async fn a_long_head_of_an_answer_passes_over_either_version() {
     }
 }
 
+/// RFC 9112 §9.3: what has no length ends with the connection, and what has one keeps it.
+#[tokio::test]
+async fn a_connection_of_http_1_0_says_that_it_ends_where_it_does() {
+    let origin = Origin::new(|request| match request.starts_with("GET /length") {
+        true => ok("", "known"),
+        false => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n".to_owned(),
+    })
+    .await;
+    let running = before(&origin).await;
+    let keep = "host: a\r\nconnection: keep-alive\r\n\r\n";
+    let answers = format!("GET /length HTTP/1.0\r\n{keep}GET /none HTTP/1.0\r\n{keep}");
+    let answers = raw(running.address, answers).await;
+    let (known, unknown) = answers.split_once("known").expect("both are answered");
+    assert!(known.contains("connection: keep-alive\r\n"), "{answers}");
+    assert!(unknown.contains("connection: close\r\n") && unknown.ends_with("\r\n\r\nwhole"), "{answers}");
+    let refused = raw(running.address, "GET / HTTP/1.0\r\nhost: a@b\r\nconnection: keep-alive\r\n\r\n").await;
+    assert!(status(&refused) == 400 && refused.contains("connection: close\r\n"), "{refused}");
+}
+
 /// A way to an origin of which the first connection goes dead without a word once this is told.
 async fn going_dead(to: std::net::SocketAddr) -> (std::net::SocketAddr, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -105,7 +105,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
-    &["apart", "arena", "body", "circle", "config", "files", "forward", "framing", "patience", "tunnel"],
+    &["apart", "arena", "body", "circle", "config", "files", "forward", "framing", "hearing", "patience", "tunnel"],
     &["stats", "outlet", "rule"],
     &["log", "origin", "tls"],
     &["access", "cache", "say", "server"],

@@ -16,6 +16,7 @@ pub mod demo;
 mod files;
 pub mod forward;
 mod framing;
+mod hearing;
 pub mod log;
 pub mod origin;
 pub mod outlet;

@@ -23,6 +23,7 @@ use tower_service::Service;
 use crate::body::{Body, BoxError, Stalled, Watched, empty};
 use crate::config::{Config, OriginSettings, Timeouts};
 use crate::forward;
+use crate::hearing::HeardOut;
 
 type Pool = Client<InTime, Body>;
 
@@ -34,7 +35,7 @@ struct InTime {
 }
 
 impl Service<Uri> for InTime {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Response = HeardOut<<HttpsConnector<HttpConnector> as Service<Uri>>::Response>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -44,7 +45,7 @@ impl Service<Uri> for InTime {
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let connecting = timeout(self.most, self.connector.call(to));
-        Box::pin(async { connecting.await.map_err(io::Error::from)? })
+        Box::pin(async { connecting.await.map_err(io::Error::from)?.map(HeardOut) })
     }
 }
 

@@ -78,3 +78,36 @@ async fn who_still_sends_when_the_whole_time_is_over_is_told_408() {
     sending.abort();
     blames_no_origin(&running).await;
 }
+
+/// As servers do that have a bound of their own, or want a login first: they answer, and close, while content still comes.
+#[tokio::test]
+async fn an_origin_that_refuses_content_and_closes_is_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let running = run(config(listener.local_addr().expect("an address"))).await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut some = [0; 4096];
+            let _ = stream.read(&mut some).await;
+            let refusal = b"HTTP/1.1 413 Too Much\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+            // What was not read makes this a reset.
+            let _ = stream.write_all(refusal).await;
+        }
+    });
+    let content = "x".repeat(1 << 20);
+    for _ in 0..200 {
+        let head =
+            format!("POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", content.len());
+        let mut client = TcpStream::connect(running.address).await.expect("connected");
+        let (mut answers, mut sends) = client.split();
+        let mut answer = String::new();
+        let sending = async {
+            let _ = sends.write_all(head.as_bytes()).await;
+            let _ = sends.write_all(content.as_bytes()).await;
+        };
+        let reading = async { answers.read_to_string(&mut answer).await };
+        let (_, read) = timeout(PATIENCE, async { tokio::join!(sending, reading) }).await.expect("in time");
+        // A client that still sends may be reset before it has read; what it is told is never another's fault.
+        assert!(status(&answer) == 413 || (read.is_err() && answer.is_empty()), "{answer}");
+    }
+    blames_no_origin(&running).await;
+}

@@ -1,10 +1,13 @@
 //! The second level beneath a flight: asked before the loader, told after it, and never in the way (contract S1).
 
+use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::panicking;
+
+use futures_util::FutureExt;
 
 use crate::engine::{Engine, Hasher, Key, Value};
 use crate::error::Failure;
@@ -14,6 +17,7 @@ use crate::history::{History, Standing};
 use crate::landing::Origin;
 use crate::leading::{Inside, leading};
 use crate::ledger::Strike;
+use crate::level::LevelFuture;
 use crate::lifetime::{Freshness, Lifetime};
 use crate::load::{Load, Loaded, Traits};
 use crate::loader::{BoxError, Made};
@@ -67,7 +71,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             self.start_paying();
         }
         let struck = self.ledger.may_ask(flight.hash)?;
-        match level.get(&flight.key).await {
+        match unpanicking(|| level.get(&flight.key)).await {
             Ok(found) => {
                 let mut found = found.filter(|found| !found.traits.tags.iter().any(|tag| struck.contains(tag)))?;
                 if !enough.takes(found.traits.lifetime.unwrap_or(self.policy.lifetime))
@@ -161,6 +165,19 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
+/// A panic of the second level is a failure of it: it is not in the way of a loader that works (contract S1).
+///
+/// Boxed once more, so that only those who have a second level pay for the room.
+fn unpanicking<'a, T: Send + 'a>(call: impl FnOnce() -> LevelFuture<'a, T> + Send + 'a) -> LevelFuture<'a, T> {
+    let answer = AssertUnwindSafe(async move { call().await }).catch_unwind();
+    Box::pin(answer.map(|answer| answer.unwrap_or_else(|panic| Err(words_of(&*panic).into()))))
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    words.map_or_else(|| "the second level panicked".to_owned(), |words| format!("the second level panicked: {words}"))
+}
+
 /// The telling of one load, on its way.
 pub(crate) type Told = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -200,8 +217,11 @@ impl<K: Key, V: Value, S: Hasher> Telling<K, V, S> {
         self.sent = true;
         let key = &self.flight.key;
         let told = match &self.loaded {
-            Some(loaded) => level.put(key, loaded, engine.clock.now().since(self.flight.started)).await,
-            None => level.remove(key).await,
+            Some(loaded) => {
+                let begun_ago = engine.clock.now().since(self.flight.started);
+                unpanicking(|| level.put(key, loaded, begun_ago)).await
+            }
+            None => unpanicking(|| level.remove(key)).await,
         };
         match told {
             Ok(()) => self.arrived = true,
@@ -259,9 +279,9 @@ impl<K: Key, V: Value, S: Hasher> Paying<K, V, S> {
         loop {
             self.strike = engine.ledger.next();
             let (key, told) = match &self.strike {
-                Some(Strike::Key(_, key)) => (Some(key), level.remove(key).await),
-                Some(Strike::Tag(tag)) => (None, level.remove_tag(tag).await),
-                Some(Strike::All) => (None, level.clear().await),
+                Some(Strike::Key(_, key)) => (Some(key), unpanicking(|| level.remove(key)).await),
+                Some(Strike::Tag(tag)) => (None, unpanicking(|| level.remove_tag(tag)).await),
+                Some(Strike::All) => (None, unpanicking(|| level.clear()).await),
                 None => return,
             };
             if let Err(error) = told {

@@ -25,9 +25,9 @@ pub type LevelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// hold of the keys and tags concerned: those loads go to the loader (contract I1).
 ///
 /// # What it may do
-/// It may forget anything at any time. It may fail: an error is counted, told, and otherwise ignored; what it could not be told
-/// is told again later, before anything that this may concern is asked of it. A future that is dropped must have no effect
-/// afterwards.
+/// It may forget anything at any time. It may fail: an error, or a panic, is counted, told, and otherwise ignored; what it could
+/// not be told is told again later, before anything that this may concern is asked of it. A future that is dropped must have no
+/// effect afterwards.
 ///
 /// # What it owes
 /// It bounds its own time, and fails when that is over: whoever leads a flight waits for `get` before the loader is run, and for

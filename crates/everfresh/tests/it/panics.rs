@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use everfresh::{Cache, Ending, Lifetime, Loaded, ManualClock, RefreshStatus};
+use std::time::Duration;
+
+use everfresh::{
+    Cache, Ending, Event, LevelFuture, Lifetime, Loaded, ManualClock, Outcome, RefreshStatus, SecondLevel,
+};
 
 use crate::kit::{Hand, MINUTE, SECOND, poll_once};
 use crate::support::{self, Bench, bench, ends};
@@ -206,4 +210,94 @@ fn o1_a_panic_before_a_refresh_of_many_has_started_is_no_end_of_one() {
     hand.run();
     assert_eq!(counted(), (1, 1));
     assert!(matches!(read(), Ok(1)));
+}
+
+/// A second level that panics, for as long as it is told to: when it is called, or when its future is polled.
+#[derive(Clone, Default)]
+struct Brittle(Arc<Mutex<Option<When>>>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum When {
+    Called,
+    Polled,
+}
+
+impl Brittle {
+    fn answer<T: Send + 'static>(&self, answer: T) -> LevelFuture<'static, T> {
+        let when = *self.0.lock().unwrap();
+        assert!(when != Some(When::Called), "told to");
+        Box::pin(async move {
+            assert!(when != Some(When::Polled), "told to");
+            Ok(answer)
+        })
+    }
+}
+
+impl SecondLevel<u32, u64> for Brittle {
+    fn get<'a>(&'a self, _key: &'a u32) -> LevelFuture<'a, Option<Loaded<u64>>> {
+        self.answer(None)
+    }
+    fn put<'a>(&'a self, _key: &'a u32, _loaded: &'a Loaded<u64>, _begun_ago: Duration) -> LevelFuture<'a, ()> {
+        self.answer(())
+    }
+    fn remove<'a>(&'a self, _key: &'a u32) -> LevelFuture<'a, ()> {
+        self.answer(())
+    }
+    fn remove_tag<'a>(&'a self, _tag: &'a str) -> LevelFuture<'a, ()> {
+        self.answer(())
+    }
+    fn clear(&self) -> LevelFuture<'_, ()> {
+        self.answer(())
+    }
+}
+
+#[test]
+fn s1_a_second_level_that_panics_is_in_nobodys_way() {
+    for when in [When::Called, When::Polled] {
+        let (level, clock, hand) = (Brittle::default(), ManualClock::new(), Hand::default());
+        let cache: Cache<u32, u64> = Cache::builder()
+            .capacity(10)
+            .lifetime(Lifetime::ttl(10 * SECOND).stale_while_revalidate(MINUTE))
+            .second_level(level.clone())
+            .clock(clock.clone())
+            .spawner(hand.clone())
+            .build()
+            .unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let words = Arc::clone(&told);
+        let _subscription = cache.subscribe(move |event| {
+            if let Event::LevelFailed { reason, .. } = event {
+                words.lock().unwrap().push((*reason).to_owned());
+            }
+        });
+        *level.0.lock().unwrap() = Some(when);
+
+        assert_eq!(cache.lookup(&1).load(|| 7_u64).unwrap().outcome, Outcome::Loaded);
+        assert_eq!(
+            cache.get_many_or_load([2, 3], |keys| Ok::<_, &str>(keys.into_iter().map(|key| (key, 7)))).unwrap().len(),
+            2
+        );
+        assert_eq!((cache.peek(&1), cache.peek(&2), cache.peek(&3)), (Some(7), Some(7), Some(7)));
+        assert_eq!(cache.stats().level_failures, 6, "to get and to put each of the three");
+        assert_eq!(*told.lock().unwrap(), ["the second level panicked: told to"; 6], "and not that a loader did");
+
+        clock.advance(10 * SECOND);
+        assert_eq!(cache.get_or_load(&1, || 8_u64).unwrap(), 7, "stale");
+        hand.run();
+        assert_eq!((cache.peek(&1), cache.stats().refreshes.stored), (Some(8), 1));
+
+        cache.invalidate(&1);
+        hand.run();
+        let failures = cache.stats().level_failures;
+        assert!(failures > 6, "what it could not be told is counted, too");
+        *level.0.lock().unwrap() = None;
+        cache.get_or_load(&1, || 9_u64).unwrap();
+        hand.run();
+        cache.settle();
+        assert_eq!(
+            (cache.peek(&1), cache.stats().level_failures),
+            (Some(9), failures),
+            "and told when it can be again"
+        );
+    }
 }

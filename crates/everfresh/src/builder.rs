@@ -59,7 +59,7 @@ pub struct Builder<K, V, S = ahash::RandomState> {
     max_waiters: usize,
     backoff: (Duration, Duration),
     max_refreshes: Option<usize>,
-    spawner: Option<Box<dyn FnOnce(usize) -> RefreshPool>>,
+    spawner: Option<Box<dyn FnOnce(usize) -> RefreshPool + Send + Sync>>,
     pool: Option<RefreshPool>,
     clock: Timepiece,
     seed: Option<u64>,

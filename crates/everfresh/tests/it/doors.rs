@@ -500,3 +500,16 @@ fn r2_work_that_is_polled_on_a_worker_goes_on_though_code_in_it_has_blocked_and_
         assert_eq!(cache.get(&1), Some(7));
     });
 }
+
+#[test]
+fn a_builder_may_be_kept_across_an_await_of_a_task() {
+    fn is_kept_by_a_task(_: &(impl Future<Output = ()> + Send)) {}
+    fn is_shared_by_threads(_: &(impl Send + Sync)) {}
+    let later = async {
+        let builder = Cache::<u32, u64>::builder().spawner(everfresh::Workers::new());
+        tokio::task::yield_now().await; // its capacity is read from a file
+        builder.capacity(10).build().unwrap();
+    };
+    is_kept_by_a_task(&later);
+    is_shared_by_threads(&Cache::<u32, u64>::builder());
+}

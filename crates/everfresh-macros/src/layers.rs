@@ -13,6 +13,10 @@ use crate::time::{Time, peeled};
 #[derive(Default)]
 pub(crate) struct Layers {
     pub(crate) policy: Vec<TokenStream>,
+    /// What the policy begins with, whatever the order.
+    pub(crate) preset: Option<TokenStream>,
+    /// A timeout is given beside the preset.
+    pub(crate) timeout: bool,
     pub(crate) cache: Option<Vec<TokenStream>>,
     pub(crate) skip: Vec<Ident>,
     pub(crate) include_self: Option<Span>,
@@ -150,6 +154,7 @@ impl Layers {
             "timeout" if input.peek(Token![=]) => {
                 input.parse::<Token![=]>()?;
                 let bound = Time::parse(input)?;
+                self.timeout = true;
                 self.policy.push(quote!(.timeout(__resilience::Timeout::per_attempt(#bound))));
             }
             "timeout" => {
@@ -165,6 +170,7 @@ impl Layers {
                         return Err(Error::new(name.span(), cure));
                     }
                 };
+                self.timeout = true;
                 self.policy.push(quote!(.timeout(__resilience::Timeout::#timeout)));
             }
             "hedge" => {
@@ -174,8 +180,7 @@ impl Layers {
                 self.policy.push(quote!(.hedge(__resilience::Hedge::after(#after) #more)));
             }
             "preset" => {
-                let preset = preset(&value(input)?)?;
-                self.policy.insert(0, quote!(.preset(#preset)));
+                self.preset = Some(preset(&value(input)?)?);
             }
             "fallback" | "fallback_async" | "retry_if" | "failure_if" | "delay_hint" | "listener" => {
                 let function: Expr = value(input)?;

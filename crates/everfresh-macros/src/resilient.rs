@@ -223,7 +223,7 @@ fn build(
         None => quote!(.name(#named)),
     };
     // No name of the user's, which stand in the arguments, may meet ours.
-    let [clock, cache] = ["clock", "cache"].map(|name| Ident::new(name, Span::mixed_site()));
+    let [clock, cache, preset] = ["clock", "cache", "preset"].map(|name| Ident::new(name, Span::mixed_site()));
     let (let_clock, with_clock) = match &layers.clock {
         Some(given) => {
             let told = quote_spanned!(here(given)=> .clock(::core::clone::Clone::clone(&#clock)));
@@ -231,10 +231,17 @@ fn build(
         }
         None => (None, None),
     };
+    let let_preset = layers.preset.as_ref().map(|given| quote!(let #preset: __resilience::Preset = #given;));
+    let with_preset = layers.preset.is_some().then(|| quote!(.preset(#preset)));
+    let ends_in_time = match (layers.timeout, layers.preset.is_some()) {
+        (true, _) => quote!(true),
+        (false, true) => quote!(#preset.timeout.is_some()),
+        (false, false) => quote!(false),
+    };
     let make_cache = layers.cache.as_ref().map(|choices| {
         quote! {
             let #cache = #everfresh::__private::resilient_cache(
-                #full, #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock .build()
+                #full, #everfresh::Cache::<#key, #value>::builder() #(#choices)* #with_clock, #ends_in_time
             );
         }
     });
@@ -243,9 +250,10 @@ fn build(
         #[allow(unused_imports)]
         use #everfresh::{self as __everfresh, resilience as __resilience};
         #let_clock
+        #let_preset
         #make_cache
         #everfresh::__private::resilient(
-            #path, __resilience::Policy::<#value, #error>::builder() #place #with_clock #(#calls)* #with_cache .build()
+            #path, __resilience::Policy::<#value, #error>::builder() #place #with_clock #with_preset #(#calls)* #with_cache .build()
         )
     }
 }

@@ -4,10 +4,11 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use everfresh::ManualClock;
 use everfresh::resilience::{CircuitState, Error, Preset, Registry};
 use everfresh::resilient;
+use everfresh::{ManualClock, Stats};
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use crate::support::{Broken, MINUTE, SECOND};
 
@@ -491,4 +492,51 @@ async fn a_hit_clones_none_of_the_arguments() {
     for stats in [Heavy::weighed_cache().stats(), Heavy::weighed_later_cache().stats()] {
         assert_eq!((stats.hits, stats.loaded), (8, 8), "one lookup counts once");
     }
+}
+
+/// Moved by its one test alone.
+static SLOWLY: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+static ANSWERS: Semaphore = Semaphore::const_new(0);
+
+#[resilient(cache(ttl = "1m", stale_while_revalidate = "1h"), preset = llm, clock = SLOWLY.clone())]
+async fn completion(prompt: &str) -> Result<usize, Broken> {
+    ANSWERS.acquire().await.unwrap().forget();
+    Ok(prompt.len())
+}
+
+#[resilient(cache(ttl = "1m", stale_while_revalidate = "1h"), timeout = "45s", clock = SLOWLY.clone())]
+async fn embedding(prompt: &str) -> Result<usize, Broken> {
+    ANSWERS.acquire().await.unwrap().forget();
+    Ok(prompt.len())
+}
+
+#[resilient(cache(ttl = "1m", stale_while_revalidate = "1h"), retry(max_attempts = 2), clock = SLOWLY.clone())]
+async fn without_a_timeout(prompt: &str) -> Result<usize, Broken> {
+    ANSWERS.acquire().await.unwrap().forget();
+    Ok(prompt.len())
+}
+
+#[tokio::test]
+async fn a_refresh_may_take_as_long_as_the_layers_let_it() {
+    ANSWERS.add_permits(3);
+    for made in [completion("why").await, embedding("why").await, without_a_timeout("why").await] {
+        assert_eq!(made.unwrap(), 3);
+    }
+    SLOWLY.advance(MINUTE);
+    for stale in [completion("why").await, embedding("why").await, without_a_timeout("why").await] {
+        assert_eq!(stale.unwrap(), 3, "at once");
+    }
+    for _ in 0..8 {
+        tokio::task::yield_now().await; // they have begun
+    }
+    SLOWLY.advance(40 * SECOND);
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    let ended = |stats: Stats| (stats.refreshes.stored, stats.refreshes.timed_out);
+    assert_eq!(ended(without_a_timeout::cache().stats()), (0, 1), "where nothing else ends it, the cache does");
+    ANSWERS.add_permits(2);
+    completion::cache().settle_async().await;
+    embedding::cache().settle_async().await;
+    assert_eq!((ended(completion::cache().stats()), ended(embedding::cache().stats())), ((1, 0), (1, 0)));
 }

@@ -11,9 +11,9 @@ pub use super::instances::Instances;
 use super::registry::registry;
 pub use super::registry::{Kind, runtime};
 pub use super::shared::Shared;
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::engine::{Key, Value};
-use crate::error::Error;
 use crate::handle::Refreshing;
 
 /// A refresh that was asked for.
@@ -298,8 +298,14 @@ pub fn resilient<T>(function: &str, made: Result<T, impl Display>) -> T {
 ///
 /// # Panics
 /// As [`resilient`].
-pub fn resilient_cache<K: Key, V: Value>(function: &'static str, made: Result<Cache<K, V>, Error>) -> Cache<K, V> {
-    let cache = resilient(function, made);
+pub fn resilient_cache<K: Key, V: Value>(
+    function: &'static str,
+    builder: Builder<K, V>,
+    ends_in_time: bool,
+) -> Cache<K, V> {
+    // Attempts, pauses and queues may add up to more than the cache would wait for a refresh, and each of them has its end.
+    let builder = if ends_in_time { builder.refresh_timeout(None) } else { builder };
+    let cache = resilient(function, builder.build());
     registry().enter(Kind::Data, function, &cache);
     cache
 }

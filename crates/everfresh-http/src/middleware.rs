@@ -1,7 +1,12 @@
 //! The cache as a middleware of `reqwest_middleware`.
 
 use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use http::{Extensions, HeaderValue, Request, Response, request};
 use reqwest::ResponseBuilderExt;
@@ -35,7 +40,9 @@ use crate::engine::{
 /// what answers depend on, and give clients that add different things a cache each.
 ///
 /// Where several wait for one request and it fails, they share its error: an [`Error::Middleware`] that has the client's
-/// own, such as a [`reqwest::Error`] that is a timeout, as its source.
+/// own, such as a [`reqwest::Error`] that is a timeout, as its source. That goes for a timeout of one request
+/// (`RequestBuilder::timeout`), too, where it is the one that asks; who waits for it waits no longer than told by a timeout of
+/// his own, and gets an [`io::Error`] that says [`TimedOut`](io::ErrorKind::TimedOut) as the source.
 ///
 /// A client that follows redirects gives the answer of the last URL alone, and nobody here knows how long the way there
 /// holds (RFC 9111 §3). So what came by a redirect is passed on and not stored, and of what a write changed its own URL and
@@ -84,6 +91,23 @@ impl HttpCacheMiddleware {
     pub fn cache(&self) -> &HttpCache {
         &self.cache
     }
+
+    /// The answer, or `None` if the patience for another's ended before.
+    async fn within<T>(
+        &self,
+        patience: Option<Duration>,
+        answer: impl Future<Output = T>,
+        asks: &AtomicBool,
+    ) -> Option<T> {
+        let Some(patience) = patience else { return Some(answer.await) };
+        let mut answer = pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Some(answer),
+            () = self.cache.inner.time.sleep(patience) => {}
+        }
+        if asks.load(Ordering::Relaxed) { Some(answer.await) } else { None }
+    }
 }
 
 impl From<HttpCache> for HttpCacheMiddleware {
@@ -102,6 +126,7 @@ impl Middleware for HttpCacheMiddleware {
     ) -> reqwest_middleware::Result<reqwest::Response> {
         let url = request.url().clone();
         let asked = url.clone();
+        let patience = request.timeout().copied();
         let request: Request<reqwest::Body> = request.try_into().map_err(Error::Reqwest)?;
         let inner = &self.cache.inner;
         let (parts, body) = request.into_parts();
@@ -119,6 +144,8 @@ impl Middleware for HttpCacheMiddleware {
             let passed = passing.ended(Ok(incoming(response, &asked)));
             return passed.map(|response| answered(response, url)).map_err(Error::middleware);
         }
+        // Whoever asks himself is told by the client when his time is up.
+        let asks = &AtomicBool::new(false);
         let chain = (next, extensions.clone());
         let fetch = move |parts: request::Parts| -> Fetching<'_> {
             let (next, mut extensions) = chain.clone();
@@ -126,12 +153,16 @@ impl Middleware for HttpCacheMiddleware {
             Box::pin(async move {
                 let request = reqwest::Request::try_from(Request::from_parts(parts, reqwest::Body::default()));
                 let request = request.map_err(|error| FetchError::new(Whole(Error::Reqwest(error))))?;
+                asks.store(true, Ordering::Relaxed);
                 let response = next.run(request, &mut extensions).await;
                 response.map(|response| incoming(response, &asked)).map_err(|error| FetchError::new(Whole(error)))
             })
         };
         let behind = self.refresh_by.clone().map(behind);
-        let result = self.cache.respond_here(parts, Box::new(fetch), behind).await;
+        let answer = self.cache.respond_here(parts, Box::new(fetch), behind);
+        let Some(result) = self.within(patience, answer, asks).await else {
+            return Err(Error::middleware(Late(io::ErrorKind::TimedOut.into())));
+        };
         result.map(|response| answered(response, url)).map_err(|error| match error.downcast::<Whole>() {
             Ok(own) => Arc::try_unwrap(own).map_or_else(|shared| Error::middleware(Shared(shared)), |own| own.0),
             Err(other) => Error::middleware(other),
@@ -220,5 +251,21 @@ impl std::error::Error for Shared {
             Error::Reqwest(own) => own,
             Error::Middleware(own) => own.as_ref(),
         })
+    }
+}
+
+/// What is told who waited for another's answer until his own time was up.
+#[derive(Debug)]
+struct Late(io::Error);
+
+impl fmt::Display for Late {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the time of this request was up while it waited for another's answer")
+    }
+}
+
+impl std::error::Error for Late {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
     }
 }

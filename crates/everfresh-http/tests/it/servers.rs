@@ -336,4 +336,43 @@ mod reqwest_client {
             assert!(error.is_connect() || own.is_some_and(reqwest::Error::is_connect), "{error:?}");
         }
     }
+
+    #[tokio::test]
+    async fn l5_who_waits_for_another_waits_no_longer_than_told_by_a_timeout_of_his_own() {
+        let answers = Arc::new(tokio::sync::Semaphore::new(0));
+        let held = Arc::clone(&answers);
+        let slow = move || {
+            let held = Arc::clone(&held);
+            async move {
+                held.acquire().await.expect("open").forget();
+                ([("cache-control", "max-age=600")], "at last")
+            }
+        };
+        let url = format!("{}/slow", serve(Router::new().route("/slow", get(slow))).await);
+        let clock = everfresh::ManualClock::new();
+        let cache = HttpCache::builder().private().clock(clock.clone(), std::time::SystemTime::now()).build();
+        let cache = cache.expect("a cache");
+        let middleware = HttpCacheMiddleware::new(cache.clone());
+        let client = ClientBuilder::new(super::client()).with(middleware).build();
+        let asks = tokio::spawn(client.get(&url).send());
+        crate::engine::until(|| cache.stats().in_flight == 1).await;
+
+        let minute = Duration::from_secs(60);
+        let patient = tokio::spawn(client.get(&url).timeout(10 * minute).send());
+        let impatient = tokio::spawn(client.get(&url).timeout(minute).send());
+        crate::engine::until(|| cache.stats().waited == 2 && clock.next_wake() == Some(minute)).await;
+        clock.advance(minute);
+        let guarded = tokio::time::timeout(Duration::from_secs(30), impatient).await.expect("it waits on");
+        let error = guarded.expect("no panic").expect_err("too late");
+        let timed_out = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .any(|error| error.kind() == std::io::ErrorKind::TimedOut);
+        assert!(timed_out, "{error:?}");
+
+        answers.add_permits(1);
+        for waited in [asks, patient] {
+            let answer = waited.await.expect("no panic").expect("an answer");
+            assert_eq!(answer.text().await.expect("a body"), "at last", "nobody else is disturbed");
+        }
+    }
 }

@@ -45,7 +45,7 @@ impl Service<Uri> for InTime {
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let connecting = timeout(self.most, self.connector.call(to));
-        Box::pin(async { connecting.await.map_err(io::Error::from)?.map(HeardOut) })
+        Box::pin(async { connecting.await.map_err(io::Error::from)?.map(HeardOut::new) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -50,6 +51,11 @@ use crate::store::{Bound, Glance, Insertion, Judgement};
 pub struct Cache<K, V, S = ahash::RandomState> {
     pub(crate) engine: Arc<Engine<K, V, S>>,
 }
+
+/// Whatever of the user's panics while the cache is at work leaves it whole (contract L3).
+impl<K, V, S> UnwindSafe for Cache<K, V, S> {}
+/// As above.
+impl<K, V, S> RefUnwindSafe for Cache<K, V, S> {}
 
 impl<K, V, S> Clone for Cache<K, V, S> {
     fn clone(&self) -> Cache<K, V, S> {

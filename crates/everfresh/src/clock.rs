@@ -35,6 +35,21 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
+/// A clock that others have, too, or that is chosen while the program runs (`Arc<dyn Clock>`).
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        (**self).sleep_until(at)
+    }
+
+    fn moves_by_hand(&self) -> bool {
+        (**self).moves_by_hand()
+    }
+}
+
 /// The monotonic clock of the operating system, counted from some moment before its first use in this process.
 ///
 /// A cache asks for the exact time only near a deadline: within 25 ms on Linux. Further away cheaper means will do, of which the

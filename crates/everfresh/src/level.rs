@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::load::Loaded;
@@ -55,4 +56,27 @@ pub trait SecondLevel<K, V>: Send + Sync + 'static {
 
     /// Forgets all, as [`remove`](SecondLevel::remove) does.
     fn clear(&self) -> LevelFuture<'_, ()>;
+}
+
+/// A level to which the program keeps a handle, or that is chosen while it runs (`Arc<dyn SecondLevel<K, V>>`).
+impl<K, V, L: SecondLevel<K, V> + ?Sized> SecondLevel<K, V> for Arc<L> {
+    fn get<'a>(&'a self, key: &'a K) -> LevelFuture<'a, Option<Loaded<V>>> {
+        (**self).get(key)
+    }
+
+    fn put<'a>(&'a self, key: &'a K, loaded: &'a Loaded<V>, begun_ago: Duration) -> LevelFuture<'a, ()> {
+        (**self).put(key, loaded, begun_ago)
+    }
+
+    fn remove<'a>(&'a self, key: &'a K) -> LevelFuture<'a, ()> {
+        (**self).remove(key)
+    }
+
+    fn remove_tag<'a>(&'a self, tag: &'a str) -> LevelFuture<'a, ()> {
+        (**self).remove_tag(tag)
+    }
+
+    fn clear(&self) -> LevelFuture<'_, ()> {
+        (**self).clear()
+    }
 }

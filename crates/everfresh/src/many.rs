@@ -59,6 +59,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// left aside. Duplicates among the keys count once. With a bound on time (`load_timeout`, `wait_at_most`, or `soft_timeout`
     /// and an old value), `loader` runs on a worker, and the bound holds for the whole call.
     ///
+    /// Each value has the cache's own lifetime and weight, and no tags; where they differ, put them one by one
+    /// ([`insert_with`](Cache::insert_with)).
+    ///
     /// # Errors
     /// [`LoadError`] if a key has no value because its load failed, here, elsewhere or a while ago and that is remembered, or
     /// because a bound was reached; even if other keys were found, which are in the cache. An old value that may be served

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,6 +38,11 @@ const HUNG_FACTOR: usize = 4;
 pub struct RefreshPool {
     inner: Arc<Inner>,
 }
+
+/// A refresh that panics gives its place back, and leaves all else as it was.
+impl UnwindSafe for RefreshPool {}
+/// As above.
+impl RefUnwindSafe for RefreshPool {}
 
 struct Inner {
     max: AtomicUsize,

@@ -40,6 +40,17 @@ pub trait Spawn: Send + Sync + 'static {
     fn spawn_task(&self, task: Task) -> Result<(), SpawnError>;
 }
 
+/// A spawner that others have, too, or that is chosen while the program runs (`Arc<dyn Spawn>`).
+impl<S: Spawn + ?Sized> Spawn for Arc<S> {
+    fn spawn_job(&self, job: Job) -> Result<(), SpawnError> {
+        (**self).spawn_job(job)
+    }
+
+    fn spawn_task(&self, task: Task) -> Result<(), SpawnError> {
+        (**self).spawn_task(task)
+    }
+}
+
 /// Why no worker or runtime could be had.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SpawnError {

@@ -235,7 +235,8 @@ impl Runtime {
 /// ended or `deadline` has passed, and says how much it left running (contract R8).
 ///
 /// Calls go on as before, without refreshes. Resources stay in their caches; let go of them with
-/// [`resource::clear_all`](crate::resource::clear_all). It blocks; in a task use [`close_async`].
+/// [`resource::clear_all`](crate::resource::clear_all). It blocks; in a task use [`close_async`]. The deadline is one of the clock of
+/// each cache: a [`ManualClock`](crate::ManualClock) must go on meanwhile, or a refresh that hangs is waited for without an end.
 pub fn close(deadline: Duration) -> usize {
     drive(close_async(deadline))
 }

@@ -513,3 +513,14 @@ fn a_builder_may_be_kept_across_an_await_of_a_task() {
     is_kept_by_a_task(&later);
     is_shared_by_threads(&Cache::<u32, u64>::builder());
 }
+
+#[test]
+fn l3_a_cache_may_be_used_across_a_panic_that_is_caught() {
+    let (cache, pool) = (Cache::<String, u64>::builder().capacity(10).build().unwrap(), RefreshPool::new(1));
+    let panicked = std::panic::catch_unwind(|| {
+        assert_eq!(pool.max_refreshes(), 1);
+        cache.get_or_load("a", || -> u64 { panic!("the loader") })
+    });
+    assert!(panicked.is_err());
+    assert_eq!(cache.get_or_load("a", || 1_u64).unwrap(), 1);
+}

@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use everfresh::{
-    BoxError, Cache, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, Previous, SecondLevel, Traits,
+    BoxError, Cache, Clock, Ending, LevelFuture, Lifetime, Load, Loaded, ManualClock, Outcome, Previous, SecondLevel,
+    Spawn, Traits,
 };
 
 use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once};
@@ -929,4 +930,38 @@ fn s1_r7_a_refresh_on_demand_asks_the_loader_also_where_only_the_second_level_ha
     hand.run();
     assert_eq!(poll_once(warming.as_mut()), Poll::Ready(2));
     assert_eq!((cache.peek(&2), cache.peek(&3)), (Some(5), Some(8)), "to warm, what is fresh there will do");
+}
+
+#[test]
+fn a_clock_a_level_and_a_spawner_may_be_shared_or_chosen_at_run_time() {
+    let (clock, hand, fake) = (ManualClock::new(), Hand::default(), Fake::default());
+    let moves: Arc<dyn Clock> = Arc::new(clock.clone());
+    let level: Arc<dyn SecondLevel<u32, u64>> = Arc::new(fake.clone());
+    let spawner: Arc<dyn Spawn> = Arc::new(hand.clone());
+    let build = || {
+        let builder = Cache::<u32, u64>::builder().capacity(10).lifetime(Lifetime::ttl(MINUTE));
+        builder
+            .clock(Arc::clone(&moves))
+            .second_level(Arc::clone(&level))
+            .spawner(Arc::clone(&spawner))
+            .build()
+            .unwrap()
+    };
+    let cache = build();
+    assert_eq!(cache.get_or_load(&1, || 7_u64).unwrap(), 7);
+    assert_eq!(build().get_or_load(&1, || -> u64 { unreachable!("the level has it") }).unwrap(), 7);
+    assert_eq!(fake.asked(), ["get 1", "put 1", "get 1"]);
+    let told = |strike: &str| {
+        hand.run();
+        assert_eq!(fake.asked(), [strike]);
+    };
+    cache.invalidate(&1);
+    told("remove 1");
+    cache.invalidate_tag("t");
+    told("remove tag t");
+    cache.clear();
+    told("clear");
+    cache.insert(2, 8);
+    clock.advance(MINUTE);
+    assert_eq!(cache.get(&2), None);
 }

@@ -102,7 +102,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let joined = if waiting.may { self.join_running(hash, key, waiting.absent) } else { None };
         match joined {
             Some((wait, join_point)) => {
-                Coalescing::Waits { engine: self, wait, join_point, aged: waiting.aged, whole_way: Some(whole_way) }
+                let whole_way = Some(whole_way);
+                Coalescing::Waits(Waits { engine: self, wait, join_point, aged: waiting.aged, whole_way })
             }
             None => Coalescing::IsOnItsWay(whole_way()),
         }
@@ -163,16 +164,19 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 /// A lookup that waits for somebody else's load, or has set out by itself. Each task of a stampede carries one, so it is no larger
 /// than it must be: what it is made of stands in it once, which an `async` function's arguments do not.
 pub(crate) enum Coalescing<'a, K: Key, V: Value, S: Hasher, E, W> {
-    Waits {
-        engine: &'a Engine<K, V, S>,
-        wait: Wait<K, V>,
-        join_point: u64,
-        aged: bool,
-        whole_way: Option<W>,
-    },
+    Waits(Waits<'a, K, V, S, W>),
     /// Boxed: a future that awaits it need not know what is inside, which the compiler could not always prove to be `Send` there, and
     /// does not grow by it.
     IsOnItsWay(Later<'a, V, E>),
+}
+
+pub(crate) struct Waits<'a, K: Key, V: Value, S: Hasher, W> {
+    engine: &'a Engine<K, V, S>,
+    wait: Wait<K, V>,
+    join_point: u64,
+    aged: bool,
+    /// There until it is set out on.
+    whole_way: Option<W>,
 }
 
 /// Nothing in it is pinned but what is in the box.
@@ -191,34 +195,28 @@ where
     // A loader's task comes through here at each of its steps.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Obtained<V, E>> {
-        match &mut *self {
-            Coalescing::IsOnItsWay(later) => later.as_mut().poll(cx),
-            Coalescing::Waits { .. } => self.poll_waiting(cx),
-        }
-    }
-}
-
-impl<'a, K, V, S, E, W> Coalescing<'a, K, V, S, E, W>
-where
-    K: Key,
-    V: Value,
-    S: Hasher,
-    E: Send + Sync + 'static,
-    W: FnOnce() -> Later<'a, V, E>,
-{
-    #[inline(never)]
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Obtained<V, E>> {
-        let Coalescing::Waits { engine, wait, join_point, aged, whole_way } = self else { return Poll::Pending };
-        let waited = ready!(Pin::new(wait).poll(cx));
-        if let Some(ended) = engine.coalesced(waited, *join_point, *aged) {
+        let waits = match &mut *self {
+            Coalescing::IsOnItsWay(later) => return later.as_mut().poll(cx),
+            Coalescing::Waits(waits) => waits,
+        };
+        if let Some(ended) = ready!(waits.poll(cx)) {
             return Poll::Ready(ended);
         }
         // There, for a wait ends once.
-        let Some(whole_way) = whole_way.take() else { return Poll::Pending };
+        let Some(whole_way) = waits.whole_way.take() else { return Poll::Pending };
         let mut later = whole_way();
         let polled = later.as_mut().poll(cx);
         *self = Coalescing::IsOnItsWay(later);
         polled
+    }
+}
+
+impl<K: Key, V: Value, S: Hasher, W> Waits<'_, K, V, S, W> {
+    /// What came of it, if anything that ends the lookup.
+    #[inline(never)]
+    fn poll<E: Send + Sync + 'static>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Obtained<V, E>>> {
+        let waited = ready!(Pin::new(&mut self.wait).poll(cx));
+        Poll::Ready(self.engine.coalesced(waited, self.join_point, self.aged))
     }
 }
 

@@ -15,7 +15,7 @@ async fn unkeyed_fields_reach_no_origin() {
         "x-forwarded-host: evil.example",
         "x-forwarded-proto: evil",
         "x-forwarded-scheme: evil",
-        "x-forwarded-port: 666",
+        "x-forwarded-port: evil",
         "x-forwarded-prefix: /evil",
         "x-forwarded-server: evil.example",
         "x-host: evil.example",
@@ -34,7 +34,7 @@ async fn unkeyed_fields_reach_no_origin() {
         let answer = get(running.address, &format!("/{at}"), &format!("{field}\r\n")).await;
         assert_eq!(status(&answer), 200, "{field}");
         let mirrored = body(&answer);
-        assert!(!mirrored.contains("evil") && !mirrored.contains("666"), "{field}: {mirrored}");
+        assert!(!mirrored.contains("evil"), "{field}: {mirrored}");
         assert!(mirrored.contains("x-forwarded-host: a.example"), "{field}: {mirrored}");
     }
 }

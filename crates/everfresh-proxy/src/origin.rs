@@ -237,6 +237,7 @@ impl Origins {
                 (Err(error), Some(again)) if was_not_looked_at(&error) => ask(again).await,
                 (answer, _) => answer,
             }
+            .inspect_err(leave_if_too_much)
         };
         let mut answer = tokio::select! {
             biased;
@@ -352,16 +353,33 @@ fn copy_of(request: &Request<Body>) -> Request<Body> {
 
 /// Whether the origin says that it did nothing for the request.
 fn was_not_looked_at(error: &hyper_util::client::legacy::Error) -> bool {
+    told_by_origin(error).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let beyond = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        refused || beyond
+    })
+}
+
+/// A connection on which the origin says that it is too much for it is left: it may say so of all that comes there, for as long
+/// as the connection lives (RFC 9113 §7). Requests that follow begin another one.
+fn leave_if_too_much(error: &hyper_util::client::legacy::Error) {
+    if told_by_origin(error).and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
+        && let Some(connection) = error.connect_info()
+    {
+        connection.poison();
+    }
+}
+
+/// What an origin of HTTP/2 says that it died of.
+fn told_by_origin(error: &hyper_util::client::legacy::Error) -> Option<&h2::Error> {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(error) = inner.downcast_ref::<h2::Error>() {
-            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            let beyond = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-            return error.is_remote() && (refused || beyond);
+            return Some(error).filter(|error| error.is_remote());
         }
         cause = inner.source();
     }
-    false
+    None
 }
 
 /// What the content of a client's request died of.

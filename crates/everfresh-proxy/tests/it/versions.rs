@@ -202,6 +202,33 @@ async fn only_what_an_origin_says_it_did_not_look_at_is_sent_again() {
     }
 }
 
+/// On its first connection it refuses all, as node does with a session that it has had enough of.
+#[tokio::test]
+async fn a_connection_on_which_an_origin_asks_for_calm_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        for patient in [false, true] {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    if patient {
+                        let _ = respond.send_response(http::Response::new(()), true);
+                    } else {
+                        respond.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
+            });
+        }
+    });
+    config.origins[0].http2 = true;
+    let running = run(config).await;
+    let ask = |path: &str| raw(running.address, format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
+    assert_eq!(status(&ask("/a").await), 502, "it may have done something for it");
+    assert_eq!(status(&ask("/b").await), 200);
+}
+
 fn with_tls(origin: &Origin, cert: &str, key: &str) -> Config {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls");
     let mut config = config(origin.address);

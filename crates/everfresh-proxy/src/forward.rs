@@ -190,7 +190,7 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// The elements of a field that is a list without quotes.
-fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }
@@ -256,12 +256,11 @@ fn join_crumbs(headers: &mut HeaderMap) {
 pub fn without_reload(headers: &mut HeaderMap) {
     const RELOADS: [&[u8]; 3] = [b"no-cache", b"max-age", b"min-fresh"];
     headers.remove(PRAGMA);
-    let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
     let stays = |directive: &&[u8]| {
         let name = directive.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
         !name.is_empty() && !RELOADS.iter().any(|reload| name.eq_ignore_ascii_case(reload))
     };
-    let kept: Vec<&[u8]> = directives.map(<[u8]>::trim_ascii).filter(stays).collect();
+    let kept: Vec<&[u8]> = elements(headers, CACHE_CONTROL).filter(stays).collect();
     let kept = if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b", "[..])).ok() };
     match kept {
         Some(kept) => drop(headers.insert(CACHE_CONTROL, kept)),
@@ -280,8 +279,7 @@ pub fn told_to_go_on(headers: &HeaderMap) -> HeaderMap {
         let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
         name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"proto")
     };
-    let hops = headers.get_all(FORWARDED).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    let hops = hops.map(|hop| {
+    let hops = elements(headers, FORWARDED).map(|hop| {
         let pairs = hop.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).filter(is_told);
         pairs.collect::<Vec<_>>().join(&b';')
     });

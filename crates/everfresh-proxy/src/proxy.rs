@@ -573,10 +573,7 @@ fn relayed(mut answer: Response<Body>, key: String, kind: &'static str, door: &A
 
 /// The protocols that a client wishes to go over to.
 fn wished<B>(request: &Request<B>) -> Option<HeaderValue> {
-    let tokens = |name| {
-        let lines = request.headers().get_all(name).iter();
-        lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
-    };
+    let tokens = |name| forward::elements(request.headers(), name);
     // A write must not slip past the cache: it is a plain one for the origin.
     if request.version() != Version::HTTP_11
         || !request.method().is_safe()

@@ -224,9 +224,8 @@ async fn a_connection_on_which_an_origin_asks_for_calm_is_left() {
     });
     config.origins[0].http2 = true;
     let running = run(config).await;
-    let ask = |path: &str| raw(running.address, format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
-    assert_eq!(status(&ask("/a").await), 502, "it may have done something for it");
-    assert_eq!(status(&ask("/b").await), 200);
+    assert_eq!(status(&get(running.address, "/a", "").await), 502, "it may have done something for it");
+    assert_eq!(status(&get(running.address, "/b", "").await), 200);
 }
 
 fn with_tls(origin: &Origin, cert: &str, key: &str) -> Config {

@@ -324,7 +324,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     #[inline]
     fn put(&self, hash: u64, entry: Entry<K, V>, weight: u64, now: Moment) {
         let engine = &self.engine;
-        self.engine.forget_negative(hash, &entry.key);
+        engine.forget_negative(hash, &entry.key);
         let deadline = engine.deadline(&entry);
         if deadline <= now {
             if let Some(gone) = engine.store.remove(hash, &entry.key) {

@@ -382,7 +382,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         // As `run`, without a future around the loader's.
         let previous = {
             let _inside = Inside::enter(std::slice::from_ref(&flight));
-            if loader.wants_previous() { self.previous(&flight) } else { None }
+            self.shown_to(&loader, &flight)
         };
         let (made, error) = shared::<K, V, L>(leading(&flight, loader.run(&flight.key, previous)).await);
         let landed = self.land(unfinished.leader(), made, Origin::Loader);
@@ -397,8 +397,12 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     /// What the loader makes for a flight, shown what there was if it wants that.
     async fn run<L: Loader<K, V>>(&self, loader: L, flight: &Flight<K, V>) -> Made<V, L::Error> {
-        let previous = if loader.wants_previous() { self.previous(flight) } else { None };
+        let previous = self.shown_to(&loader, flight);
         loader.run(&flight.key, previous).await
+    }
+
+    fn shown_to<L: Loader<K, V>>(&self, loader: &L, flight: &Flight<K, V>) -> Option<Previous<V>> {
+        if loader.wants_previous() { self.previous(flight) } else { None }
     }
 
     /// The old value if there still is one that may be served after a failure, else the error. It is looked up again: what

@@ -287,13 +287,12 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// the call. A value heavier than the whole cache may be is not stored, which listeners and [`stats`](Cache::stats) tell.
     pub fn insert(&self, key: K, value: V) {
         let engine = &self.engine;
-        if !engine.policy.is_plain() {
+        if !engine.policy.is_plain() || engine.second_level.is_some() {
             return self.insert_with(key, value, Traits::new());
         }
         let hash = self.hash(&key);
         engine.store.prepare(hash);
         let weight = engine.weigh(&key, &value, None);
-        let _told_beneath = engine.strike_beneath(|| Strike::Key(hash, key.clone()));
         engine.flights.fence(hash, &key);
         let now = engine.time_of_writing();
         let entry = engine.plain_entry(key, value, engine.history.now(), now);

@@ -439,6 +439,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// From when on the store may throw an entry out first.
+    #[inline(always)]
     pub(crate) fn deadline(&self, entry: &Entry<K, V>) -> Moment {
         match entry.plainly_fresh_until(self.policy.life) {
             Some(fresh_until) => self.policy.windows.end(fresh_until),
@@ -458,7 +459,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// Counts and tells what an insertion pushed out or replaced, and lets go of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle_insertion(&self, insertion: &mut Insertion<'_, K, V>, replaced: Cause) {
         let Unseen { replaced: old, evicted, expired } = insertion.unseen;
         self.counters.many_left(replaced, old);

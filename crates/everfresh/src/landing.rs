@@ -376,7 +376,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 
     /// What is remembered of an earlier load of the key is over.
+    #[inline(always)]
     pub(crate) fn forget_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
+        if self.negatives.is_some() {
+            self.forget_any_negative(hash, key);
+        }
+    }
+
+    #[inline(never)]
+    fn forget_any_negative<Q: AsKey<K> + ?Sized>(&self, hash: u64, key: &Q) {
         if let Some(negatives) = &self.negatives {
             drop(negatives.remove(hash, key));
         }

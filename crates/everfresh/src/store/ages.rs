@@ -1,16 +1,17 @@
-//! Which slots of two buckets came how long ago: all compared at once.
+//! Which slots of one bucket or two came how long ago: all compared at once.
 
 use crate::store::table::Place;
 
-/// The slots of two buckets, as one set.
+/// The slots of so many buckets, two at most, as one set.
 #[inline]
-pub(super) fn both([one, two]: [u16; 2]) -> u32 {
-    u32::from(one) | u32::from(two) << 16
+pub(super) fn joined<const N: usize>(slots: [u16; N]) -> u32 {
+    const { assert!(N == 1 || N == 2) }
+    slots.iter().rev().fold(0, |all, slots| all << 16 | u32::from(*slots))
 }
 
 /// Those of the first bucket, or of the second.
 #[inline]
-pub(super) fn half(slots: u32, index: usize) -> u16 {
+pub(super) fn of_bucket(slots: u32, index: usize) -> u16 {
     (slots >> (16 * index)) as u16
 }
 
@@ -23,8 +24,8 @@ pub(super) struct Oldest {
 
 impl Oldest {
     #[inline]
-    pub(super) fn place(&self, buckets: [usize; 2]) -> Place {
-        Place::new(buckets[self.slot / 16], self.slot % 16)
+    pub(super) fn place<const N: usize>(&self, buckets: [usize; N]) -> Place {
+        Place::new(buckets[self.slot / 16 % N], self.slot % 16)
     }
 }
 
@@ -51,21 +52,21 @@ pub(super) use in_turn::Ages;
 mod at_once {
     use std::arch::x86_64::*;
 
-    use super::{Age, NOBODY, Oldest, shifted};
+    use super::{Age, NOBODY, Oldest, of_bucket, shifted};
 
-    /// Eight slots in each.
+    /// Eight slots in each, twice for a bucket.
     #[derive(Clone, Copy)]
-    pub(in crate::store) struct Ages([__m128i; 4]);
+    pub(in crate::store) struct Ages<const N: usize>([[__m128i; 2]; N]);
 
-    impl Ages {
+    impl<const N: usize> Ages<N> {
         #[inline]
-        pub(in crate::store) fn of(times: [&[u16; 16]; 2], now: u16) -> Ages {
+        pub(in crate::store) fn of(times: [&[u16; 16]; N], now: u16) -> Ages<N> {
             // SAFETY: SSE2 is there by the cfg above; each load is within sixteen times.
-            let of_eight = |eight: usize| unsafe {
-                let times = _mm_loadu_si128(times[eight / 2].as_ptr().add(eight % 2 * 8).cast());
+            let of_eight = |times: &[u16; 16], eight: usize| unsafe {
+                let times = _mm_loadu_si128(times.as_ptr().add(eight * 8).cast());
                 _mm_max_epi16(_mm_sub_epi16(_mm_set1_epi16(shifted(now)), times), _mm_set1_epi16(NOBODY + 1))
             };
-            Ages([of_eight(0), of_eight(1), of_eight(2), of_eight(3)])
+            Ages(times.map(|times| [of_eight(times, 0), of_eight(times, 1)]))
         }
 
         /// The oldest of the chosen.
@@ -77,21 +78,21 @@ mod at_once {
                     _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128),
                     _mm_setr_epi16(1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, i16::MIN),
                 ];
-                let halves = [_mm_set1_epi16(chosen as i16), _mm_set1_epi16((chosen >> 16) as i16)];
-                let of_chosen = |eight: usize| {
-                    let (half, bits) = (halves[eight / 2], bits[eight % 2]);
-                    let chosen = _mm_cmpeq_epi16(_mm_and_si128(half, bits), bits);
+                let of_chosen = |bucket: usize, eight: usize| {
+                    let (chosen, bits) = (_mm_set1_epi16(of_bucket(chosen, bucket) as i16), bits[eight]);
+                    let chosen = _mm_cmpeq_epi16(_mm_and_si128(chosen, bits), bits);
                     // At most what is greater than all, or what is less.
-                    _mm_min_epi16(self.0[eight], _mm_xor_si128(chosen, _mm_set1_epi16(NOBODY)))
+                    _mm_min_epi16(self.0[bucket][eight], _mm_xor_si128(chosen, _mm_set1_epi16(NOBODY)))
                 };
-                let ages = [of_chosen(0), of_chosen(1), of_chosen(2), of_chosen(3)];
-                let most = _mm_max_epi16(_mm_max_epi16(ages[0], ages[1]), _mm_max_epi16(ages[2], ages[3]));
+                let ages: [_; N] = std::array::from_fn(|bucket| [of_chosen(bucket, 0), of_chosen(bucket, 1)]);
+                let most = ages.map(|[one, two]| _mm_max_epi16(one, two));
+                let most = _mm_max_epi16(most[0], most[N - 1]);
                 let most = _mm_max_epi16(most, _mm_shuffle_epi32::<0b01_00_11_10>(most));
                 let most = _mm_max_epi16(most, _mm_shuffle_epi32::<0b10_11_00_01>(most));
                 let turned = _mm_shufflehi_epi16::<0b10_11_00_01>(_mm_shufflelo_epi16::<0b10_11_00_01>(most));
                 let most = _mm_max_epi16(most, turned);
                 let age = _mm_cvtsi128_si32(most) as i16;
-                let slots = gathered([0, 1, 2, 3].map(|eight| _mm_cmpeq_epi16(ages[eight], most)));
+                let slots = gathered(ages.map(|eights| eights.map(|ages| _mm_cmpeq_epi16(ages, most))));
                 (age != NOBODY).then(|| Oldest { slot: slots.trailing_zeros() as usize, age: Age(age) })
             }
         }
@@ -100,18 +101,15 @@ mod at_once {
         #[inline]
         pub(in crate::store) fn older_than(self, age: Age) -> u32 {
             // SAFETY: SSE2 is there by the cfg above; no pointers are involved.
-            gathered(self.0.map(|ages| unsafe { _mm_cmpgt_epi16(ages, _mm_set1_epi16(age.0)) }))
+            gathered(self.0.map(|eights| eights.map(|ages| unsafe { _mm_cmpgt_epi16(ages, _mm_set1_epi16(age.0)) })))
         }
     }
 
     /// A bit for each slot, of what is all ones or all zeros.
     #[inline]
-    fn gathered([a, b, c, d]: [__m128i; 4]) -> u32 {
+    fn gathered<const N: usize>(buckets: [[__m128i; 2]; N]) -> u32 {
         // SAFETY: SSE2 is there by the cfg above; no pointers are involved.
-        unsafe {
-            let low = _mm_movemask_epi8(_mm_packs_epi16(a, b)) as u32;
-            low | (_mm_movemask_epi8(_mm_packs_epi16(c, d)) as u32) << 16
-        }
+        super::joined(buckets.map(|[one, two]| unsafe { _mm_movemask_epi8(_mm_packs_epi16(one, two)) as u16 }))
     }
 }
 
@@ -120,23 +118,25 @@ mod in_turn {
     use super::{Age, NOBODY, Oldest, shifted};
 
     #[derive(Clone, Copy)]
-    pub(in crate::store) struct Ages([i16; 32]);
+    pub(in crate::store) struct Ages<const N: usize>([[i16; 16]; N]);
 
-    impl Ages {
-        pub(in crate::store) fn of(times: [&[u16; 16]; 2], now: u16) -> Ages {
-            let of_one = |slot: usize| shifted(now).wrapping_sub(times[slot / 16][slot % 16] as i16).max(NOBODY + 1);
-            Ages(std::array::from_fn(of_one))
+    impl<const N: usize> Ages<N> {
+        pub(in crate::store) fn of(times: [&[u16; 16]; N], now: u16) -> Ages<N> {
+            let of_one = |time: u16| shifted(now).wrapping_sub(time as i16).max(NOBODY + 1);
+            Ages(times.map(|times| times.map(of_one)))
         }
 
         /// The oldest of the chosen.
         pub(in crate::store) fn oldest(self, chosen: u32) -> Option<Oldest> {
-            let slots = (0..32).rev().filter(|slot| chosen >> slot & 1 != 0);
-            slots.max_by_key(|&slot| self.0[slot]).map(|slot| Oldest { slot, age: Age(self.0[slot]) })
+            let ages = self.0.as_flattened();
+            let slots = (0..16 * N).rev().filter(|slot| chosen >> slot & 1 != 0);
+            slots.max_by_key(|&slot| ages[slot]).map(|slot| Oldest { slot, age: Age(ages[slot]) })
         }
 
         /// Which are older.
         pub(in crate::store) fn older_than(self, age: Age) -> u32 {
-            (0..32).fold(0, |older, slot| older | u32::from(self.0[slot] > age.0) << slot)
+            let ages = self.0.as_flattened();
+            (0..16 * N).fold(0, |older, slot| older | u32::from(ages[slot] > age.0) << slot)
         }
     }
 }
@@ -176,9 +176,11 @@ mod tests {
 
     #[test]
     fn slots_of_both_buckets_are_one_set() {
-        let slots = both([0x7001, 0x0103]);
-        assert_eq!((half(slots, 0), half(slots, 1)), (0x7001, 0x0103));
+        let slots = joined([0x7001, 0x0103]);
+        assert_eq!((of_bucket(slots, 0), of_bucket(slots, 1)), (0x7001, 0x0103));
+        assert_eq!(joined([0x7001]), 0x7001);
         let place = |slot| Oldest { slot, age: Age(0) }.place([7, 9]);
         assert_eq!((place(14), place(16)), (Place::new(7, 14), Place::new(9, 0)));
+        assert_eq!(Oldest { slot: 14, age: Age(0) }.place([7]), Place::new(7, 14));
     }
 }

@@ -34,7 +34,6 @@ impl Clock {
     }
 
     /// Some number below `end`.
-    #[inline]
     pub(super) fn below(&mut self, end: usize) -> usize {
         // xorshift64*, Vigna 2016.
         self.chance ^= self.chance >> 12;

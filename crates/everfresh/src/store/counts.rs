@@ -76,7 +76,7 @@ mod at_once {
 #[cfg_attr(all(target_arch = "x86_64", target_feature = "sse2", not(miri)), allow(dead_code))]
 mod in_turn {
     use super::{CHOSEN, COUNT, Least};
-    use crate::store::ages::both;
+    use crate::store::ages::joined;
 
     pub(in crate::store) fn chosen(counts: &[u8; 16]) -> u16 {
         (0..16).fold(0, |chosen, slot| chosen | u16::from(counts[slot] & CHOSEN != 0) << slot)
@@ -98,7 +98,7 @@ mod in_turn {
                 equal | u16::from(is) << slot
             })
         };
-        Some(Least { count, slots: both(counts.map(equal)) })
+        Some(Least { count, slots: joined(counts.map(equal)) })
     }
 }
 

@@ -130,15 +130,20 @@ impl Frequency {
         }
     }
 
-    /// The entry to go.
+    /// The entry to go, where chance has named an `other` bucket besides the one that needs room.
     #[inline(never)]
-    pub(super) fn victim<K, V>(&mut self, clock: &Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
+    pub(super) fn victim<K, V>(
+        &mut self,
+        clock: &Clock,
+        table: &Table<K, V>,
+        need: Need,
+        mut other: usize,
+    ) -> Option<Place> {
         let crowded = need.len - self.main > self.small();
         let first = self.waiting.first(need.spared, waits(&self.counts, &self.times));
-        let mut least = self.least(clock, table, [need.home, need.other], need.spared);
+        let mut least = self.least(clock, table, [need.home, other], need.spared);
         if first.is_none() && least.is_none() {
             // Both were empty; some other bucket is not.
-            let mut other = need.other;
             least = (0..table.buckets()).find_map(|_| {
                 other = table.after(other);
                 self.least(clock, table, [other, other], need.spared)

@@ -31,6 +31,15 @@ enum Tried {
     NoRoom,
 }
 
+/// What came of the search for room in the own shard.
+enum Room {
+    /// The entry is in.
+    Taken,
+    /// So many units have become free.
+    Made(u64),
+    Nowhere,
+}
+
 /// One try, with the lock of its shard held.
 struct Try<'t, 's, K, V> {
     shard: &'s Shard<K, V>,
@@ -166,7 +175,15 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let Asked { hash, terms, .. } = this.asked;
         let mut permit = Permit::empty(&self.account);
         while !permit.reaches(terms.cost) {
-            match self.make_room(this, None) {
+            let room = match self.is_poor(this) {
+                true => self.make_room(this, None),
+                false => match self.put_in_place_of_another(this) {
+                    Room::Taken => return Tried::Done,
+                    Room::Made(units) => Some(units),
+                    Room::Nowhere => self.make_room_elsewhere(this.lent()),
+                },
+            };
+            match room {
                 Some(units) => permit.add(units),
                 None => return Tried::NoRoom,
             }
@@ -176,6 +193,28 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         this.shard.put(this.state, hash, entry, terms);
         permit.spend(terms.cost);
         Tried::Done
+    }
+
+    /// Puts an entry whose key is not there straight into the place of the one that is to go, if that one is where it belongs and
+    /// costs as much; else only makes room for it.
+    #[inline(always)]
+    fn put_in_place_of_another<'s>(&'s self, this: &mut Try<'_, 's, K, V>) -> Room {
+        let Asked { hash, terms, now } = this.asked;
+        let Try { shard, .. } = *this;
+        let Some(chosen) = shard.choose(this.state, hash, None, now) else { return Room::Nowhere };
+        if chosen.cost == terms.cost
+            && shard.is_place_for(this.state, chosen, hash)
+            && let Some(entry) = this.offered.take()
+        {
+            if let Some(evicted) = shard.put_in_place_of(this.state, chosen, hash, entry, terms) {
+                shard.depart(this.state, evicted, this.insertion);
+            }
+            return Room::Taken;
+        }
+        match shard.evict(this.state, chosen, &|key| self.hash(key)) {
+            Some(evicted) => Room::Made(shard.depart(this.state, evicted, this.insertion)),
+            None => Room::Nowhere,
+        }
     }
 
     /// Puts an entry in the place of the one that its key has.
@@ -220,14 +259,22 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
     #[inline(always)]
     fn make_room<'s>(&'s self, this: &mut Try<'_, 's, K, V>, spared: Option<Place>) -> Option<u64> {
         let Asked { hash, now, .. } = this.asked;
-        let poor = this.state.held < self.poor;
+        let poor = self.is_poor(this);
         if poor && let Some(units) = self.make_room_elsewhere(this.lent()) {
             return Some(units);
         }
-        if let Some(evicted) = this.shard.evict(this.state, hash, spared, now, &|key| self.hash(key)) {
+        if let Some(chosen) = this.shard.choose(this.state, hash, spared, now)
+            && let Some(evicted) = this.shard.evict(this.state, chosen, &|key| self.hash(key))
+        {
             return Some(this.shard.depart(this.state, evicted, this.insertion));
         }
         if poor { None } else { self.make_room_elsewhere(this.lent()) }
+    }
+
+    /// Whether the shard has less than its share of the cache.
+    #[inline]
+    fn is_poor(&self, this: &Try<'_, '_, K, V>) -> bool {
+        this.state.held < self.poor
     }
 
     /// Makes room in another shard than the one whose lock is held: so this one never waits for another lock.
@@ -245,7 +292,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             }
             let Some(mut state) = shard.try_lock() else { continue };
             let hash = (chance.below(1 << 31) as u64) << 17;
-            if let Some(evicted) = shard.evict(&mut state, hash, None, this.asked.now, &|key| self.hash(key)) {
+            if let Some(chosen) = shard.choose(&mut state, hash, None, this.asked.now)
+                && let Some(evicted) = shard.evict(&mut state, chosen, &|key| self.hash(key))
+            {
                 let units = shard.depart(&mut state, evicted, this.insertion);
                 shard.leave(&mut state, this.insertion);
                 return Some(units);

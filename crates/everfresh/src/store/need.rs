@@ -6,8 +6,6 @@ use crate::store::table::Place;
 #[derive(Clone, Copy)]
 pub(super) struct Need {
     pub(super) home: usize,
-    /// Another bucket, by chance.
-    pub(super) other: usize,
     /// Must stay: it is being replaced.
     pub(super) spared: Option<Place>,
     /// The entries of the shard.

@@ -9,8 +9,11 @@ use crate::store::lru::Order;
 use crate::store::need::Need;
 use crate::store::s3::Queues;
 use crate::store::table::{Mark, Place, Table};
-use crate::store::tags::tag;
+use crate::store::tags::{WAYS, tag};
 use crate::sync::Ordering;
+
+/// A bucket that holds so many makes its own room: that many are enough to find one among them that is worth little.
+const ENOUGH: usize = 12;
 
 pub(super) enum Policy {
     S3Fifo(Queues),
@@ -50,6 +53,31 @@ impl Policy {
         head.set_mark(place.slot(), mark);
     }
 
+    /// Notes an entry that takes the place of one that goes, in the home of both: as [`leave`](Policy::leave) and then
+    /// [`arrive`](Policy::arrive).
+    #[inline]
+    pub(super) fn succeed<K, V>(
+        &mut self,
+        clock: &mut Clock,
+        table: &Table<K, V>,
+        (place, evicted): (Place, bool),
+        hash: u64,
+        stamp: u64,
+        len: usize,
+    ) {
+        let home = place.bucket();
+        let Policy::S3Fifo(queues) = self else {
+            self.leave(table, place, home, evicted);
+            return self.arrive(clock, table, (place, home), hash, stamp, len);
+        };
+        let head = table.head(home);
+        let mark = head.mark(place.slot());
+        let gone = (evicted && !mark.is_main()).then(|| mark.print(head.tags.seen().at(place.slot())));
+        let print = Mark::new(hash, false).print(tag(hash));
+        let main = queues.succeed(place, gone, print, clock.arrive());
+        head.set_mark(place.slot(), Mark::new(hash, main));
+    }
+
     /// Forgets the entry in a slot that is about to become empty; remembers its key if it had to make room.
     #[inline(always)]
     pub(super) fn leave<K, V>(&mut self, table: &Table<K, V>, place: Place, home: usize, evicted: bool) {
@@ -77,21 +105,24 @@ impl Policy {
         match self {
             Policy::Lru(order) => order.oldest(table, need.spared),
             Policy::S3Fifo(queues) => {
-                // A full bucket makes its own room: else its entries would spill over, and searches become long.
-                let full = table.head(need.home).tags.seen().free().0 == 0;
-                let other = if full { need.home } else { need.other };
-                let victim = queues.victim(clock, table, [need.home, other], need.spared);
-                if victim.is_some() {
-                    return victim;
+                let free = table.head(need.home).tags.seen().free().0;
+                if free.count_ones() as usize <= WAYS - ENOUGH {
+                    return queues.victim(clock, table, [need.home], need.spared);
                 }
-                // Both were empty; some other bucket is not. From the one that chance has named on, so that all are met alike.
-                let mut other = need.other;
-                (0..table.buckets()).find_map(|_| {
+                // From the one on that chance names, so that all are met alike: one that is not the own one, and not empty.
+                let mut other = clock.below(table.buckets());
+                (0..=table.buckets()).find_map(|_| {
                     other = table.after(other);
-                    queues.victim(clock, table, [need.home, other], need.spared)
+                    match other == need.home {
+                        true => queues.victim(clock, table, [need.home], need.spared),
+                        false => queues.victim(clock, table, [need.home, other], need.spared),
+                    }
                 })
             }
-            Policy::Frequency(frequency) => frequency.victim(clock, table, need),
+            Policy::Frequency(frequency) => {
+                let other = clock.below(table.buckets());
+                frequency.victim(clock, table, need, other)
+            }
         }
     }
 

@@ -3,11 +3,11 @@
 //! New entries are in the small part, and move to the main part if they were used; what falls out of the small part
 //! leaves a print of its hash behind (a ghost), and goes straight to the main part when it comes again. The main part is
 //! a queue whose head gets another round for each use. Instead of two lists there are ages and marks in the buckets, and
-//! the candidates are the entries of the bucket that needs room and of one other.
+//! the candidates are the entries of the bucket that needs room, and of one other where those are few.
 
 use std::sync::Arc;
 
-use crate::store::ages::{Ages, both, half};
+use crate::store::ages::{Ages, joined, of_bucket};
 use crate::store::ahead::prefetch;
 use crate::store::clock::Clock;
 use crate::store::ground::{Ground, Plot};
@@ -18,6 +18,8 @@ use crate::store::tags::Slots;
 const GHOSTS: usize = 15;
 /// Where a line of ghosts keeps the place of its oldest.
 const CURSOR: usize = 15;
+/// The small part is too large when it is more than one in so many.
+const SHARE: u32 = 14;
 /// Rounds that a search for the entry to go makes at most.
 const ROUNDS: u8 = 2 * MOST_USES + 2;
 
@@ -29,6 +31,25 @@ struct Line {
     times: [u16; 16],
     /// Prints of what left the small part lately, and the place of the oldest.
     ghosts: [u16; 16],
+}
+
+impl Line {
+    #[inline]
+    fn remember(&mut self, print: u16) {
+        let cursor = usize::from(self.ghosts[CURSOR]) % GHOSTS;
+        self.ghosts[cursor] = print;
+        self.ghosts[CURSOR] = ((cursor + 1) % GHOSTS) as u16;
+    }
+
+    /// Whether there is a ghost with this print, which is one no longer.
+    #[inline]
+    fn recall(&mut self, print: u16) -> bool {
+        let ghost = Slots(equal_to(&self.ghosts, print) & ((1 << GHOSTS) - 1)).next();
+        if let Some(ghost) = ghost {
+            self.ghosts[ghost] = 0;
+        }
+        ghost.is_some()
+    }
 }
 
 pub(super) struct Queues(Plot<Line>);
@@ -51,13 +72,19 @@ impl Queues {
     #[inline]
     pub(super) fn arrive(&mut self, place: Place, home: usize, print: u16, now: u16) -> bool {
         self.0[place.bucket()].times[place.slot()] = now;
-        let ghosts = &mut self.0[home].ghosts;
-        let mut same = Slots(equal_to(ghosts, print) & ((1 << GHOSTS) - 1));
-        let ghost = same.next();
-        if let Some(ghost) = ghost {
-            ghosts[ghost] = 0;
+        self.0[home].recall(print)
+    }
+
+    /// Notes a new entry in the place of one that goes, in the home of both; `gone` is the print of that one, if it is to be remembered.
+    /// Returns what [`arrive`](Queues::arrive) does.
+    #[inline]
+    pub(super) fn succeed(&mut self, place: Place, gone: Option<u16>, print: u16, now: u16) -> bool {
+        let line = &mut self.0[place.bucket()];
+        if let Some(gone) = gone {
+            line.remember(gone);
         }
-        ghost.is_some()
+        line.times[place.slot()] = now;
+        line.recall(print)
     }
 
     #[inline]
@@ -67,59 +94,52 @@ impl Queues {
 
     #[inline]
     pub(super) fn remember(&mut self, bucket: usize, print: u16) {
-        let ghosts = &mut self.0[bucket].ghosts;
-        let cursor = usize::from(ghosts[CURSOR]) % GHOSTS;
-        ghosts[cursor] = print;
-        ghosts[CURSOR] = ((cursor + 1) % GHOSTS) as u16;
+        self.0[bucket].remember(print);
     }
 
-    /// The entry to go: of these two buckets, but not `spared`. `None` if they hold nothing else.
-    pub(super) fn victim<K, V>(
+    /// The entry to go: of these buckets, which differ, but not `spared`. `None` if they hold nothing else.
+    pub(super) fn victim<const N: usize, K, V>(
         &mut self,
         clock: &Clock,
         table: &Table<K, V>,
-        buckets: [usize; 2],
+        buckets: [usize; N],
         spared: Option<Place>,
     ) -> Option<Place> {
         let now = clock.now();
-        let [own, other] = buckets;
-        let heads = [table.head(own), table.head(other)];
+        let heads = buckets.map(|bucket| table.head(bucket));
         let mut taken = heads.map(|head| head.tags.seen().taken().0);
-        if own == other {
-            taken[1] = 0;
-        }
         if let Some(place) = spared {
-            (0..2)
+            (0..N)
                 .filter(|&index| buckets[index] == place.bucket())
                 .for_each(|index| taken[index] &= !(1 << place.slot()));
         }
-        let live = both(taken);
+        let live = joined(taken);
         if live == 0 {
             return None;
         }
         // Each round without a victim takes a use from all that have one, or all of them out of the small part. Readers may count
         // uses meanwhile, so the rounds are bounded.
         for _ in 0..ROUNDS {
-            let main = both(heads.map(Head::main)) & live;
+            let main = joined(heads.map(Head::main)) & live;
             let small = live & !main;
             let [small_count, count] = counts([small, live]);
-            // The small part has a tenth as its share.
-            let from_small = small_count * 10 > count || main == 0;
+            // About a tenth is the share of the small part: two of fourteen and more, one of fewer.
+            let from_small = small_count * SHARE > count || main == 0;
             let queue = if from_small { small } else { main };
-            let used = both(heads.map(Head::used)) & queue;
+            let used = joined(heads.map(Head::used)) & queue;
             let ages = self.ages(buckets, now);
             let oldest = ages.oldest(queue & !used);
             if used != 0 {
                 // Who was used and is older would have been asked before: he goes to the main part, or to its end. All at once, also
                 // if the small part has less than its share then.
                 let older = used & oldest.map_or(used, |oldest| ages.older_than(oldest.age));
-                for index in [0, 1] {
-                    match (half(older, index), from_small) {
+                for index in 0..N {
+                    match (of_bucket(older, index), from_small) {
                         (0, _) => continue,
                         (older, true) => heads[index].promote(older),
                         (older, false) => heads[index].use_up(older),
                     }
-                    self.renew(buckets[index], half(older, index), now);
+                    self.renew(buckets[index], of_bucket(older, index), now);
                 }
             }
             if let Some(oldest) = oldest {
@@ -129,7 +149,7 @@ impl Queues {
         Some(self.ages(buckets, now).oldest(live)?.place(buckets))
     }
 
-    fn ages(&self, buckets: [usize; 2], now: u16) -> Ages {
+    fn ages<const N: usize>(&self, buckets: [usize; N], now: u16) -> Ages<N> {
         Ages::of(buckets.map(|bucket| &self.0[bucket].times), now)
     }
 
@@ -221,11 +241,11 @@ mod tests {
     fn who_was_used_goes_to_the_main_part_before_an_unused_one_goes() {
         let mut queues = Queues::new(&Ground::new(), 1);
         let (table, clock) = bucket(&mut queues, &[(3, 1), (7, 2), (5, 0), (2, 1), (9, 0)]);
-        let victim = queues.victim(&clock, &table, [0, 0], None);
+        let victim = queues.victim(&clock, &table, [0], None);
         assert_eq!(victim, Some(Place::new(0, 5)), "the oldest that was not used");
         assert_eq!(table.head(0).main(), 1 << 3 | 1 << 7, "those before it, and no other");
         assert_eq!(table.head(0).used(), 1 << 2, "their uses are spent");
-        assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 5))), Some(Place::new(0, 9)));
+        assert_eq!(queues.victim(&clock, &table, [0], Some(Place::new(0, 5))), Some(Place::new(0, 9)));
     }
 
     #[test]
@@ -236,10 +256,10 @@ mod tests {
             table.head(0).promote(main);
             [3, 7, 5].iter().for_each(|&slot| (0..2).for_each(|_| table.head(0).touch(slot)));
             assert_eq!(table.head(0).used(), 1 << 3 | 1 << 7 | 1 << 5);
-            assert!(queues.victim(&clock, &table, [0, 0], None).is_some_and(|place| [3, 5, 7].contains(&place.slot())));
+            assert!(queues.victim(&clock, &table, [0], None).is_some_and(|place| [3, 5, 7].contains(&place.slot())));
         }
         let (table, clock) = bucket(&mut queues, &[(3, 2)]);
-        assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 3))), None, "it is spared");
+        assert_eq!(queues.victim(&clock, &table, [0], Some(Place::new(0, 3))), None, "it is spared");
         assert_eq!(table.head(0).used(), 1 << 3, "and stays as it is");
     }
 
@@ -268,11 +288,11 @@ mod tests {
         head.promote(1 << 3 | 1 << 5 | 1 << 7);
         [(3, 2), (7, 1), (5, 2)].iter().for_each(|&(slot, uses)| (0..uses).for_each(|_| head.touch(slot)));
         clock.arrive();
-        assert_eq!(queues.victim(&clock, &table, [0, 0], None), Some(Place::new(0, 7)), "used up before the others");
+        assert_eq!(queues.victim(&clock, &table, [0], None), Some(Place::new(0, 7)), "used up before the others");
         assert_eq!((head.used(), head.main()), (1 << 3 | 1 << 5, 1 << 3 | 1 << 5 | 1 << 7));
         head.tags.set(7, 0);
-        assert_eq!(queues.victim(&clock, &table, [0, 0], Some(Place::new(0, 3))), Some(Place::new(0, 5)));
-        assert_eq!(queues.victim(&clock, &table, [0, 0], None), Some(Place::new(0, 5)));
+        assert_eq!(queues.victim(&clock, &table, [0], Some(Place::new(0, 3))), Some(Place::new(0, 5)));
+        assert_eq!(queues.victim(&clock, &table, [0], None), Some(Place::new(0, 5)));
     }
 
     #[test]

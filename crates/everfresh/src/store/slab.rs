@@ -124,10 +124,16 @@ impl<K, V> Slab<K, V> {
         let Some(node) = self.spare.pop().or_else(|| self.unlink(pool)) else { return self.blocks.fill_new(entry) };
         // SAFETY: an empty node holds nothing that matters, and belongs to us alone.
         unsafe { node.as_raw().write(entry) };
+        self.prefetch();
+        node
+    }
+
+    /// Asks for the node that is filled next.
+    #[inline]
+    pub(super) fn prefetch(&self) {
         if let Some(next) = self.spare.last().or(self.linked.as_ref()) {
             next.prefetch();
         }
-        node
     }
 
     /// One of those that came back to the pool. They are looked at one by one, for there may be many.

@@ -24,8 +24,6 @@ pub(super) struct State<K, V> {
     /// The costs of all entries here.
     pub(super) held: u64,
     pub(super) reach: Reach<K, V>,
-    /// The bucket that is looked at besides the own one when the next entry has to go.
-    pub(super) other: usize,
     pub(super) clock: Clock,
     pub(super) policy: Policy,
     pub(super) lines: Lines,
@@ -102,7 +100,6 @@ impl<K, V> State<K, V> {
             lines: Lines::new(Arc::clone(&ground), weighted),
             clock: Clock::new(seed),
             policy,
-            other: 0,
             held: 0,
             len: 0,
             ground,

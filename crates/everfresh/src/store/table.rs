@@ -390,6 +390,16 @@ impl<K, V> Table<K, V> {
         own.head.tags.set(place.slot(), tag);
     }
 
+    /// Puts a node in the place of another one, whose home this bucket is as well, and returns that one. The pointer first, as in
+    /// [`fill`](Table::fill): who looks for the other key meanwhile finds an entry that is not its own.
+    #[inline]
+    pub(super) fn exchange(&self, place: Place, tag: u8, node: Node<K, V>) -> Option<Node<K, V>> {
+        let own = self.at(place.bucket());
+        let before = own.set_node(place.slot(), Some(node));
+        own.head.tags.set(place.slot(), tag);
+        before
+    }
+
     /// Empties a place. `home` is the bucket where its key belongs.
     #[inline]
     pub(super) fn empty(&self, place: Place, home: usize) -> Option<Node<K, V>> {

@@ -72,6 +72,14 @@ pub(super) struct Terms {
     pub(super) deadline: Moment,
 }
 
+/// An entry that is to make room.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
+    place: Place,
+    pub(super) cost: u64,
+    why: PushedOut,
+}
+
 /// An entry that was taken out to make room, and the units that this freed.
 pub(super) struct Evicted<K, V> {
     pub(super) node: Node<K, V>,
@@ -87,6 +95,7 @@ impl<K, V> Shard<K, V> {
             let home = table.home(hash);
             state.policy.prefetch(home);
             state.lines.prefetch(home);
+            state.slab.prefetch();
         }
     }
 
@@ -96,17 +105,6 @@ impl<K, V> Shard<K, V> {
         prefetch(&self.state);
         if let Some(table) = self.current() {
             table.bucket(hash).prefetch();
-        }
-    }
-
-    /// Chooses the bucket that the next insertion looks at besides its own, and asks for it.
-    #[inline]
-    pub(super) fn choose_other(&self, state: &mut State<K, V>) {
-        if let Some(table) = self.table(&state.reach) {
-            state.other = state.clock.below(table.buckets());
-            table.at(state.other).prefetch();
-            state.policy.prefetch(state.other);
-            state.lines.prefetch(state.other);
         }
     }
 
@@ -219,49 +217,76 @@ impl<K, V> Shard<K, V> {
         Some(table.home(hash_of(&entry.key)))
     }
 
-    /// Takes out what the policy gives up first, for the sake of a key with this hash; `spared` stays.
+    /// What is to go for the sake of a key with this hash: an entry that is over, or the one that the policy gives up first; `spared`
+    /// stays.
     #[inline]
-    pub(super) fn evict(
+    pub(super) fn choose(
         &self,
         state: &mut State<K, V>,
         hash: u64,
         spared: Option<Place>,
         now: Moment,
-        hash_of: &impl Fn(&K) -> u64,
-    ) -> Option<Evicted<K, V>> {
+    ) -> Option<Chosen> {
         let table = self.table(&state.reach)?;
         if state.len == usize::from(spared.is_some()) {
             return None;
         }
-        let own = table.home(hash);
-        let other = state.other.min(table.buckets() - 1);
+        let home = table.home(hash);
         let expired = match state.lines.may_be_due(now) {
-            true => self.expired(state, [own, other], spared, now),
+            true => self.expired(state, home, spared, now),
             false => None,
         };
         let (place, why) = match expired {
             Some(place) => (place, PushedOut::Expired),
             None => {
                 let table = self.table(&state.reach)?;
-                let need = Need { home: own, other, spared, len: state.len };
-                let place = state.policy.victim(&mut state.clock, table, need)?;
-                self.choose_other(state);
-                (place, PushedOut::Evicted)
+                let need = Need { home, spared, len: state.len };
+                (state.policy.victim(&mut state.clock, table, need)?, PushedOut::Evicted)
             }
         };
-        self.put_out(state, place, why, hash_of)
+        Some(Chosen { place, cost: self.cost_at(state, place), why })
     }
 
+    /// Takes out what is to go for the sake of a key with this hash.
     #[inline]
-    fn put_out(
+    pub(super) fn evict(
         &self,
         state: &mut State<K, V>,
-        place: Place,
-        why: PushedOut,
+        Chosen { place, cost, why }: Chosen,
         hash_of: &impl Fn(&K) -> u64,
     ) -> Option<Evicted<K, V>> {
-        let cost = self.cost_at(state, place);
         let node = self.take_out(state, place, cost, why == PushedOut::Evicted, hash_of)?;
+        Some(Evicted { node, cost, why })
+    }
+
+    /// Whether a new entry of this hash may just take the place of the chosen one: both are at home in the same bucket.
+    #[inline]
+    pub(super) fn is_place_for(&self, state: &State<K, V>, chosen: Chosen, hash: u64) -> bool {
+        let at_home =
+            |table: &Table<K, V>| chosen.place.bucket() == table.home(hash) && !table.is_foreign(chosen.place);
+        self.table(&state.reach).is_some_and(at_home)
+    }
+
+    /// Puts an entry whose key is not there yet in the [place of the chosen one](Shard::is_place_for), which is taken out: as if one
+    /// after the other, but in one go, which is what most insertions in a full cache do.
+    #[inline]
+    pub(super) fn put_in_place_of(
+        &self,
+        state: &mut State<K, V>,
+        Chosen { place, cost, why }: Chosen,
+        hash: u64,
+        entry: Entry<K, V>,
+        terms: Terms,
+    ) -> Option<Evicted<K, V>> {
+        let table = self.table(&state.reach)?;
+        let node = state.slab.fill(&self.pool, entry);
+        let stamp = self.uses.as_ref().map_or(0, |uses| uses.next());
+        let change = (place, why == PushedOut::Evicted);
+        state.policy.succeed(&mut state.clock, table, change, hash, stamp, state.len);
+        state.lines.set_weight(place, terms.weight);
+        state.lines.set_deadline(table.buckets(), place, terms.deadline);
+        state.held = state.held - cost + terms.cost;
+        let node = table.exchange(place, tag(hash), node)?;
         Some(Evicted { node, cost, why })
     }
 
@@ -271,18 +296,12 @@ impl<K, V> Shard<K, V> {
         state.lines.weight(place) * u64::from(self.bounded)
     }
 
-    /// An entry of these buckets that is over; of all buckets if there are only a few.
+    /// An entry that is over: of this bucket or of another one, by chance; of all buckets if there are only a few.
     #[inline(never)]
-    fn expired(
-        &self,
-        state: &mut State<K, V>,
-        buckets: [usize; 2],
-        spared: Option<Place>,
-        now: Moment,
-    ) -> Option<Place> {
+    fn expired(&self, state: &mut State<K, V>, home: usize, spared: Option<Place>, now: Moment) -> Option<Place> {
         let table = self.table(&state.reach)?;
         let all = if table.buckets() <= 8 { table.buckets() } else { 0 };
-        for bucket in buckets.into_iter().chain(0..all) {
+        for bucket in [home, state.clock.below(table.buckets())].into_iter().chain(0..all) {
             let mut due = state.lines.due(bucket, now);
             while due != 0 {
                 let place = Place::new(bucket, due.trailing_zeros() as usize);

@@ -170,6 +170,13 @@ mod tests {
                     (0..32).filter(|&slot| age(slot) > age(oldest.slot)).fold(0, |older, slot| older | 1 << slot);
                 assert_eq!((ages.older_than(oldest.age), slowly.older_than(oldest.age)), (older, older));
                 assert_eq!(older & chosen, 0, "nobody of the chosen is older than the oldest");
+                let (first, slowly) = (Ages::of([lines[0]], now), in_turn::Ages::of([lines[0]], now));
+                let (found, likewise) = (first.oldest(chosen & 0xFFFF), slowly.oldest(chosen & 0xFFFF));
+                assert_eq!(found.map(|one| (one.slot, one.age)), likewise.map(|one| (one.slot, one.age)));
+                assert_eq!(
+                    (first.older_than(oldest.age), slowly.older_than(oldest.age)),
+                    (older & 0xFFFF, older & 0xFFFF)
+                );
             }
         }
     }

@@ -41,6 +41,8 @@ pub(super) struct Frequency {
     main: usize,
     /// The small part.
     waiting: Waiting,
+    /// The bucket that is looked at next besides the one that needs room: by chance.
+    other: usize,
     /// An entry had to go since the last one came.
     made_room: bool,
     sketch: Sketch,
@@ -56,6 +58,7 @@ impl Frequency {
             times: Vec::new(),
             main: 0,
             waiting: Waiting::default(),
+            other: 0,
             made_room: false,
             sketch: Sketch::new(0),
             uses: 0,
@@ -130,15 +133,11 @@ impl Frequency {
         }
     }
 
-    /// The entry to go, where chance has named an `other` bucket besides the one that needs room.
+    /// The entry to go.
     #[inline(never)]
-    pub(super) fn victim<K, V>(
-        &mut self,
-        clock: &Clock,
-        table: &Table<K, V>,
-        need: Need,
-        mut other: usize,
-    ) -> Option<Place> {
+    pub(super) fn victim<K, V>(&mut self, clock: &mut Clock, table: &Table<K, V>, need: Need) -> Option<Place> {
+        let mut other = self.other.min(table.buckets() - 1);
+        self.other = clock.below(table.buckets());
         let crowded = need.len - self.main > self.small();
         let first = self.waiting.first(need.spared, waits(&self.counts, &self.times));
         let mut least = self.least(clock, table, [need.home, other], need.spared);
@@ -162,6 +161,10 @@ impl Frequency {
         self.main += 1;
         self.waiting.forget_one();
         Some(least.place)
+    }
+
+    pub(super) fn looks_next_at(&self) -> usize {
+        self.other
     }
 
     /// The least frequent of the main part, the oldest of them: in these buckets, but not `spared`.

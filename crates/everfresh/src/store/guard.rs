@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::store::hazard::{Hazard, Quick};
 use crate::store::shard::Shard;
 use crate::store::slab::Node;
+use crate::store::yard::Yards;
 
 /// An entry that was found. It may live while the user's code runs and calls the same cache; it stays on its thread.
 pub(crate) struct Ref<'s, K, V> {
@@ -100,7 +101,7 @@ pub(crate) struct Removed<'s, K, V> {
     node: Node<K, V>,
     /// With a hazard, the entry is among the garbage already and this guards it; else dropping this puts it there.
     hazard: Option<Hazard>,
-    shard: &'s Shard<K, V>,
+    yards: &'s Yards<K, V>,
     cost: u64,
     _stays_on_its_thread: PhantomData<*const ()>,
 }
@@ -109,10 +110,10 @@ impl<'s, K, V> Removed<'s, K, V> {
     pub(super) fn new(
         node: Node<K, V>,
         hazard: Option<Hazard>,
-        shard: &'s Shard<K, V>,
+        yards: &'s Yards<K, V>,
         cost: u64,
     ) -> Removed<'s, K, V> {
-        Removed { node, hazard, shard, cost, _stays_on_its_thread: PhantomData }
+        Removed { node, hazard, yards, cost, _stays_on_its_thread: PhantomData }
     }
 }
 
@@ -129,8 +130,8 @@ impl<K, V> Deref for Removed<'_, K, V> {
 impl<K, V> Drop for Removed<'_, K, V> {
     fn drop(&mut self) {
         match self.hazard.take() {
-            Some(hazard) => self.shard.let_go_of_removed(hazard, self.cost),
-            None => self.shard.retire(self.node, self.cost),
+            Some(hazard) => self.yards.let_go_of_removed(hazard, self.cost),
+            None => self.yards.retire(self.node, self.cost),
         }
     }
 }
@@ -158,15 +159,15 @@ pub(crate) struct Insertion<'s, K, V> {
     /// Those that nobody wanted to see.
     pub(crate) unseen: Unseen,
     pub(crate) seen: Option<Box<Seen<'s, K, V>>>,
-    due: Option<Box<Due<'s, K, V>>>,
+    due: Option<Due<'s, K, V>>,
 }
 
-/// Shards with garbage that somebody has to look through.
-struct Due<'s, K, V>(Vec<&'s Shard<K, V>>);
+/// There is garbage that somebody has to look through.
+struct Due<'s, K, V>(&'s Yards<K, V>);
 
 impl<K, V> Drop for Due<'_, K, V> {
     fn drop(&mut self) {
-        self.0.iter().for_each(|shard| shard.tidy());
+        self.0.tidy();
     }
 }
 
@@ -196,10 +197,10 @@ impl<'s, K, V> Insertion<'s, K, V> {
         self.seen.get_or_insert_with(|| Box::new(Seen::nothing()))
     }
 
-    /// Notes that the garbage of this shard is to be looked through, by who drops this.
+    /// Notes that the garbage of this thread's yard is to be looked through, by who drops this.
     #[cold]
-    pub(super) fn note_due(&mut self, shard: &'s Shard<K, V>) {
-        self.due.get_or_insert_with(|| Box::new(Due(Vec::new()))).0.push(shard);
+    pub(super) fn note_due(&mut self, yards: &'s Yards<K, V>) {
+        self.due.get_or_insert_with(|| Due(yards));
     }
 
     /// What is there to be seen.

@@ -8,8 +8,8 @@
 //! lets a heavy [`barrier`](super::barrier) pass, then looks at all slots (4). The barrier puts a fence between (1) and
 //! (2), or the reader has one of its own there, so that one order of all four exists: either (1) comes before (4), and the
 //! writer sees the address, or (3) comes before (2), and the reader sees that the entry is gone. A barrier of somebody else
-//! will do, and (3) needs no fence of its own: the moment since which a barrier counts is taken under the lock under which
-//! the pointer was overwritten, by a step in the one sequence of all barriers, so (3) happens before the barrier.
+//! will do, and (3) needs no fence of its own: who overwrote the pointer puts the entry into a yard after that, and the moment since
+//! which a barrier counts is taken under the yard's lock, by a step in the one sequence of all barriers, so (3) happens before the barrier.
 //!
 //! A writer that sees another address in a slot, or none, frees what the slot guarded before. So every store to a slot that has
 //! guarded anything releases, and every look acquires: what was read through the guard was read before it is freed.
@@ -332,12 +332,13 @@ impl Hazard {
         hazard
     }
 
-    /// Guards something that cannot be freed right now, because the caller holds the lock of its shard.
+    /// Guards something that cannot be freed right now: because the caller holds the lock of its shard, or has taken it out and not
+    /// yet put it among the garbage.
     #[inline]
     pub(super) fn guard_locked(address: usize) -> Hazard {
         let record = own_record();
         let slot = record.free_slot();
-        // Release is enough: whoever frees looks at the slots later, under the same lock.
+        // Release is enough: whoever takes it out does so under the same lock, and it is freed after that.
         slot.0.store(address, Ordering::Release);
         Hazard { slot, record }
     }

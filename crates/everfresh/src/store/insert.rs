@@ -13,7 +13,7 @@ use crate::store::map::Store;
 use crate::store::shard::Shard;
 use crate::store::state::State;
 use crate::store::table::Place;
-use crate::store::writer::Terms;
+use crate::store::writer::{Chosen, Terms};
 use crate::sync::{Ordering, yield_now};
 
 /// What is asked for.
@@ -147,15 +147,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let admitted = admit(found.map(|(_, entry)| entry));
         let found = found.map(|(place, _)| place);
         let mut this = Try { shard, state: &mut state, asked, offered, insertion };
-        let tried = match found {
+        match found {
             _ if !admitted => Tried::NotAdmitted,
             _ if asked.terms.cost > self.account.limit() => self.refuse(this.lent(), found),
             None => self.put_new(&mut this),
             Some(place) => self.put_instead(&mut this, place),
-        };
-        // Also what went in an earlier try is not left lying about.
-        shard.leave(this.state, this.insertion);
-        tried
+        }
     }
 
     /// Hands back what is too heavy, and takes out what it was to replace.
@@ -177,7 +174,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         while !permit.reaches(terms.cost) {
             let room = match self.is_poor(this) {
                 true => self.make_room(this, None),
-                false => match self.put_in_place_of_another(this) {
+                false => match self.put_in_exchange(this) {
                     Room::Taken => return Tried::Done,
                     Room::Made(units) => Some(units),
                     Room::Nowhere => self.make_room_elsewhere(this.lent()),
@@ -190,31 +187,59 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         }
         this.shard.make_place(this.state, self.sizing, &|key: &K| self.hash(key));
         let Some(entry) = this.offered.take() else { return Tried::NotAdmitted };
-        this.shard.put(this.state, hash, entry, terms);
+        this.shard.put(this.state, &mut this.shard.yards.enter(), hash, entry, terms);
         permit.spend(terms.cost);
         Tried::Done
     }
 
-    /// Puts an entry whose key is not there straight into the place of the one that is to go, if that one is where it belongs and
-    /// costs as much; else only makes room for it.
+    /// Puts an entry whose key is not there in exchange for the one that is to go, if that costs as much: straight into its place if
+    /// it can. Else only makes room for it.
     #[inline(always)]
-    fn put_in_place_of_another<'s>(&'s self, this: &mut Try<'_, 's, K, V>) -> Room {
+    fn put_in_exchange<'s>(&'s self, this: &mut Try<'_, 's, K, V>) -> Room {
         let Asked { hash, terms, now } = this.asked;
         let Try { shard, .. } = *this;
         let Some(chosen) = shard.choose(this.state, hash, None, now) else { return Room::Nowhere };
-        if chosen.cost == terms.cost
+        let equal = chosen.cost == terms.cost;
+        if equal
             && shard.is_place_for(this.state, chosen, hash)
             && let Some(entry) = this.offered.take()
         {
-            if let Some(evicted) = shard.put_in_place_of(this.state, chosen, hash, entry, terms) {
-                shard.depart(this.state, evicted, this.insertion);
+            let mut yard = shard.yards.enter();
+            if let Some(evicted) = shard.put_in_place_of(this.state, &mut yard, chosen, hash, entry, terms) {
+                shard.depart(&mut yard, evicted, this.state.len, this.insertion);
             }
+            shard.leave(yard, this.insertion);
             return Room::Taken;
         }
-        match shard.evict(this.state, chosen, &|key| self.hash(key)) {
-            Some(evicted) => Room::Made(shard.depart(this.state, evicted, this.insertion)),
-            None => Room::Nowhere,
-        }
+        let Some(evicted) = shard.evict(this.state, chosen, &|key| self.hash(key)) else { return Room::Nowhere };
+        let mut yard = shard.yards.enter();
+        let units = shard.depart(&mut yard, evicted, this.state.len, this.insertion);
+        let place = equal && !shard.is_to_grow(this.state, self.sizing);
+        let room = match if place { this.offered.take() } else { None } {
+            Some(entry) => {
+                shard.put(this.state, &mut yard, hash, entry, terms);
+                Room::Taken
+            }
+            None => Room::Made(units),
+        };
+        shard.leave(yard, this.insertion);
+        room
+    }
+
+    /// Takes the chosen entry out; returns the units that this freed.
+    #[inline]
+    fn evict<'s>(
+        &'s self,
+        shard: &'s Shard<K, V>,
+        state: &mut State<K, V>,
+        chosen: Chosen,
+        insertion: &mut Insertion<'s, K, V>,
+    ) -> Option<u64> {
+        let evicted = shard.evict(state, chosen, &|key| self.hash(key))?;
+        let mut yard = shard.yards.enter();
+        let units = shard.depart(&mut yard, evicted, state.len, insertion);
+        shard.leave(yard, insertion);
+        Some(units)
     }
 
     /// Puts an entry in the place of the one that its key has.
@@ -229,14 +254,17 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         };
         let Some(_left) = left else { return Tried::NoRoom };
         let Some(entry) = this.offered.take() else { return Tried::NotAdmitted };
-        if let Some(old) = this.shard.replace(this.state, place, entry, terms, old_cost) {
+        let mut yard = this.shard.yards.enter();
+        if let Some(old) = this.shard.replace(this.state, &mut yard, place, entry, terms, old_cost) {
+            let len = this.state.len;
             if this.insertion.are_departures_wanted() {
-                this.insertion.see().replaced = Some(this.shard.hand_out(this.state, old, old_cost));
+                this.insertion.see().replaced = Some(this.shard.hand_out(&mut yard, old, old_cost, len));
             } else {
-                this.shard.discard(this.state, old, old_cost);
+                yard.discard(old, old_cost, len);
                 this.insertion.unseen.replaced = 1;
             }
         }
+        this.shard.leave(yard, this.insertion);
         Tried::Done
     }
 
@@ -264,9 +292,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             return Some(units);
         }
         if let Some(chosen) = this.shard.choose(this.state, hash, spared, now)
-            && let Some(evicted) = this.shard.evict(this.state, chosen, &|key| self.hash(key))
+            && let Some(units) = self.evict(this.shard, this.state, chosen, this.insertion)
         {
-            return Some(this.shard.depart(this.state, evicted, this.insertion));
+            return Some(units);
         }
         if poor { None } else { self.make_room_elsewhere(this.lent()) }
     }
@@ -293,10 +321,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
             let Some(mut state) = shard.try_lock() else { continue };
             let hash = (chance.below(1 << 31) as u64) << 17;
             if let Some(chosen) = shard.choose(&mut state, hash, None, this.asked.now)
-                && let Some(evicted) = shard.evict(&mut state, chosen, &|key| self.hash(key))
+                && let Some(units) = self.evict(shard, &mut state, chosen, this.insertion)
             {
-                let units = shard.depart(&mut state, evicted, this.insertion);
-                shard.leave(&mut state, this.insertion);
                 return Some(units);
             }
         }

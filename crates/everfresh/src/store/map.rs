@@ -19,7 +19,8 @@ use crate::store::shard::{Choices, Shard};
 use crate::store::state::{Lines, State};
 use crate::store::table::{Place, Table};
 use crate::store::writer::Sizing;
-use crate::sync::{AtomicBool, Ordering};
+use crate::store::yard::Yards;
+use crate::sync::Ordering;
 
 /// Up to here the store is one shard, so that its order of eviction is that of the whole.
 const ONE_SHARD: u64 = 1024;
@@ -41,8 +42,7 @@ pub(crate) struct Store<K, V, S> {
     /// A shard that holds less looks for room elsewhere first.
     pub(super) poor: u64,
     pub(super) sizing: Sizing,
-    /// An entry that is or was here has [something apart](Entry::has_something_apart), or may have by now.
-    something_apart: Arc<AtomicBool>,
+    pub(super) yards: Arc<Yards<K, V>>,
     hasher: S,
 }
 
@@ -66,8 +66,7 @@ impl<K, V, S> Store<K, V, S> {
             Bound::Weight(_) | Bound::Unbounded => Sizing::unknown(),
         };
         let bounded = settings.bound != Bound::Unbounded;
-        let most_garbage =
-            if account.is_weighted() { account.limit() / MOST_GARBAGE / shards as u64 } else { u64::MAX };
+        let most_garbage = if account.is_weighted() { account.limit() / MOST_GARBAGE } else { u64::MAX };
         let ground = match settings.bound {
             Bound::Entries(entries) => {
                 let bucket = Table::<K, V>::bytes_of_bucket() + Queues::bytes_of_bucket() + Lines::bytes_of_bucket();
@@ -76,7 +75,7 @@ impl<K, V, S> Store<K, V, S> {
             }
             Bound::Weight(_) | Bound::Unbounded => Ground::new(),
         };
-        let something_apart = Arc::new(AtomicBool::new(false));
+        let yards = Arc::new(Yards::new(Arc::clone(&ground), shards, settings.prompt_drop, most_garbage));
         let shard = |index: usize| {
             let seed = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let policy = match settings.bound {
@@ -86,23 +85,19 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 _ => Policy::S3Fifo(Queues::new(&ground, 0)),
             };
-            let state =
-                State::new((Arc::clone(&ground), Arc::clone(&something_apart)), account.is_weighted(), policy, seed);
-            Shard::new(state, Choices { prompt: settings.prompt_drop, bounded, exact_order, most_garbage })
+            let state = State::new(Arc::clone(&ground), account.is_weighted(), policy, seed);
+            Shard::new(state, Arc::clone(&yards), Choices { bounded, exact_order })
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();
         let share = account.limit() / shards.len() as u64;
         let poor = if shards.len() > 1 { share - share / 4 } else { 0 };
-        Store { mask: shards.len() - 1, poor, shards, account, sizing, something_apart, hasher }
+        Store { mask: shards.len() - 1, poor, shards, yards, account, sizing, hasher }
     }
 
     /// Tells that an entry of this store is going to have [something apart](Entry::has_something_apart). To be told before it has that,
     /// by who has a guard of it until then.
     pub(crate) fn note_something_apart(&self) {
-        if !self.something_apart.load(Ordering::Relaxed) {
-            // Release: see `Shard::reuse_ripe`.
-            self.something_apart.store(true, Ordering::Release);
-        }
+        self.yards.note_something_apart();
     }
 
     /// Entries, those included that are just being put.
@@ -214,6 +209,6 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let cost = shard.cost_at(state, place);
         let node = shard.take_out(state, place, cost, false, &|key| self.hash(key))?;
         self.account.give_back(cost);
-        Some(shard.hand_out(state, node, cost))
+        Some(shard.hand_out(&mut self.yards.enter(), node, cost, state.len))
     }
 }

@@ -28,6 +28,7 @@ mod validate;
 mod waiting;
 mod walk;
 mod writer;
+mod yard;
 
 #[cfg(all(test, not(everfresh_loom)))]
 mod tests;

@@ -95,8 +95,18 @@ impl Policy {
     /// Asks for what [`Policy::victim`] is going to look at.
     #[inline]
     pub(super) fn prefetch(&self, bucket: usize) {
-        if let Policy::S3Fifo(queues) = self {
-            queues.prefetch(bucket);
+        match self {
+            Policy::S3Fifo(queues) => queues.prefetch(bucket),
+            Policy::Frequency(_) | Policy::Lru(_) => {}
+        }
+    }
+
+    /// The bucket that the next [`Policy::victim`] is going to look at besides the one that needs room, if that is chosen by now.
+    #[inline]
+    pub(super) fn looks_next_at(&self) -> Option<usize> {
+        match self {
+            Policy::Frequency(frequency) => Some(frequency.looks_next_at()),
+            Policy::S3Fifo(_) | Policy::Lru(_) => None,
         }
     }
 
@@ -119,10 +129,7 @@ impl Policy {
                     }
                 })
             }
-            Policy::Frequency(frequency) => {
-                let other = clock.below(table.buckets());
-                frequency.victim(clock, table, need, other)
-            }
+            Policy::Frequency(frequency) => frequency.victim(clock, table, need),
         }
     }
 

@@ -111,7 +111,10 @@ fn a_removed_value_is_dropped_by_whoever_is_last() {
             });
             drop(store.remove(store.hash(&1_u64), &1_u64));
             reader.join().unwrap();
-            assert!(store.shards[0].lock().reach.garbage.len() == 0, "nobody reads, and it is still there");
+            assert!(
+                store.yards.all().iter().all(|yard| yard.stock.lock().garbage.len() == 0),
+                "nobody reads, and it is still there"
+            );
         },
         true,
     );

@@ -18,7 +18,7 @@ use crate::store::tags::Slots;
 const GHOSTS: usize = 15;
 /// Where a line of ghosts keeps the place of its oldest.
 const CURSOR: usize = 15;
-/// The small part is too large when it is more than one in so many.
+/// The small part is too large when it is more than one in so many: of a bucket it is one entry, or two if that is nearly full.
 const SHARE: u32 = 14;
 /// Rounds that a search for the entry to go makes at most.
 const ROUNDS: u8 = 2 * MOST_USES + 2;
@@ -123,7 +123,6 @@ impl Queues {
             let main = joined(heads.map(Head::main)) & live;
             let small = live & !main;
             let [small_count, count] = counts([small, live]);
-            // About a tenth is the share of the small part: two of fourteen and more, one of fewer.
             let from_small = small_count * SHARE > count || main == 0;
             let queue = if from_small { small } else { main };
             let used = joined(heads.map(Head::used)) & queue;
@@ -293,6 +292,26 @@ mod tests {
         head.tags.set(7, 0);
         assert_eq!(queues.victim(&clock, &table, [0], Some(Place::new(0, 3))), Some(Place::new(0, 5)));
         assert_eq!(queues.victim(&clock, &table, [0], None), Some(Place::new(0, 5)));
+    }
+
+    #[test]
+    fn who_takes_the_place_of_another_is_noted_as_if_that_one_had_left_before() {
+        let mut both = [Queues::new(&Ground::new(), 2), Queues::new(&Ground::new(), 2)];
+        let mut ghosts = 0;
+        for turn in 0..10_000_u32 {
+            let chance = turn.wrapping_mul(0x9E37_79B9) >> 8;
+            let (place, now) = (Place::new(1, chance as usize % 15), turn as u16);
+            let (gone, print) =
+                ((chance >> 4 & 1 == 0).then_some(1 + (chance >> 5 & 31) as u16), 1 + (chance >> 10 & 31) as u16);
+            let [at_once, in_turn] = &mut both;
+            gone.into_iter().for_each(|gone| in_turn.remember(1, gone));
+            let ghost = in_turn.arrive(place, 1, print, now);
+            assert_eq!(at_once.succeed(place, gone, print, now), ghost);
+            ghosts += u32::from(ghost);
+            let [at_once, in_turn] = both.each_ref().map(|queues| &queues.0[1]);
+            assert_eq!((at_once.times, at_once.ghosts), (in_turn.times, in_turn.ghosts));
+        }
+        assert!((1_000..9_000).contains(&ghosts), "{ghosts} of ten thousand");
     }
 
     #[test]

@@ -2,13 +2,15 @@
 #![allow(unsafe_code, reason = "tables and entries are reached through pointers")]
 
 use std::ptr;
+use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::store::hazard::Hazard;
 use crate::store::lock::{Guard, Lock};
-use crate::store::slab::{Node, Pool};
+use crate::store::slab::Remaining;
 use crate::store::state::{Reach, State};
 use crate::store::table::{Bucket, Place, Table};
+use crate::store::yard::Yards;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 #[repr(C, align(128))]
@@ -24,23 +26,18 @@ pub(super) struct Shard<K, V> {
     pub(super) prompt: bool,
     /// Entries cost something.
     pub(super) bounded: bool,
-    /// Garbage that costs more than this is dropped at once, by whoever made it.
-    pub(super) most_garbage: u64,
+    /// Where its nodes come from, and go to.
+    pub(super) yards: Arc<Yards<K, V>>,
     /// What follows is written often, on lines that readers have no need of.
     _apart: Apart,
     pub(super) state: Lock<State<K, V>>,
-    /// Removed entries that are not dropped yet.
-    pub(super) waiting: AtomicUsize,
     pub(super) len: AtomicUsize,
-    pub(super) pool: Pool<K, V>,
 }
 
 /// What a store chooses for its shards.
 pub(super) struct Choices {
-    pub(super) prompt: bool,
     pub(super) bounded: bool,
     pub(super) exact_order: bool,
-    pub(super) most_garbage: u64,
 }
 
 /// Begins a new line.
@@ -66,18 +63,16 @@ impl Uses {
 }
 
 impl<K, V> Shard<K, V> {
-    pub(super) fn new(state: State<K, V>, choices: Choices) -> Shard<K, V> {
+    pub(super) fn new(state: State<K, V>, yards: Arc<Yards<K, V>>, choices: Choices) -> Shard<K, V> {
         Shard {
             plainly_read: AtomicPtr::new(ptr::null_mut()),
             table: AtomicPtr::new(ptr::null_mut()),
-            prompt: choices.prompt,
+            prompt: yards.prompt,
             bounded: choices.bounded,
-            most_garbage: choices.most_garbage,
+            yards,
             _apart: Apart,
             state: Lock::new(state),
-            waiting: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
-            pool: Pool::new(),
             uses: choices.exact_order.then(|| Box::new(Uses(AtomicU64::new(1)))),
         }
     }
@@ -118,30 +113,7 @@ impl<K, V> Shard<K, V> {
     #[inline(always)]
     pub(super) fn let_go(&self, hazard: Hazard) {
         if self.prompt {
-            self.let_go_promptly(hazard);
-        }
-    }
-
-    #[inline(never)]
-    fn let_go_promptly(&self, hazard: Hazard) {
-        // SeqCst both: whoever found this guard in its way had counted the waiting entry before it looked.
-        hazard.release_ordered();
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.collect_all();
-        }
-    }
-
-    /// Ends the guard of who took an entry out. A heavy one does not wait for the next writer.
-    pub(super) fn let_go_of_removed(&self, hazard: Hazard, cost: u64) {
-        if self.prompt {
-            self.let_go_promptly(hazard);
-            return;
-        }
-        drop(hazard);
-        if cost > self.most_garbage {
-            self.collect_all();
-        } else {
-            self.tidy();
+            self.yards.let_go_promptly(hazard);
         }
     }
 
@@ -194,8 +166,6 @@ impl<K, V> Drop for Shard<K, V> {
     fn drop(&mut self) {
         let table = self.table.load(Ordering::Relaxed);
         let mut state = self.lock();
-        let mut left = std::mem::take(&mut state.reach.garbage.fresh);
-        left.append(&mut state.reach.garbage.aging);
         let old_tables = std::mem::take(&mut state.reach.old_tables);
         drop(state);
         for table in old_tables {
@@ -205,25 +175,8 @@ impl<K, V> Drop for Shard<K, V> {
         if !table.is_null() {
             // SAFETY: as above.
             let table = unsafe { Box::from_raw(table) };
-            left.extend(table.taken().filter_map(|place| table.node(place)));
-        }
-        drop(Remaining { nodes: left });
-    }
-}
-
-/// The entries that are left at the end. If a destructor panics, the others are dropped nevertheless.
-struct Remaining<K, V> {
-    nodes: Vec<Node<K, V>>,
-}
-
-impl<K, V> Drop for Remaining<K, V> {
-    fn drop(&mut self) {
-        while let Some(node) = self.nodes.pop() {
-            let rest = Remaining { nodes: std::mem::take(&mut self.nodes) };
-            // SAFETY: each node is in the list once, it holds an entry, and nobody else can reach it.
-            unsafe { ptr::drop_in_place(node.as_raw()) };
-            let mut rest = std::mem::ManuallyDrop::new(rest);
-            self.nodes = std::mem::take(&mut rest.nodes);
+            // SAFETY: as above; what is in a slot is nowhere else.
+            drop(unsafe { Remaining::new(table.taken().filter_map(|place| table.node(place)).collect()) });
         }
     }
 }

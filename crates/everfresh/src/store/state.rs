@@ -5,21 +5,16 @@ use std::sync::Arc;
 
 use crate::moment::Moment;
 use crate::store::ahead::prefetch;
-use crate::store::barrier::Stamp;
 use crate::store::clock::Clock;
 use crate::store::ground::{Ground, Plot};
-use crate::store::hazard::Guarded;
 use crate::store::policy::Policy;
-use crate::store::slab::{Node, Slab};
 use crate::store::table::{Place, Table};
 use crate::store::tags::WAYS;
-use crate::sync::AtomicBool;
 
 /// What every write changes stands together, in the line of the lock or the next one: when writers of two processors take turns,
 /// each line that the other one has changed comes from its cache.
 #[repr(C)]
 pub(super) struct State<K, V> {
-    pub(super) slab: Slab<K, V>,
     pub(super) len: usize,
     /// The costs of all entries here.
     pub(super) held: u64,
@@ -30,73 +25,16 @@ pub(super) struct State<K, V> {
     pub(super) ground: Arc<Ground>,
 }
 
-/// What readers may still reach although it was taken out. Entries are borrowed from this, so that none is freed while the
-/// holder of the lock looks at it.
-#[repr(C)]
+/// What readers may still reach although it is no longer in use. Entries are borrowed from this, so that none is taken out, and freed,
+/// while the holder of the lock looks at it.
 pub(super) struct Reach<K, V> {
-    pub(super) garbage: Garbage<K, V>,
-    /// How much garbage may lie around before somebody looks again.
-    pub(super) collect_at: usize,
     pub(super) old_tables: Vec<*mut Table<K, V>>,
-    pub(super) guarded: Guarded,
-}
-
-/// Removed entries that are not dropped yet.
-#[repr(C)]
-pub(super) struct Garbage<K, V> {
-    /// The latest.
-    pub(super) fresh: Vec<Node<K, V>>,
-    /// What came together since it was last looked through.
-    pub(super) cost: u64,
-    /// Those removed before `since`: when a barrier has passed since then, hazards tell who still reads them.
-    pub(super) aging: Vec<Node<K, V>>,
-    pub(super) since: Stamp,
-}
-
-impl<K, V> Garbage<K, V> {
-    fn new() -> Garbage<K, V> {
-        Garbage { fresh: Vec::new(), aging: Vec::new(), since: Stamp::default(), cost: 0 }
-    }
-
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.fresh.len() + self.aging.len()
-    }
-
-    /// Whether a barrier has passed for all that is aging.
-    pub(super) fn is_ripe(&self) -> bool {
-        self.since.is_passed()
-    }
-
-    /// All that is fresh begins to age; what aged already begins anew.
-    pub(super) fn age(&mut self) {
-        if self.fresh.is_empty() {
-            return;
-        }
-        if self.aging.is_empty() {
-            std::mem::swap(&mut self.aging, &mut self.fresh);
-        } else {
-            self.aging.append(&mut self.fresh);
-        }
-        self.since = Stamp::now();
-    }
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new(
-        (ground, something_apart): (Arc<Ground>, Arc<AtomicBool>),
-        weighted: bool,
-        policy: Policy,
-        seed: u64,
-    ) -> State<K, V> {
+    pub(super) fn new(ground: Arc<Ground>, weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
         State {
-            reach: Reach {
-                garbage: Garbage::new(),
-                old_tables: Vec::new(),
-                guarded: Guarded::default(),
-                collect_at: 0,
-            },
-            slab: Slab::new(Arc::clone(&ground), something_apart),
+            reach: Reach { old_tables: Vec::new() },
             lines: Lines::new(Arc::clone(&ground), weighted),
             clock: Clock::new(seed),
             policy,

@@ -36,7 +36,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
                 self.judge(shard, slice, &mut judge, &mut condemned);
             }
             shard.lock().lines.find_soonest();
-            contained(|| shard.collect_all());
+        }
+        for yard in self.yards.all() {
+            contained(|| self.yards.collect_all(yard));
         }
     }
 

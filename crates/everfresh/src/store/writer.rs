@@ -11,6 +11,7 @@ use crate::store::slab::Node;
 use crate::store::state::{Reach, State};
 use crate::store::table::{Place, Table};
 use crate::store::tags::{WAYS, tag};
+use crate::store::yard::Inside;
 use crate::sync::Ordering;
 
 /// How much larger the next table is where the final size is known.
@@ -95,7 +96,6 @@ impl<K, V> Shard<K, V> {
             let home = table.home(hash);
             state.policy.prefetch(home);
             state.lines.prefetch(home);
-            state.slab.prefetch();
         }
     }
 
@@ -140,19 +140,32 @@ impl<K, V> Shard<K, V> {
     /// Sees to it that there is a slot for one entry more. May run the user's `Hash`, before anything is changed.
     #[inline]
     pub(super) fn make_place(&self, state: &mut State<K, V>, sizing: Sizing, hash_of: &impl Fn(&K) -> u64) {
-        let buckets = self.table(&state.reach).map_or(0, Table::buckets);
-        if state.len >= sizing.room(buckets) {
+        if self.is_to_grow(state, sizing) {
+            let buckets = self.table(&state.reach).map_or(0, Table::buckets);
             self.grow(state, sizing.next(buckets), hash_of);
         }
     }
 
+    /// Whether there is no slot for one entry more, or soon will be none.
+    #[inline]
+    pub(super) fn is_to_grow(&self, state: &State<K, V>, sizing: Sizing) -> bool {
+        state.len >= sizing.room(self.table(&state.reach).map_or(0, Table::buckets))
+    }
+
     /// Puts an entry whose key is not there yet, where there is a slot for it.
     #[inline]
-    pub(super) fn put(&self, state: &mut State<K, V>, hash: u64, entry: Entry<K, V>, terms: Terms) {
+    pub(super) fn put(
+        &self,
+        state: &mut State<K, V>,
+        yard: &mut Inside<'_, K, V>,
+        hash: u64,
+        entry: Entry<K, V>,
+        terms: Terms,
+    ) {
         let Some(table) = self.table(&state.reach) else { return };
         let home = table.home(hash);
         let Some(place) = table.free_place(home) else { return };
-        let node = state.slab.fill(&self.pool, entry);
+        let node = yard.fill(entry);
         state.lines.set_weight(place, terms.weight);
         state.lines.set_deadline(table.buckets(), place, terms.deadline);
         state.len += 1;
@@ -168,13 +181,14 @@ impl<K, V> Shard<K, V> {
     pub(super) fn replace(
         &self,
         state: &mut State<K, V>,
+        yard: &mut Inside<'_, K, V>,
         place: Place,
         entry: Entry<K, V>,
         terms: Terms,
         old_cost: u64,
     ) -> Option<Node<K, V>> {
         let table = self.table(&state.reach)?;
-        let node = state.slab.fill(&self.pool, entry);
+        let node = yard.fill(entry);
         let bucket = table.at(place.bucket());
         match &self.uses {
             None => bucket.head.touch(place.slot()),
@@ -241,7 +255,12 @@ impl<K, V> Shard<K, V> {
             None => {
                 let table = self.table(&state.reach)?;
                 let need = Need { home, spared, len: state.len };
-                (state.policy.victim(&mut state.clock, table, need)?, PushedOut::Evicted)
+                let place = state.policy.victim(&mut state.clock, table, need)?;
+                if let Some(next) = state.policy.looks_next_at() {
+                    table.at(next).prefetch();
+                    state.lines.prefetch(next);
+                }
+                (place, PushedOut::Evicted)
             }
         };
         Some(Chosen { place, cost: self.cost_at(state, place), why })
@@ -273,13 +292,14 @@ impl<K, V> Shard<K, V> {
     pub(super) fn put_in_place_of(
         &self,
         state: &mut State<K, V>,
+        yard: &mut Inside<'_, K, V>,
         Chosen { place, cost, why }: Chosen,
         hash: u64,
         entry: Entry<K, V>,
         terms: Terms,
     ) -> Option<Evicted<K, V>> {
         let table = self.table(&state.reach)?;
-        let node = state.slab.fill(&self.pool, entry);
+        let node = yard.fill(entry);
         let stamp = self.uses.as_ref().map_or(0, |uses| uses.next());
         let change = (place, why == PushedOut::Evicted);
         state.policy.succeed(&mut state.clock, table, change, hash, stamp, state.len);
@@ -350,23 +370,26 @@ impl<K, V> Shard<K, V> {
         self.publish(&mut state.reach, table);
     }
 
-    /// Sees to the garbage, or notes for who is about to let go of the lock that it is to be looked through then.
-    #[inline]
-    pub(super) fn leave<'s>(&'s self, state: &mut State<K, V>, insertion: &mut Insertion<'s, K, V>) {
-        if self.is_due(state) {
-            self.reuse_ripe(state);
-            if self.is_due(state) {
-                insertion.note_due(self);
-            }
+    /// Leaves the yard; sees to the garbage, or notes for who is about to let go of all locks that it is to be looked through then.
+    #[inline(always)]
+    pub(super) fn leave<'s>(&'s self, mut yard: Inside<'_, K, V>, insertion: &mut Insertion<'s, K, V>) {
+        if yard.is_due() && yard.is_still_due() {
+            insertion.note_due(&self.yards);
         }
     }
 
-    /// Hands out a node that was taken out: as garbage that a hazard of the caller guards.
+    /// Hands out a node that was taken out: as garbage that a hazard of the caller guards. `len` is what the shard holds.
     #[inline]
-    pub(super) fn hand_out(&self, state: &mut State<K, V>, node: Node<K, V>, cost: u64) -> Removed<'_, K, V> {
+    pub(super) fn hand_out(
+        &self,
+        yard: &mut Inside<'_, K, V>,
+        node: Node<K, V>,
+        cost: u64,
+        len: usize,
+    ) -> Removed<'_, K, V> {
         let hazard = Hazard::guard_locked(node.address());
-        self.discard(state, node, cost);
-        Removed::new(node, Some(hazard), self, cost)
+        yard.discard(node, cost, len);
+        Removed::new(node, Some(hazard), &self.yards, cost)
     }
 
     /// Hands out an entry that had to make room; returns the units that this freed. Only the first few have hazards:
@@ -374,28 +397,31 @@ impl<K, V> Shard<K, V> {
     #[inline]
     pub(super) fn depart<'s>(
         &'s self,
-        state: &mut State<K, V>,
+        yard: &mut Inside<'_, K, V>,
         evicted: Evicted<K, V>,
+        len: usize,
         insertion: &mut Insertion<'s, K, V>,
     ) -> u64 {
         if !insertion.are_departures_wanted() {
-            self.discard(state, evicted.node, evicted.cost);
+            yard.discard(evicted.node, evicted.cost, len);
             insertion.count(evicted.why);
             return evicted.cost;
         }
-        self.depart_seen(state, evicted, insertion)
+        self.depart_seen(yard, evicted, len, insertion)
     }
 
     #[inline(never)]
     fn depart_seen<'s>(
         &'s self,
-        state: &mut State<K, V>,
+        yard: &mut Inside<'_, K, V>,
         Evicted { node, cost, why }: Evicted<K, V>,
+        len: usize,
         insertion: &mut Insertion<'s, K, V>,
     ) -> u64 {
         let pushed_out = &mut insertion.see().pushed_out;
         let few = pushed_out.len() < FEW;
-        let removed = if few { self.hand_out(state, node, cost) } else { Removed::new(node, None, self, cost) };
+        let removed =
+            if few { self.hand_out(yard, node, cost, len) } else { Removed::new(node, None, &self.yards, cost) };
         pushed_out.push((removed, why));
         cost
     }

@@ -6,7 +6,7 @@ use std::thread;
 use super::*;
 use crate::entry::Extra;
 use crate::store::bound::Permit;
-use crate::store::slab::BATCH;
+use crate::store::retire::BATCH;
 
 /// Counts how many of its kind live; says so if one dies twice.
 #[derive(Debug)]
@@ -184,10 +184,40 @@ fn what_has_nothing_to_drop_is_used_again_but_not_while_somebody_reads_it() {
         assert_eq!((found.key, found.value), (key, key), "it was read all the time");
     }
     store.validate();
-    let nodes: usize = store.shards.iter().map(|shard| shard.lock().slab.nodes()).sum();
+    let nodes: usize = store.yards.nodes();
     // As the builder's `capacity` has it, those that were read, and what is left of the last block of each shard.
     let most = entries + (entries / 10).max(24) + keys as usize / 1_000 + store.shards.len() * 256;
     assert!(nodes <= most, "{nodes} nodes for {entries} entries");
+}
+
+#[test]
+fn what_one_thread_puts_and_another_one_removes_is_used_again() {
+    use std::sync::mpsc::channel;
+    let (rounds, each) = if cfg!(miri) { (4, 40) } else { (300, 1_000) };
+    let store = Store::new(settings(Bound::Unbounded, Eviction::S3Fifo), RandomState::new());
+    let keys = |round: u64| round * each..(round + 1) * each;
+    thread::scope(|scope| {
+        let (to_remove, removes) = channel();
+        let (to_put, puts) = channel();
+        let store = &store;
+        let putter = scope.spawn(move || {
+            for round in 0..rounds {
+                keys(round).for_each(|key| drop(put(store, key, key)));
+                to_remove.send(round).unwrap();
+                puts.recv().unwrap();
+            }
+        });
+        let remover = scope.spawn(move || {
+            for round in removes {
+                keys(round).for_each(|key| drop(store.remove(store.hash(&key), &key)));
+                to_put.send(()).unwrap();
+            }
+        });
+        join([putter, remover]);
+    });
+    assert_eq!(store.len(), 0);
+    let nodes = store.yards.nodes() as u64;
+    assert!(nodes <= 10 * each.max(256), "{nodes} nodes for {each} entries at a time");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The lock of a shard: taken by one atomic step, let go by a plain store.
+//! The lock of a shard, or of a yard: taken by one atomic step, let go by a plain store.
 //!
 //! Whoever lets go of a lock has to learn whether somebody waits for it. With a step that does both, as other locks have it, each writer
 //! waits until all that it has written has arrived, which takes longer than the rest of the step. Here he stores, and then looks;

@@ -142,7 +142,7 @@ impl<K, V> Yards<K, V> {
         &self.yards
     }
 
-    /// The yard of this thread. Comes after the lock of a shard, if both are held; no code of the user's runs while it is.
+    /// The yard of this thread, locked. That lock comes after those of shards, where both are held, and no code of the user's runs under it.
     #[inline]
     pub(super) fn enter(&self) -> Inside<'_, K, V> {
         self.enter_one(self.own())

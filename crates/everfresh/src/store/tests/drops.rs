@@ -123,9 +123,10 @@ fn garbage_stays_below_its_bound_and_a_sweep_drops_it() {
 #[test]
 fn no_writer_drops_many_values_for_the_others() {
     let (entries, keys) = if cfg!(miri) { (100, 300) } else { (40_000, 120_000) };
-    // One batch for each look at the garbage; where entries are handed out there are two, and where weights count all goes at once.
+    // One batch for each look at the garbage; where entries are handed out there are two. Where weights count all goes at once: three
+    // steps, one more while another thread raises a barrier, and what was left of one.
     let ways =
-        [(Bound::Entries(entries), false, 1), (Bound::Entries(entries), true, 2), (Bound::Weight(40_000), false, 3)];
+        [(Bound::Entries(entries), false, 1), (Bound::Entries(entries), true, 2), (Bound::Weight(40_000), false, 5)];
     for (bound, wanted, batches) in ways {
         let alive = Arc::new(AtomicIsize::new(0));
         let store = Store::new(settings(bound, Eviction::S3Fifo), RandomState::new());

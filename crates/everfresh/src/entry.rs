@@ -158,10 +158,6 @@ impl<K, V> Entry<K, V> {
         }
     }
 
-    pub(crate) fn tags(&self) -> &[Arc<Tag>] {
-        self.extra().map_or(&[], |extra| &extra.tags)
-    }
-
     /// The attempt to renew it: running, failed, or none.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt::unpack(self.attempt.load(Ordering::Acquire), self.loaded_at())
@@ -303,7 +299,7 @@ mod tests {
     fn an_attempt_survives_its_packing_nearly() {
         let loaded_at = Moment::from_nanos(123_456_789);
         for shift in 0..64 {
-            for number in [1_u64 << shift, (1 << shift) | 1, u64::MAX >> shift] {
+            for number in [1_u64 << shift, (1 << shift) | 1, u64::MAX >> shift, u64::MAX >> shift & !15] {
                 let until = Moment::from_nanos(loaded_at.nanos().saturating_add(number));
                 let age = until.nanos() - loaded_at.nanos();
                 let paused = Attempt::unpack(Attempt::failed(3, until).pack(loaded_at), loaded_at);

@@ -250,7 +250,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let ending = not_stored.map_or(Ending::NotModified, Ending::Discarded);
         flight.note_ending(ending);
         if flight.is_awaited() {
-            let (value, good_for_all) = (value.clone(), is_good_for_all(flight, Some(old.tags())));
+            // What is stored again was not struck.
+            let (value, good_for_all) = (value.clone(), installed.is_ok());
             flight.settle(Landing::Value { value, loaded_at: now, good_for_all, from_second_level: false });
         }
         if let Some(why) = not_stored {

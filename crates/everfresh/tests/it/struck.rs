@@ -1,5 +1,6 @@
 //! What an invalidation strikes, and when: values being loaded, tags forgotten meanwhile, entries pushed out.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -349,6 +350,43 @@ fn i1_what_still_holds_is_not_stored_if_it_is_struck_or_pushed_out_while_it_is_w
             if name == "eviction" { (0, 1) } else { (1, 0) }
         );
     }
+}
+
+#[test]
+fn i3_who_joins_after_the_tag_was_struck_while_what_still_holds_is_weighed_asks_anew() {
+    type Joining = Pin<Box<dyn Future<Output = u64> + Send>>;
+    let told = Arc::new(Mutex::new((None::<Cache<u32, u64>>, None::<Joining>)));
+    let in_weigher = Arc::clone(&told);
+    let clock = ManualClock::new();
+    let cache: Cache<u32, u64> = Cache::builder()
+        .weight_capacity(10)
+        .weigher(move |_, _| {
+            let cache = in_weigher.lock().unwrap().0.take();
+            if let Some(cache) = cache {
+                cache.invalidate_tag("struck");
+                // In another thread: this one is within the load.
+                let joins = std::thread::spawn(|| {
+                    let mut joins: Joining =
+                        Box::pin(async move { cache.get_or_load_async(&1, || async { 2_u64 }).await.unwrap() });
+                    assert!(poll_once(joins.as_mut()).is_pending());
+                    joins
+                });
+                let joins = joins.join().unwrap();
+                in_weigher.lock().unwrap().1 = Some(joins);
+            }
+            1
+        })
+        .lifetime(Lifetime::ttl(10 * SECOND).stale_if_error(MINUTE))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    cache.insert_with(1, 1, Traits::new().tag("struck"));
+    clock.advance(10 * SECOND);
+    told.lock().unwrap().0 = Some(cache.clone());
+    assert_eq!(cache.get_or_load(&1, || Load::<u64>::NotModified).unwrap(), 1, "who asked before gets it");
+    let mut joined = told.lock().unwrap().1.take().expect("it was weighed");
+    assert!(matches!(poll_once(joined.as_mut()), Poll::Ready(2)));
+    assert_eq!(cache.get(&1), Some(2));
 }
 
 #[test]

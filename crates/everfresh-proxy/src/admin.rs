@@ -17,10 +17,10 @@ use crate::body::{Body, Watched, full};
 use crate::cache::{Purge, PurgeMode};
 use crate::forward::Peer;
 use crate::log::shown;
-use crate::origin::{Trouble, of_the_client};
 use crate::proxy::{Proxy, Purged};
 use crate::say::say;
 use crate::server::{self, Bounds, Ended};
+use crate::trouble::{Trouble, of_the_client};
 
 const PAGE: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/page.css");

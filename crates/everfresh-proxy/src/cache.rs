@@ -20,8 +20,8 @@ use crate::body::{Body, BoxError};
 use crate::config::CacheSettings;
 use crate::forward;
 use crate::log::shown;
-use crate::origin::Trouble;
 use crate::stats::LONGEST_KEY;
+use crate::trouble::Trouble;
 
 /// What the key of a request has beside its URL.
 #[derive(Clone)]

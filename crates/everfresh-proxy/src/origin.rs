@@ -1,29 +1,28 @@
 //! The way to the origins: pooled connections, TLS, and a bound on every wait.
 
 use std::error::Error as _;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version};
-use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError};
+use http::{Request, Response, Uri, Version};
+use http_body_util::BodyExt;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use crate::body::{Body, BoxError, Stalled, Watched, empty};
+use crate::body::{Body, BoxError, Watched};
 use crate::config::{Config, OriginSettings, Timeouts};
 use crate::forward;
 use crate::hearing::HeardOut;
+use crate::sending::Turn;
+use crate::trouble::Trouble;
 
 type Pool = Client<InTime, Body>;
 
@@ -97,59 +96,6 @@ impl Speak {
     }
 }
 
-/// Why the origin gave no answer.
-#[derive(Debug, Clone)]
-pub enum Trouble {
-    /// No connection.
-    Unreachable(String),
-    /// Connected, but the connection broke before an answer, or what came is none.
-    Broken(String),
-    /// Connected, but no answer in time.
-    Late,
-    /// The client sent more than it may.
-    TooLarge,
-    /// The client did not send the rest of its content.
-    Stalled,
-    /// The client's content broke off, or what came is none.
-    Garbled(String),
-    /// It was not asked: too many wait for it already.
-    Busy,
-}
-
-impl Trouble {
-    /// What the client is told: 502, 504, 413, 408, 400 or 503 (RFC 9110 §15.6.3, §15.6.5, §15.5.14, §15.5.9, §15.5.1,
-    /// §15.6.4).
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Unreachable(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
-            Self::Late => StatusCode::GATEWAY_TIMEOUT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Stalled => StatusCode::REQUEST_TIMEOUT,
-            Self::Garbled(_) => StatusCode::BAD_REQUEST,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// Whether it is the client's, and says nothing of the origin.
-    pub fn is_of_the_client(&self) -> bool {
-        matches!(self, Self::TooLarge | Self::Stalled | Self::Garbled(_))
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => write!(out, "the origin cannot be reached: {why}"),
-            Self::Broken(why) => write!(out, "the origin gave no valid answer: {why}"),
-            Self::Late => out.write_str("the origin did not answer in time"),
-            Self::TooLarge => out.write_str("the request has more content than this proxy lets through"),
-            Self::Stalled => out.write_str("the rest of the request did not come in time"),
-            Self::Garbled(why) => write!(out, "the content of the request cannot be read to its end: {why}"),
-            Self::Busy => out.write_str("too many requests wait for an answer already"),
-        }
-    }
-}
-
 /// The pools of connections to all origins.
 #[derive(Clone)]
 pub struct Origins {
@@ -212,7 +158,7 @@ impl Origins {
 
     /// One exchange. It is never tried again once a byte of it went out; a pooled connection that turns out to be
     /// closed before that is replaced. Only what an origin says it has not looked at (RFC 9113 §8.7: a refused stream,
-    /// one beyond those that its GOAWAY names) is sent once more, if it has no content.
+    /// one beyond those that its GOAWAY names) is sent once more, if not too much of its content has gone out.
     ///
     /// `to` says which of the configuration's origins it is for.
     ///
@@ -230,14 +176,18 @@ impl Origins {
         let until = Instant::now() + bounds.whole.get();
         let patience = (bounds.first_byte.get() + bounds.connect.get()).min(bounds.whole.get());
         let may_be_two = speak != Speak::One && (speak == Speak::Two || request.uri().scheme_str() == Some("https"));
-        let again = (may_be_two && request.body().is_end_stream()).then(|| copy_of(&request));
-        let (request, turn) = in_turns(request);
+        let head = may_be_two.then(|| head_of(&request));
+        let (request, turn) = Turn::of(request, may_be_two);
         let asking = async {
-            match (ask(request).await, again) {
-                (Err(error), Some(again)) if was_not_looked_at(&error) => ask(again).await,
+            let answer = match (ask(request).await, head) {
+                (Err(error), Some(head)) if was_not_looked_at(&error) => match turn.again() {
+                    Some(content) => ask(head.map(|()| content)).await,
+                    None => Err(error),
+                },
                 (answer, _) => answer,
-            }
-            .inspect_err(leave_if_too_much)
+            };
+            turn.is_heard();
+            answer.inspect_err(leave_if_too_much)
         };
         let mut answer = tokio::select! {
             biased;
@@ -268,87 +218,14 @@ fn quiet(timeouts: &Timeouts) -> Duration {
     (timeouts.first_byte.get() / 3).clamp(Duration::from_secs(1), Duration::from_secs(20))
 }
 
-/// Whose turn it is while a request goes out: the client's, who has to send more of its content and is watched for that,
-/// or the origin's.
-struct Turn(Arc<Mutex<Sending>>);
-
-struct Sending {
-    /// Since when it is the origin's turn.
-    since: Option<Instant>,
-    /// What the client's content died of.
-    broke: Option<Trouble>,
-}
-
-impl Turn {
-    fn since(&self) -> Option<Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).since
-    }
-
-    fn broke(&self) -> Option<Trouble> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).broke.take()
-    }
-
-    /// Ends when it has been the origin's for so long, or when all is over: then it is late whose turn it is.
-    async fn is_late(&self, patience: Duration, until: Instant) -> Trouble {
-        loop {
-            let (now, since) = (Instant::now(), self.since());
-            // Should it become the origin's meanwhile, then no sooner than now.
-            let due = since.unwrap_or(now) + patience;
-            if due.min(until) <= now {
-                return if since.is_some() { Trouble::Late } else { Trouble::Stalled };
-            }
-            sleep_until(due.min(until)).await;
-        }
-    }
-}
-
-fn in_turns(request: Request<Body>) -> (Request<Body>, Turn) {
-    let sending = Arc::new(Mutex::new(Sending { since: Some(Instant::now()), broke: None }));
-    let turn = Turn(Arc::clone(&sending));
-    if request.body().is_end_stream() {
-        return (request, turn);
-    }
-    (request.map(|inner| InTurns { inner, sending }.boxed_unsync()), turn)
-}
-
-/// A request's content, which notes whether its client or its origin is waited for, and what it died of.
-struct InTurns {
-    inner: Body,
-    sending: Arc<Mutex<Sending>>,
-}
-
-impl http_body::Body for InTurns {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        sending.since = polled.is_ready().then(Instant::now);
-        if let Poll::Ready(Some(Err(error))) = &polled {
-            sending.broke = Some(of_the_client(&**error));
-        }
-        drop(sending);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// A request without content, for a second time.
-fn copy_of(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// The head of a request, for a second time.
+fn head_of(request: &Request<Body>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head
 }
 
 /// Whether the origin says that it did nothing for the request.
@@ -380,22 +257,6 @@ fn told_by_origin(error: &hyper_util::client::legacy::Error) -> Option<&h2::Erro
         cause = inner.source();
     }
     None
-}
-
-/// What the content of a client's request died of.
-pub(crate) fn of_the_client(error: &(dyn std::error::Error + 'static)) -> Trouble {
-    let (mut cause, mut last) = (Some(error), String::new());
-    while let Some(inner) = cause {
-        if inner.is::<LengthLimitError>() {
-            return Trouble::TooLarge;
-        }
-        if inner.is::<Stalled>() {
-            return Trouble::Stalled;
-        }
-        last = inner.to_string();
-        cause = inner.source();
-    }
-    Trouble::Garbled(last)
 }
 
 fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {

@@ -23,10 +23,11 @@ use crate::circle::Mark;
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
 use crate::forward::{self, Peer, TakesTrailers};
 use crate::log::shown;
-use crate::origin::{Origins, Speak, Trouble};
+use crate::origin::{Origins, Speak};
 use crate::rule;
 use crate::say::{say, say_refused, say_trouble};
 use crate::stats::{Counted, Flight, Stats};
+use crate::trouble::Trouble;
 use crate::tunnel;
 
 /// What a configuration makes of the proxy; replaced whole when it is read again.

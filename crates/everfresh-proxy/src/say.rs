@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use crate::body::{Body, full};
 use crate::forward::Refused;
-use crate::origin::Trouble;
+use crate::trouble::Trouble;
 
 /// An answer of our own.
 pub(crate) fn say(status: StatusCode, why: &str) -> Response<Body> {

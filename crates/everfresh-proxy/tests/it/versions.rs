@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::process::{Process, everfresh};
@@ -188,9 +188,14 @@ async fn refusing(how: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>)
 
 #[tokio::test]
 async fn only_what_an_origin_says_it_did_not_look_at_is_sent_again() {
-    for (how, method, answered, looked_at) in
-        [("refused", "GET", 200, 1), ("away", "GET", 200, 1), ("failed", "GET", 502, 1), ("refused", "POST", 502, 0)]
-    {
+    for (how, method, answered, looked_at) in [
+        ("refused", "GET", 200, 1),
+        ("refused", "POST", 200, 1),
+        ("away", "GET", 200, 1),
+        ("away", "POST", 200, 1),
+        ("failed", "GET", 502, 1),
+        ("failed", "POST", 502, 1),
+    ] {
         let (address, counted) = refusing(how).await;
         let mut config = config(address);
         config.origins[0].http2 = true;
@@ -199,6 +204,70 @@ async fn only_what_an_origin_says_it_did_not_look_at_is_sent_again() {
         let request = format!("{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{length}");
         assert_eq!(status(&raw(running.address, request).await), answered, "{how} {method}");
         assert_eq!(counted.load(Ordering::Relaxed), looked_at, "{how} {method}");
+    }
+}
+
+/// An origin of HTTP/2 that refuses its first stream when it has read so much of the content, tells that, and gives the content of
+/// the second one back.
+async fn refusing_after(read: usize) -> (std::net::SocketAddr, Arc<Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let refused = Arc::new(Notify::new());
+    let tells = Arc::clone(&refused);
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+        let mut is_first = true;
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let (most, tells) = (if is_first { read } else { usize::MAX }, Arc::clone(&tells));
+            let refuses = std::mem::take(&mut is_first);
+            tokio::spawn(async move {
+                let (mut content, mut whole) = (request.into_body(), Vec::new());
+                while whole.len() < most
+                    && let Some(Ok(data)) = content.data().await
+                {
+                    content.flow_control().release_capacity(data.len()).expect("as much as came");
+                    whole.extend_from_slice(&data);
+                }
+                if refuses {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    tells.notify_one();
+                } else {
+                    let head = http::Response::builder().header("content-length", whole.len());
+                    let mut answer = respond.send_response(head.body(()).expect("a head"), false).expect("sent");
+                    answer.send_data(whole.into(), true).expect("sent");
+                }
+            });
+        }
+    });
+    (address, refused)
+}
+
+#[tokio::test]
+async fn what_an_origin_did_not_look_at_is_sent_again_with_its_content_if_that_is_short() {
+    for (length, at_once, refused_after, answered) in [
+        (2, 2, 0, 200),
+        (60_000, 60_000, 0, 200),
+        // The client has sent a half of it, and it is asked for the other half by the second attempt.
+        (60_000, 30_000, 30_000, 200),
+        (200_000, 100_000, 100_000, 502),
+    ] {
+        let (address, refused) = refusing_after(refused_after).await;
+        let mut config = config(address);
+        config.origins[0].http2 = true;
+        let running = run(config).await;
+        let content: String = ('a'..='z').cycle().take(length).collect();
+        let mut client = TcpStream::connect(running.address).await.expect("connected");
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.expect("sent");
+        client.write_all(&content.as_bytes()[..at_once]).await.expect("sent");
+        timeout(PATIENCE, refused.notified()).await.expect("refused");
+        let _ = client.write_all(&content.as_bytes()[at_once..]).await;
+        let mut answer = Vec::new();
+        timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("in time").expect("an answer");
+        let answer = String::from_utf8(answer).expect("text");
+        assert_eq!(status(&answer), answered, "{length}, refused after {refused_after}");
+        assert!(answered != 200 || body(&answer) == content, "{length}, refused after {refused_after}");
     }
 }
 

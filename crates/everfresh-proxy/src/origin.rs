@@ -259,6 +259,12 @@ fn told_by_origin(error: &hyper_util::client::legacy::Error) -> Option<&h2::Erro
     None
 }
 
+/// Whether it is we who found fault with one answer over HTTP/2. A head that is too long is told in no other way.
+fn is_faulty(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<h2::Error>();
+    error.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR))
+}
+
 fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
     let mut cause = error.source();
     let mut last = error.to_string();
@@ -273,6 +279,9 @@ fn trouble(error: &hyper_util::client::legacy::Error) -> Trouble {
             return Trouble::Unreachable(io.raw_os_error().map_or_else(own, |_| io.to_string()));
         }
         last = inner.to_string();
+        if is_faulty(inner) {
+            last = format!("{last}: it is not as HTTP/2 has it, or its head is longer than {} KiB", MOST_HEAD >> 10);
+        }
         cause = inner.source();
     }
     if error.is_connect() { Trouble::Unreachable(with_cure(last)) } else { Trouble::Broken(last) }

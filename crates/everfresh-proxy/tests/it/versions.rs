@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use everfresh_proxy::body::empty;
 use everfresh_proxy::bound::Bound;
 use everfresh_proxy::config::{Config, Span, Tls};
+use everfresh_proxy::origin::{Origins, Speak};
 use http::{Request, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -66,6 +68,25 @@ async fn a_long_head_of_an_answer_passes_over_either_version() {
         assert_eq!((status(&answer), body(&answer)), (200, "answered"), "{version}");
         assert_eq!(long, "x-long: ".len() + (300 << 10), "{version}");
     }
+}
+
+#[tokio::test]
+async fn a_head_of_an_answer_that_is_too_long_over_http_2_is_told_as_that() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let mut config = config(listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let head = http::Response::builder().header("x-long", "y".repeat(500 << 10));
+            let _ = respond.send_response(head.body(()).expect("a head"), true);
+        }
+    });
+    config.origins[0].http2 = true;
+    let request = Request::get(config.origins[0].url.uri()).body(empty()).expect("a request");
+    let answer = Origins::new(&config).expect("pools").send(request, 0, Speak::Two).await;
+    let told = answer.expect_err("it is too long").to_string();
+    assert!(told.contains("its head is longer than 400 KiB"), "{told}");
 }
 
 /// RFC 9112 §9.3: what has no length ends with the connection, and what has one keeps it.

@@ -26,6 +26,32 @@ fn all_directives_of_a_response_are_read() {
 }
 
 #[test]
+fn a_directive_of_a_response_is_read_as_itself_alone() {
+    let names = ["public", "no-cache", "no-store", "private", "must-revalidate", "proxy-revalidate", "immutable"];
+    for (at, name) in names.into_iter().enumerate() {
+        let one = answer(&[name]);
+        let read = [
+            one.is_public(),
+            one.no_cache(),
+            one.no_store(),
+            one.is_private(),
+            one.must_revalidate(),
+            one.proxy_revalidate(),
+            one.is_immutable(),
+        ];
+        let expected: Vec<_> = (0..names.len()).map(|other| other == at).collect();
+        assert_eq!(read.to_vec(), expected, "{name}");
+    }
+    let names = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];
+    for (at, name) in names.into_iter().enumerate() {
+        let one = answer(&[&format!("{name}=7")]);
+        let read = [one.max_age(), one.s_maxage(), one.stale_while_revalidate(), one.stale_if_error()];
+        let expected: Vec<_> = (0..names.len()).map(|other| (other == at).then(|| secs(7))).collect();
+        assert_eq!(read.to_vec(), expected, "{name}");
+    }
+}
+
+#[test]
 fn an_unclosed_quote_hides_no_prohibition_and_gives_no_trust() {
     let torn = answer(&["foo=\"bar, no-store, private, max-age=3600"]);
     assert!(torn.no_store() && torn.is_private() && torn.no_cache());

@@ -106,9 +106,9 @@ const FLOORS: &[&[&str]] = &[
 /// The floors of the proxy.
 const PROXY_FLOORS: &[&[&str]] = &[
     &["apart", "arena", "body", "circle", "config", "files", "forward", "framing", "hearing", "patience", "tunnel"],
-    &["stats", "outlet", "rule"],
-    &["log", "origin", "tls"],
-    &["access", "cache", "say", "server"],
+    &["outlet", "rule", "stats", "trouble"],
+    &["log", "sending", "tls"],
+    &["access", "cache", "origin", "say", "server"],
     &["proxy"],
     &["admin"],
     &["bound"],

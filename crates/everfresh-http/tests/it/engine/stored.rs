@@ -194,6 +194,22 @@ async fn a_client_with_its_own_copy_gets_304_of_what_is_not_stored_too() {
     }
 }
 
+/// RFC 9110 §13.2.1: a condition is about an answer that succeeds.
+#[tokio::test]
+async fn an_error_with_the_tag_that_the_client_has_stays_an_error() {
+    for (control, asked) in [("no-store", 2), ("max-age=60", 1)] {
+        let with = [("cache-control", control), ("etag", "\"1\"")];
+        let world = World::new(shared(), Origin::new(move |_, _| Ok(text(404, &with, "none"))));
+        for _ in 0..2 {
+            let got = world.get_with("/a", &[("if-none-match", "\"1\"")]).await;
+            assert_eq!((got.status, got.body.as_str()), (404, "none"), "{control}");
+            let wanted = usize::from(control != "no-store");
+            until(|| world.cache.stats().pages == wanted).await;
+        }
+        assert_eq!(world.origin.count(), asked, "{control}");
+    }
+}
+
 #[tokio::test]
 async fn parts_are_stored_and_joined() {
     let origin = Origin::new(|_, asked| {

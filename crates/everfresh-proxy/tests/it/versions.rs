@@ -229,7 +229,7 @@ async fn only_what_an_origin_says_it_did_not_look_at_is_sent_again() {
 }
 
 /// An origin of HTTP/2 that refuses its first stream when it has read so much of the content, tells that, and gives the content of
-/// the second one back.
+/// the second one back; it begins to answer that at once.
 async fn refusing_after(read: usize) -> (std::net::SocketAddr, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -243,6 +243,12 @@ async fn refusing_after(read: usize) -> (std::net::SocketAddr, Arc<Notify>) {
             let (most, tells) = (if is_first { read } else { usize::MAX }, Arc::clone(&tells));
             let refuses = std::mem::take(&mut is_first);
             tokio::spawn(async move {
+                let length = request.headers()["content-length"].clone();
+                let answer = (!refuses).then(|| {
+                    // Before it has read anything: what is to be repeated has not gone out yet.
+                    let head = http::Response::builder().header("content-length", length).body(()).expect("a head");
+                    respond.send_response(head, false).expect("sent")
+                });
                 let (mut content, mut whole) = (request.into_body(), Vec::new());
                 while whole.len() < most
                     && let Some(Ok(data)) = content.data().await
@@ -250,13 +256,12 @@ async fn refusing_after(read: usize) -> (std::net::SocketAddr, Arc<Notify>) {
                     content.flow_control().release_capacity(data.len()).expect("as much as came");
                     whole.extend_from_slice(&data);
                 }
-                if refuses {
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
-                    tells.notify_one();
-                } else {
-                    let head = http::Response::builder().header("content-length", whole.len());
-                    let mut answer = respond.send_response(head.body(()).expect("a head"), false).expect("sent");
-                    answer.send_data(whole.into(), true).expect("sent");
+                match answer {
+                    Some(mut answer) => answer.send_data(whole.into(), true).expect("sent"),
+                    None => {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        tells.notify_one();
+                    }
                 }
             });
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::minimal;
 use crate::run::{self, Step};
 
 /// The only files in which `unsafe` may stand; each says at its top why, DESIGN.md says what it pays.
@@ -54,7 +55,7 @@ pub(crate) fn all() -> bool {
         steps.push(Step::cargo(&format!("http features [{features}]"), &arguments));
     }
     let commands = run::all(&steps);
-    let houses = [unsafe_stands_where_it_may(), floors_hold(), minimal_version_is_stated()];
+    let houses = [unsafe_stands_where_it_may(), floors_hold(), minimal::holds()];
     commands && houses.iter().all(|&holds| holds)
 }
 
@@ -74,7 +75,7 @@ fn unsafe_stands_where_it_may() -> bool {
         };
         astray.extend(text.lines().filter(uses).map(|line| format!("{shown}: {}", line.trim())));
     }
-    told("unsafe stands only where it may", &astray)
+    run::told("unsafe stands only where it may", &astray)
 }
 
 /// The floors of the core crate, lowest first; a file may import only from lines before its own.
@@ -122,7 +123,7 @@ fn floors_hold() -> bool {
     for (name, floors) in [("everfresh", FLOORS), ("everfresh-proxy", PROXY_FLOORS)] {
         wrong.extend(wrong_imports(name, floors));
     }
-    told("imports run downward only", &wrong)
+    run::told("imports run downward only", &wrong)
 }
 
 fn wrong_imports(package: &str, floors: &[&[&str]]) -> Vec<String> {
@@ -153,24 +154,6 @@ fn wrong_imports(package: &str, floors: &[&[&str]]) -> Vec<String> {
         }
     }
     wrong
-}
-
-fn minimal_version_is_stated() -> bool {
-    let text = |name: &str| fs::read_to_string(run::root().join(name)).unwrap_or_default();
-    let manifest = text("Cargo.toml");
-    let stated = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"'));
-    let wrong = match stated {
-        Some(version) if text("README.md").contains(&format!("Rust {version}")) => vec![],
-        Some(version) => vec![format!("README.md does not say Rust {version}")],
-        None => vec!["Cargo.toml states no rust-version".to_owned()],
-    };
-    told("the minimal Rust version is stated", &wrong)
-}
-
-fn told(what: &str, wrong: &[String]) -> bool {
-    println!("── {what}: {}", if wrong.is_empty() { "passed" } else { "FAILED" });
-    wrong.iter().for_each(|line| println!("   {line}"));
-    wrong.is_empty()
 }
 
 fn shown(file: &Path) -> String {

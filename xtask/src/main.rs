@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
 mod check;
+mod minimal;
 mod node;
 mod run;
 mod safety;

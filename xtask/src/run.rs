@@ -15,8 +15,7 @@ pub(crate) struct Step {
 impl Step {
     /// A call of cargo, with the toolchain that runs this.
     pub(crate) fn cargo(name: &str, arguments: &[&str]) -> Step {
-        let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let step = Step::new(name, &program, arguments);
+        let step = Step::new(name, &cargo(), arguments);
         // Without that name its `rustc` is rustup's default one, whatever `cargo +1.88 xtask` says.
         match std::env::var("RUSTUP_TOOLCHAIN") {
             Ok(toolchain) => step.with("RUSTUP_TOOLCHAIN", toolchain),
@@ -26,7 +25,12 @@ impl Step {
 
     /// A call of the nightly cargo, for sanitizers and miri.
     pub(crate) fn nightly(name: &str, arguments: &[&str]) -> Step {
-        let mut step = Step::new(name, "cargo", &["+nightly"]);
+        Step::with_toolchain(name, "nightly", arguments)
+    }
+
+    /// A call of the cargo of a toolchain that rustup has.
+    pub(crate) fn with_toolchain(name: &str, toolchain: &str, arguments: &[&str]) -> Step {
+        let mut step = Step::new(name, "cargo", &[&format!("+{toolchain}")]);
         step.arguments.extend(arguments.iter().map(ToString::to_string));
         step
     }
@@ -77,6 +81,18 @@ pub(crate) fn all(steps: &[Step]) -> bool {
         println!("failed: {}", failed.join(", "));
     }
     failed.is_empty()
+}
+
+/// Says what was looked at without a command, and what is wrong with it; `true` if nothing is.
+pub(crate) fn told(what: &str, wrong: &[String]) -> bool {
+    println!("── {what}: {}", if wrong.is_empty() { "passed" } else { "FAILED" });
+    wrong.iter().for_each(|line| println!("   {line}"));
+    wrong.is_empty()
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
 /// Whether only the choices are asked for, for which nothing need be built that they are about.

@@ -27,7 +27,7 @@ struct Sending {
     /// There is no rest any more.
     is_over: bool,
     /// What has gone out; `None` if that is too much to be kept, or is not to be.
-    gone: Option<Vec<Bytes>>,
+    gone: Option<Vec<u8>>,
     /// How often it has gone out before.
     attempt: u32,
     /// The answer has begun.
@@ -52,7 +52,7 @@ impl Turn {
     }
 
     fn content(&self, attempt: u32) -> Body {
-        InTurns { sending: Arc::clone(&self.0), attempt, next: 0 }.boxed_unsync()
+        InTurns { sending: Arc::clone(&self.0), attempt, sent: 0 }.boxed_unsync()
     }
 
     /// The content from its beginning, if all that has gone out is kept. What went out before ends with an error, should anybody
@@ -116,17 +116,17 @@ impl Sending {
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
         let Some(gone) = &mut self.gone else { return };
-        let kept: usize = gone.iter().map(Bytes::len).sum();
         match frame.data_ref() {
-            Some(data) if !self.is_heard && kept + data.len() <= MOST_KEPT => gone.push(data.clone()),
+            // A copy, though it costs one: of content in small pieces each would hold on to all that was read with it.
+            Some(data) if !self.is_heard && gone.len() + data.len() <= MOST_KEPT => gone.extend_from_slice(data),
             // Trailers come after all of the content.
             _ => self.gone = None,
         }
     }
 
-    /// What an attempt has still to repeat, after so many pieces.
-    fn repeated(&self, next: usize) -> &[Bytes] {
-        self.gone.as_deref().and_then(|gone| gone.get(next..)).unwrap_or_default()
+    /// What an attempt has still to repeat, after so many bytes.
+    fn repeated(&self, sent: usize) -> &[u8] {
+        self.gone.as_deref().and_then(|gone| gone.get(sent..)).unwrap_or_default()
     }
 }
 
@@ -134,8 +134,8 @@ impl Sending {
 struct InTurns {
     sending: Arc<Mutex<Sending>>,
     attempt: u32,
-    /// The next piece to repeat.
-    next: usize,
+    /// How many bytes of it this attempt has sent.
+    sent: usize,
 }
 
 impl InTurns {
@@ -154,13 +154,13 @@ impl http_body::Body for InTurns {
         if sending.attempt != this.attempt {
             return Poll::Ready(Some(Err("it goes out once more".into())));
         }
-        let polled = match sending.repeated(this.next).first() {
-            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.clone())))),
-            None if sending.is_over => Poll::Ready(None),
-            None => sending.poll_rest(context),
+        let polled = match sending.repeated(this.sent) {
+            [] if sending.is_over => Poll::Ready(None),
+            [] => sending.poll_rest(context),
+            repeated => Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(repeated))))),
         };
-        if polled.is_ready() {
-            this.next += 1;
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.sent += frame.data_ref().map_or(0, Bytes::len);
         }
         sending.since = polled.is_ready().then(Instant::now);
         polled
@@ -168,12 +168,12 @@ impl http_body::Body for InTurns {
 
     fn is_end_stream(&self) -> bool {
         let sending = self.sending();
-        sending.repeated(self.next).is_empty() && (sending.is_over || sending.rest.is_end_stream())
+        sending.repeated(self.sent).is_empty() && (sending.is_over || sending.rest.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         let sending = self.sending();
-        let repeated: usize = sending.repeated(self.next).iter().map(Bytes::len).sum();
+        let repeated = sending.repeated(self.sent).len();
         let rest = if sending.is_over { SizeHint::with_exact(0) } else { sending.rest.size_hint() };
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(repeated as u64));
@@ -187,6 +187,7 @@ impl http_body::Body for InTurns {
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
+    use http_body_util::channel::Channel;
 
     use super::*;
     use crate::body::full;
@@ -209,6 +210,24 @@ mod tests {
         assert_eq!((second.size_hint().exact(), second.is_end_stream()), (Some(0), true));
         assert!(second.frame().await.is_none());
         assert!(turn.again().is_none(), "the answer has begun");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_repeats_what_went_out_in_pieces_and_goes_on_with_the_rest() {
+        let (mut pieces, content) = Channel::<Bytes, BoxError>::new(4);
+        for piece in ["in", "", " many ", "pieces"] {
+            pieces.send_data(piece.into()).await.expect("there is room");
+        }
+        drop(pieces);
+        let (mut first, turn) = going_out(content.boxed_unsync());
+        for _ in 0..3 {
+            first.frame().await.expect("a frame").expect("content");
+        }
+        let mut second = turn.again().expect("it was kept");
+        assert_eq!(second.frame().await.expect("a frame").expect("content").into_data().expect("data"), "in many ");
+        // A third one begins before the second has ended.
+        let third = turn.again().expect("it was kept");
+        assert_eq!(third.collect().await.expect("content").to_bytes(), "in many pieces");
     }
 
     #[tokio::test]

@@ -132,3 +132,37 @@ impl Drop for Stand<'_> {
         next.into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_first_that_stays_away_is_passed_over_and_is_first_again_when_it_looks() {
+        let (line, hands) = (Line::default(), ManualClock::new());
+        let clock = Timepiece::of(hands.clone());
+        let [first, second, third] = [(); 3].map(|()| line.join(&clock));
+        let look = |stand: &Stand<'_>| {
+            stand.look(clock.now(), Waker::noop()).map_err(|behind| (behind.ahead, behind.overdue_at))
+        };
+        assert_eq!(look(&first), Ok(()));
+        assert_eq!(look(&second), Err((1, PATIENCE)));
+        // Who comes later does not give the first one more time.
+        hands.advance(PATIENCE - MILLISECOND);
+        assert_eq!(look(&third), Err((2, PATIENCE)));
+        hands.advance(MILLISECOND);
+        assert_eq!(look(&second), Ok(()));
+        assert_eq!(look(&third), Err((1, PATIENCE * 2)));
+        // It has its place before them, and as much time as any first.
+        hands.advance(MILLISECOND);
+        assert_eq!(look(&first), Ok(()));
+        assert_eq!(look(&second), Err((1, PATIENCE * 2 + MILLISECOND)));
+        hands.advance(MILLISECOND);
+        drop(first);
+        assert_eq!(look(&second), Ok(()));
+        assert_eq!(look(&third), Err((1, PATIENCE * 2 + MILLISECOND * 2)));
+    }
+}

@@ -80,8 +80,8 @@ async fn a_hundred_callers_of_a_stale_key_start_one_refresh() {
 /// Hazard 2: eight callers of a failing function, one after the other.
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_shared_by_all_who_waited() {
-    let calls = Calls::default();
-    let policy = builder().retry(TRICE).cache(cache()).build().unwrap();
+    let (calls, ear) = (Calls::default(), Ear::default());
+    let policy = builder().retry(TRICE).listener(ear.listener()).cache(cache()).build().unwrap();
     let key = key();
     let function = || {
         let calls = calls.clone();
@@ -98,6 +98,13 @@ async fn a_failure_is_shared_by_all_who_waited() {
     let first = Arc::clone(results[0].as_ref().unwrap_err());
     assert!(matches!(*first, Error::Inner(Broken(3))));
     assert!(results.iter().all(|result| Arc::ptr_eq(result.as_ref().unwrap_err(), &first)));
+    let names = ear.names();
+    let count = |name| names.iter().filter(|it| **it == name).count();
+    assert_eq!(
+        (count("cache_miss"), count("cache_coalesced")),
+        (1, 7),
+        "seven waited, and none of them is told to have missed"
+    );
 }
 
 /// Hazard 3: ten thousand failures left ten thousand locks.

@@ -36,7 +36,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     ) -> bool {
         let one_of_two = Arc::new(AtomicBool::new(false));
         led.one_of_two = Some(Arc::clone(&one_of_two));
-        led.running = Some(self.background.begin());
+        led.running.get_or_insert_with(|| self.background.begin());
         let flights = led.flights.clone();
         let work = led.run(Arc::clone(batch));
         #[cfg(feature = "tracing")]
@@ -86,10 +86,14 @@ pub(crate) async fn ask_beneath<K: Key, V: Value, S: Hasher>(
     let of_now = |(flight, mut found, given): (&Arc<Flight<K, V>>, Loaded<V>, Moment)| {
         if let Some(left) = &mut found.traits.lifetime {
             *left = left.later(now.since(given));
+            // What was enough when it was given may be over by now (contract T1).
+            if !Enough::Stale.takes(*left) {
+                return None;
+            }
         }
-        (flight.key.clone(), found)
+        Some((flight.key.clone(), found))
     };
-    answers.into_iter().flatten().map(of_now).collect()
+    answers.into_iter().flatten().filter_map(of_now).collect()
 }
 
 /// What the loader makes of all the keys, for those who want an error of its own kind.
@@ -126,7 +130,7 @@ pub(crate) struct Led<K: Key, V: Value, S: Hasher> {
     one_of_two: Option<Arc<AtomicBool>>,
     /// One place in the pool for all of them.
     pub(crate) permit: Option<Permit>,
-    running: Option<Running>,
+    pub(crate) running: Option<Running>,
 }
 
 impl<K: Key, V: Value, S: Hasher> Led<K, V, S> {

@@ -35,7 +35,7 @@ pub(crate) enum Enough {
 
 impl Enough {
     /// Whether what has so much left of its life is enough.
-    fn takes(self, left: Lifetime) -> bool {
+    pub(crate) fn takes(self, left: Lifetime) -> bool {
         let windows = left.windows();
         match windows.judge(left.life().end(Moment::default(), 0), Moment::default()) {
             Freshness::Fresh => self != Enough::Nothing,

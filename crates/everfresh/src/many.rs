@@ -369,7 +369,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     /// One refresh for all of them: one place in the pool, one call of the loader.
     fn refresh_many<E: Send + Sync + 'static>(
         self: &Arc<Self>,
-        led: Led<K, V, S>,
+        mut led: Led<K, V, S>,
         served: Vec<(K, Outcome, Duration)>,
         batch: &Batch<K, V, E>,
         blocking: bool,
@@ -377,7 +377,9 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         if led.leaders.is_empty() {
             return;
         }
-        let started = self.start_many(led, batch, blocking);
+        led.running = Some(self.background.begin());
+        // As for one: nothing begins to run that who closes the cache does not wait for.
+        let started = !self.is_closed() && self.start_many(led, batch, blocking);
         let status = if started { RefreshStatus::Started } else { RefreshStatus::Unavailable };
         for (key, outcome, age) in served {
             self.counters.refresh_status(status);

@@ -190,7 +190,8 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                     }
                     let began = leader.flight().began;
                     let wait = leader.wait();
-                    match taken.detach().map(|detached| self.run_behind(leader, detached, bounds.enough(), None)) {
+                    let running = self.background.begin();
+                    match taken.detach().map(|it| self.run_behind(leader, it, bounds.enough(), None, running)) {
                         Ok(Ok(())) => (wait, began.tag_point, true),
                         Ok(Err(error)) => {
                             self.note_unavailable(now, &error);

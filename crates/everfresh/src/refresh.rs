@@ -184,10 +184,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         now: Moment,
         watch: Option<&mut Option<Wait<K, V>>>,
     ) -> RefreshStatus {
+        let running = self.background.begin();
+        // Again: who closes the cache waits for what has begun, and nothing that begins later is to run.
+        if self.is_closed() {
+            return RefreshStatus::Unavailable;
+        }
         if let Some(watch) = watch {
             *watch = Some(leader.wait());
         }
-        match self.run_behind(leader, loader, enough, Some(permit)) {
+        match self.run_behind(leader, loader, enough, Some(permit), running) {
             Ok(()) => RefreshStatus::Started,
             Err(error) => {
                 self.note_unavailable(now, &error);
@@ -222,6 +227,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         loader: Detached<K, V>,
         enough: Enough,
         permit: Option<Permit>,
+        running: Running,
     ) -> Result<(), SpawnError> {
         let one_of_two = Arc::new(AtomicBool::new(false));
         let flight = Arc::clone(leader.flight());
@@ -231,7 +237,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             leader: Some(leader),
             enough,
             _permit: permit,
-            _running: self.background.begin(),
+            _running: running,
             one_of_two: Arc::clone(&one_of_two),
         };
         let Detached { wants_previous, work } = loader;
@@ -298,9 +304,15 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         self.note_unavailable(now, &SpawnError::new("the work was dropped before its end"));
     }
 
+    /// Nothing more is refreshed. Asked after [`begin`](crate::pool::Background::begin) it is certain: who closed the cache before that
+    /// found nothing running, and whoever does so later waits.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Whether background work may be tried at all now.
     pub(crate) fn may_start(&self, now: Moment) -> bool {
-        !self.closed.load(Ordering::Acquire) && now.nanos() >= self.unavailable_until.load(Ordering::Relaxed)
+        !self.is_closed() && now.nanos() >= self.unavailable_until.load(Ordering::Relaxed)
     }
 
     pub(crate) fn note_unavailable(&self, now: Moment, error: &SpawnError) {

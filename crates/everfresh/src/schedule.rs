@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::beneath::Enough;
@@ -73,7 +72,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
             loop {
                 let (began, clock) = {
                     let Some(engine) = engine.upgrade() else { return };
-                    if schedule.is_over() || engine.closed.load(Ordering::Acquire) {
+                    if schedule.is_over() || engine.is_closed() {
                         return;
                     }
                     let (began, clock) = (engine.clock.now(), engine.clock.clone());

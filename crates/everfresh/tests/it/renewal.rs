@@ -1,5 +1,6 @@
 //! Odd ends of refreshes: overtaken, panicking, not modified, rejected.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -291,6 +292,60 @@ fn r8_after_close_lookups_go_on_and_nothing_is_started_behind() {
     assert_eq!((log.count(&Told::Load(Ending::Stored)), log.count(&Told::RefreshStarted)), (1, 0));
     assert_eq!(log.count(&Told::Unavailable), 0, "closing is no lack of workers");
     assert!(log.all().len() >= 4);
+}
+
+/// A key that does something when it is copied next.
+#[derive(PartialEq, Eq, Hash)]
+struct Copied(u32);
+
+thread_local! {
+    static WHEN_COPIED: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+impl Clone for Copied {
+    fn clone(&self) -> Copied {
+        if let Some(act) = WHEN_COPIED.take() {
+            act();
+        }
+        Copied(self.0)
+    }
+}
+
+#[test]
+fn r8_what_was_about_to_begin_when_the_cache_was_closed_does_not_begin() {
+    type Door = fn(&Cache<Copied, u64>) -> RefreshStatus;
+    let doors: [Door; 3] = [
+        |cache| cache.refresh_with(&Copied(1), || 2_u64).status(),
+        |cache| cache.refresh_with(&Copied(9), || 2_u64).status(),
+        |cache| {
+            let stale = cache.get_many_or_load([Copied(1)], |_| Ok::<_, &str>([(Copied(1), 2)])).unwrap();
+            assert_eq!(stale[&Copied(1)], 1);
+            RefreshStatus::Unavailable
+        },
+    ];
+    for door in doors {
+        let (clock, hand) = (ManualClock::new(), Hand::default());
+        let lifetime = Lifetime::ttl(SECOND).stale_while_revalidate(MINUTE);
+        let cache: Cache<Copied, u64> = Cache::builder()
+            .capacity(10)
+            .lifetime(lifetime)
+            .clock(clock.clone())
+            .spawner(hand.clone())
+            .build()
+            .unwrap();
+        cache.insert(Copied(1), 1);
+        clock.advance(SECOND);
+        let (closed, left) = (cache.clone(), Count::default());
+        let counted = left.clone();
+        WHEN_COPIED.set(Some(Box::new(move || {
+            assert_eq!(closed.close(MINUTE), 0, "nothing has begun");
+            counted.add();
+        })));
+        assert_eq!(door(&cache), RefreshStatus::Unavailable);
+        assert_eq!((left.get(), hand.asked()), (1, 0));
+        assert_eq!((cache.stats().refreshes_started, cache.stats().refreshes_skipped.unavailable), (0, 1));
+        assert_eq!(cache.peek(&Copied(1)), Some(1));
+    }
 }
 
 #[test]

@@ -359,18 +359,20 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     /// An [`Error`] with [`is_config`](Error::is_config) if the choices make no sense; its message names the cure.
     pub fn build(self) -> Result<Cache<K, V, S>, Error> {
         let bound = self.check()?;
+        let since = self.clock.now();
         let negatives = self.negative_ttl.map(|_| {
             let most = match bound {
                 Bound::Entries(entries) => entries.min(1024),
                 Bound::Weight(_) | Bound::Unbounded => 1024,
             };
-            let settings = Settings { bound: Bound::Entries(most), eviction: Eviction::default(), prompt_drop: false };
+            let (bound, eviction) = (Bound::Entries(most), Eviction::default());
+            let settings = Settings { bound, eviction, prompt_drop: false, since };
             Store::new(settings, self.hasher.clone())
         });
         if self.lifetime.time_to_live().is_some() {
             self.clock.get_ready();
         }
-        let settings = Settings { bound, eviction: self.eviction, prompt_drop: self.prompt_drop };
+        let settings = Settings { bound, eviction: self.eviction, prompt_drop: self.prompt_drop, since };
         let max_refreshes = self.max_refreshes.unwrap_or(DEFAULT_MAX_REFRESHES);
         let pool = match (self.pool, self.spawner) {
             (Some(pool), _) => pool,

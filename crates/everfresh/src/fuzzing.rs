@@ -52,7 +52,7 @@ pub fn store(data: &[u8]) {
         _ => Bound::Unbounded,
     };
     let eviction = if shape & 4 == 0 { Eviction::S3Fifo } else { Eviction::Lru };
-    let settings = Settings { bound, eviction, prompt_drop: shape & 8 != 0 };
+    let settings = Settings { bound, eviction, prompt_drop: shape & 8 != 0, since: Moment::default() };
     let store: Store<u16, u64, Masked> = Store::new(settings, Masked(u64::from(mask)));
     let mut map: HashMap<u16, u64> = HashMap::new();
     let mut round = 0_u64;

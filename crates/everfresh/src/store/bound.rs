@@ -1,5 +1,6 @@
 //! How much the store may hold, and the one account that all shards draw on.
 
+use crate::moment::Moment;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What limits the store.
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) eviction: Eviction,
     /// Drop a removed value as soon as nobody reads it, instead of some at a time.
     pub(crate) prompt_drop: bool,
+    /// When it begins: deadlines are kept with full precision for 36 years from then on.
+    pub(crate) since: Moment,
 }
 
 /// The units that are taken: entries or weight. Never more than the bound, at any instant.

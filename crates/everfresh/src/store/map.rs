@@ -85,7 +85,7 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 _ => Policy::S3Fifo(Queues::new(&ground, 0)),
             };
-            let state = State::new(Arc::clone(&ground), account.is_weighted(), policy, seed);
+            let state = State::new(Arc::clone(&ground), account.is_weighted(), settings.since, policy, seed);
             Shard::new(state, Arc::clone(&yards), Choices { bounded, exact_order })
         };
         let shards: Box<[_]> = (0..shards).map(shard).collect();

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::moment::Moment;
 use crate::store::ahead::prefetch;
@@ -32,10 +33,10 @@ pub(super) struct Reach<K, V> {
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new(ground: Arc<Ground>, weighted: bool, policy: Policy, seed: u64) -> State<K, V> {
+    pub(super) fn new(ground: Arc<Ground>, weighted: bool, since: Moment, policy: Policy, seed: u64) -> State<K, V> {
         State {
             reach: Reach { old_tables: Vec::new() },
-            lines: Lines::new(Arc::clone(&ground), weighted),
+            lines: Lines::new(Arc::clone(&ground), weighted, since),
             clock: Clock::new(seed),
             policy,
             held: 0,
@@ -55,6 +56,8 @@ pub(super) struct Lines {
     weighted: bool,
     /// No deadline comes before this one.
     soonest: u32,
+    /// Deadlines are counted from here.
+    since: Moment,
 }
 
 /// The deadlines of a bucket, and the soonest of them.
@@ -86,30 +89,37 @@ impl DerefMut for Deadlines {
 
 /// No deadline.
 const NEVER: u32 = u32::MAX;
-/// Deadlines are kept in units of 2^28 ns, a quarter of a second, for 36 years.
+/// Deadlines are kept in units of 2^28 ns, a quarter of a second, for 36 years; later ones are none.
 const UNIT: u32 = 28;
 /// The place of a line's earliest deadline, or of an earlier time.
 const SOONEST: usize = 15;
 
-/// A deadline as it is kept: rounded up, so that nothing is called over too early.
-fn coarse(deadline: Moment) -> u32 {
-    let units = deadline.nanos().div_ceil(1 << UNIT);
-    u32::try_from(units).unwrap_or(NEVER)
-}
-
-/// The units that have passed.
-fn passed(now: Moment) -> u32 {
-    // One less than `NEVER`, so that a deadline that will not come is not met at the end of time.
-    u32::try_from(now.nanos() >> UNIT).unwrap_or(NEVER).min(NEVER - 1)
-}
-
-fn moment(units: u32) -> Moment {
-    if units == NEVER { Moment::NEVER } else { Moment::from_nanos(u64::from(units) << UNIT) }
-}
-
 impl Lines {
-    pub(super) fn new(ground: Arc<Ground>, weighted: bool) -> Lines {
-        Lines { ground, deadlines: Plot::empty(), weights: Plot::empty(), weighted, soonest: NEVER }
+    pub(super) fn new(ground: Arc<Ground>, weighted: bool, since: Moment) -> Lines {
+        Lines { ground, deadlines: Plot::empty(), weights: Plot::empty(), weighted, soonest: NEVER, since }
+    }
+
+    /// A deadline as it is kept: rounded up, so that nothing is called over too early.
+    #[inline]
+    fn coarse(&self, deadline: Moment) -> u32 {
+        let units = self.nanos_until(deadline).div_ceil(1 << UNIT);
+        u32::try_from(units).unwrap_or(NEVER)
+    }
+
+    /// The units that have passed.
+    #[inline]
+    fn passed(&self, now: Moment) -> u32 {
+        // One less than `NEVER`, so that a deadline that will not come is not met at the end of time.
+        u32::try_from(self.nanos_until(now) >> UNIT).unwrap_or(NEVER).min(NEVER - 1)
+    }
+
+    #[inline]
+    fn nanos_until(&self, moment: Moment) -> u64 {
+        moment.nanos().saturating_sub(self.since.nanos())
+    }
+
+    fn moment(&self, units: u32) -> Moment {
+        if units == NEVER { Moment::NEVER } else { self.since.after(Duration::from_nanos(u64::from(units) << UNIT)) }
     }
 
     /// What the deadlines of a bucket take, in bytes.
@@ -126,13 +136,13 @@ impl Lines {
     }
 
     pub(super) fn deadline(&self, place: Place) -> Moment {
-        self.deadlines.get(place.bucket()).map_or(Moment::NEVER, |line| moment(line[place.slot()]))
+        self.deadlines.get(place.bucket()).map_or(Moment::NEVER, |line| self.moment(line[place.slot()]))
     }
 
     /// Whether any entry may be over at `now`.
     #[inline]
     pub(super) fn may_be_due(&self, now: Moment) -> bool {
-        self.soonest <= passed(now)
+        self.soonest <= self.passed(now)
     }
 
     /// Whether there is any deadline, or was since [`find_soonest`](Lines::find_soonest).
@@ -157,7 +167,7 @@ impl Lines {
 
     #[inline]
     pub(super) fn set_deadline(&mut self, buckets: usize, place: Place, deadline: Moment) {
-        let units = coarse(deadline);
+        let units = self.coarse(deadline);
         let Some(line) = self.deadlines.get_mut(place.bucket()) else {
             if units != NEVER {
                 self.begin_deadlines(buckets);
@@ -182,12 +192,12 @@ impl Lines {
     /// The slots of a bucket whose deadline has come.
     #[inline]
     pub(super) fn due(&mut self, bucket: usize, now: Moment) -> u16 {
-        self.due_in_units(bucket, passed(now))
+        self.due_in_units(bucket, self.passed(now))
     }
 
     /// As [`Lines::due`], with those of the next quarter of a second: none is missed.
     pub(super) fn nearly_due(&mut self, bucket: usize, now: Moment) -> u16 {
-        self.due_in_units(bucket, coarse(now).min(NEVER - 1))
+        self.due_in_units(bucket, self.coarse(now).min(NEVER - 1))
     }
 
     #[inline]
@@ -220,6 +230,7 @@ impl Lines {
             weights: Plot::new(&self.ground, weights, || [0; WAYS]),
             weighted: self.weighted,
             soonest: self.soonest,
+            since: self.since,
         }
     }
 
@@ -253,8 +264,6 @@ impl Lines {
 
 #[cfg(all(test, not(everfresh_loom)))]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(millis: u64) -> Moment {
@@ -263,17 +272,22 @@ mod tests {
 
     #[test]
     fn a_deadline_is_never_kept_as_an_earlier_one() {
-        for millis in [0, 1, 268, 269, 1_000, 86_400_000, 1 << 40] {
-            let kept = moment(coarse(at(millis)));
-            assert!(kept >= at(millis));
-            assert!(kept == Moment::NEVER || kept.since(at(millis)) < Duration::from_millis(269));
+        // A clock may count from a beginning long before the store's.
+        for since in [0, 1, 1_760_000_000_000] {
+            let lines = Lines::new(Ground::new(), false, at(since));
+            for millis in [0, 1, 268, 269, 1_000, 86_400_000, 1 << 39] {
+                let kept = lines.moment(lines.coarse(at(since + millis)));
+                assert!(kept >= at(since + millis));
+                assert!(kept.since(at(since + millis)) < Duration::from_millis(269), "{millis} ms after {since}");
+            }
+            assert!(lines.moment(lines.coarse(at(since + (1 << 41)))) == Moment::NEVER, "in more than 36 years");
+            assert_eq!(lines.moment(lines.coarse(Moment::NEVER)), Moment::NEVER);
         }
-        assert_eq!(moment(coarse(Moment::NEVER)), Moment::NEVER);
     }
 
     #[test]
     fn only_slots_whose_deadline_has_passed_are_due() {
-        let mut lines = Lines::new(Ground::new(), false);
+        let mut lines = Lines::new(Ground::new(), false, Moment::default());
         lines.set_deadline(2, Place::new(1, 3), Moment::NEVER);
         assert!(lines.deadlines.is_empty(), "no deadline needs no line");
         lines.set_deadline(2, Place::new(1, 3), at(5_000));

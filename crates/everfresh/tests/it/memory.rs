@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use everfresh::{Cache, Cause, Event, Eviction, Lifetime, ManualClock, Traits};
 
@@ -126,10 +127,20 @@ fn m2_the_default_policy_keeps_a_part_of_a_loop_and_finds_what_comes_again_soon(
     assert!(again > 19_900, "it is found in the small part: {again} of 19,980");
 }
 
+/// Clocks that were started just now, and with the Unix epoch.
+fn clocks() -> [ManualClock; 2] {
+    [0, 1_760_000_000].map(|seconds| {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_secs(seconds));
+        clock
+    })
+}
+
 #[test]
 fn m2_expired_entries_go_first() {
-    for eviction in [Eviction::S3Fifo, Eviction::Lru] {
-        let clock = ManualClock::new();
+    for (eviction, clock) in
+        [Eviction::S3Fifo, Eviction::Lru].into_iter().flat_map(|it| clocks().map(|clock| (it, clock)))
+    {
         let cache: Cache<u32, u64> = Cache::builder()
             .capacity(4)
             .eviction(eviction)
@@ -149,25 +160,26 @@ fn m2_expired_entries_go_first() {
 
 #[test]
 fn m4_expired_entries_are_reclaimed_though_nobody_touches_them() {
-    let clock = ManualClock::new();
-    let cache: Cache<u32, u64> =
-        Cache::builder().capacity(100).lifetime(Lifetime::ttl(MINUTE)).clock(clock.clone()).build().unwrap();
-    let gone = Count::default();
-    let counted = gone.clone();
-    cache
-        .subscribe(move |event| {
-            if let Event::Left { cause: Cause::Expired, .. } = event {
-                counted.add();
-            }
-        })
-        .forever();
-    (0..100).for_each(|key| cache.insert(key, 1));
-    // A quarter of the lifetime later at the latest.
-    for _ in 0..5 {
-        clock.advance(MINUTE / 4);
+    for clock in clocks() {
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(100).lifetime(Lifetime::ttl(MINUTE)).clock(clock.clone()).build().unwrap();
+        let gone = Count::default();
+        let counted = gone.clone();
+        cache
+            .subscribe(move |event| {
+                if let Event::Left { cause: Cause::Expired, .. } = event {
+                    counted.add();
+                }
+            })
+            .forever();
+        (0..100).for_each(|key| cache.insert(key, 1));
+        // A quarter of the lifetime later at the latest.
+        for _ in 0..5 {
+            clock.advance(MINUTE / 4);
+        }
+        gone.reach(100);
+        assert_eq!((cache.len(), cache.stats().left.expired), (0, 100));
     }
-    gone.reach(100);
-    assert_eq!((cache.len(), cache.stats().left.expired), (0, 100));
 }
 
 #[test]

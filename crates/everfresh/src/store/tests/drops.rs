@@ -44,7 +44,7 @@ fn every_value_is_dropped_exactly_once() {
     for bound in [Bound::Unbounded, Bound::Entries(50), Bound::Weight(2_000)] {
         for prompt_drop in [false, true] {
             let alive = Arc::new(AtomicIsize::new(0));
-            let store = filled(Settings { bound, eviction: Eviction::S3Fifo, prompt_drop }, &alive, keys);
+            let store = filled(Settings { prompt_drop, ..settings(bound, Eviction::S3Fifo) }, &alive, keys);
             for key in 0..keys / 3 {
                 store.remove(store.hash(&key), &key);
             }
@@ -60,7 +60,7 @@ fn where_weights_count_what_was_removed_and_not_dropped_is_a_small_part_of_the_b
     const BOUND: u64 = 1 << 20;
     for weight in [1 << 8, 1 << 12, 1 << 14, 1 << 16, 1 << 19] {
         let alive = Arc::new(AtomicIsize::new(0));
-        let settings = Settings { bound: Bound::Weight(BOUND), eviction: Eviction::S3Fifo, prompt_drop: false };
+        let settings = settings(Bound::Weight(BOUND), Eviction::S3Fifo);
         let store = Store::new(settings, RandomState::new());
         // What one writer has just taken out is dropped by the next one, unless it is heavy by itself.
         let most = BOUND + BOUND / 32 + BOUND / 32;
@@ -90,7 +90,7 @@ fn where_weights_count_what_was_removed_and_not_dropped_is_a_small_part_of_the_b
 #[test]
 fn with_prompt_drops_nothing_outlives_its_removal_but_what_is_read() {
     let alive = Arc::new(AtomicIsize::new(0));
-    let settings = Settings { bound: Bound::Entries(10), eviction: Eviction::S3Fifo, prompt_drop: true };
+    let settings = Settings { prompt_drop: true, ..settings(Bound::Entries(10), Eviction::S3Fifo) };
     let store = filled(settings, &alive, 30);
     assert_eq!(alive.load(Ordering::Relaxed), 10);
     let held: Vec<_> = store.iter().take(3).collect();
@@ -253,7 +253,7 @@ fn a_destructor_may_call_the_same_store() {
         }
     }
     for prompt_drop in [false, true] {
-        let settings = Settings { bound: Bound::Entries(8), eviction: Eviction::S3Fifo, prompt_drop };
+        let settings = Settings { prompt_drop, ..settings(Bound::Entries(8), Eviction::S3Fifo) };
         let store = Arc::new(Store::new(settings, RandomState::new()));
         for key in 0..if cfg!(miri) { 40_u64 } else { 400 } {
             let meddler = Meddler { store: Arc::downgrade(&store) };
@@ -295,7 +295,7 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
     let rounds = if cfg!(miri) { 40 } else { 20_000 };
     for prompt_drop in [false, true] {
         let alive = Arc::new(AtomicIsize::new(0));
-        let settings = Settings { bound: Bound::Entries(64), eviction: Eviction::S3Fifo, prompt_drop };
+        let settings = Settings { prompt_drop, ..settings(Bound::Entries(64), Eviction::S3Fifo) };
         let store = Store::<u64, Counted, _>::new(settings, RandomState::new());
         thread::scope(|scope| {
             let threads = [0, 1, 2, 3].map(|seed| {
@@ -339,7 +339,7 @@ fn threads_that_read_write_and_remove_drop_every_value_once() {
 fn with_prompt_drops_what_made_room_in_another_shard_is_dropped_too() {
     for wanted in [false, true] {
         let alive = Arc::new(AtomicIsize::new(0));
-        let settings = Settings { bound: Bound::Entries(2_048), eviction: Eviction::S3Fifo, prompt_drop: true };
+        let settings = Settings { prompt_drop: true, ..settings(Bound::Entries(2_048), Eviction::S3Fifo) };
         let store = Store::new(settings, RandomState::new());
         let of_shard = |key: &u64| store.index(store.hash(key));
         let keys_of = |shard: usize| (0_u64..).filter(move |key| of_shard(key) == shard);
@@ -359,7 +359,7 @@ fn with_prompt_drops_what_made_room_in_another_shard_is_dropped_too() {
 fn with_prompt_drops_what_a_writer_pushed_out_goes_although_it_is_not_admitted_in_the_end() {
     for wanted in [false, true] {
         let alive = Arc::new(AtomicIsize::new(0));
-        let settings = Settings { bound: Bound::Weight(10), eviction: Eviction::S3Fifo, prompt_drop: true };
+        let settings = Settings { prompt_drop: true, ..settings(Bound::Weight(10), Eviction::S3Fifo) };
         let store = Store::new(settings, RandomState::new());
         drop(store.insert(store.hash(&1), entry(1_u64, Counted::new(&alive, 1)), (4, Moment::NEVER), START));
         // The rest is in the hands of another writer, so that there is not enough even when all has made room.

@@ -55,7 +55,7 @@ fn keys_that_look_alike_are_told_apart_at_a_glance() {
 #[test]
 fn where_a_read_has_more_to_do_a_glance_says_nothing() {
     for (eviction, prompt_drop) in [(Eviction::Lru, false), (Eviction::S3Fifo, true)] {
-        let store = Store::new(Settings { bound: Bound::Entries(10), eviction, prompt_drop }, RandomState::new());
+        let store = Store::new(Settings { prompt_drop, ..settings(Bound::Entries(10), eviction) }, RandomState::new());
         put(&store, 1, 1);
         assert_eq!((glance(&store, 1), glance(&store, 2)), (None, None));
     }

@@ -27,7 +27,7 @@ pub(super) fn entry<K, V>(key: K, value: V) -> Entry<K, V> {
 }
 
 pub(super) fn settings(bound: Bound, eviction: Eviction) -> Settings {
-    Settings { bound, eviction, prompt_drop: false }
+    Settings { bound, eviction, prompt_drop: false, since: Moment::default() }
 }
 
 pub(super) fn put<S: BuildHasher + 'static>(

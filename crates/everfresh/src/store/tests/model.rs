@@ -5,7 +5,7 @@ use super::*;
 
 /// Random calls against a map that forgets whatever the store says it pushed out.
 fn compare<S: BuildHasher + Default + 'static>(bound: Bound, eviction: Eviction, seed: u64, rounds: u64) {
-    let store = Store::new(Settings { bound, eviction, prompt_drop: seed.is_multiple_of(2) }, S::default());
+    let store = Store::new(Settings { prompt_drop: seed.is_multiple_of(2), ..settings(bound, eviction) }, S::default());
     let mut model = HashMap::new();
     let mut dice = Dice::new(seed);
     let keys = 1 + dice.below(120);

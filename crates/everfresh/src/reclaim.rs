@@ -148,7 +148,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
     }
 }
 
+/// Ends with the chore: if that panics, as a clock of the user's may, the next insertion begins another.
+struct Reclaiming<K: Key, V: Value, S: Hasher>(Weak<Engine<K, V, S>>);
+
+impl<K: Key, V: Value, S: Hasher> Drop for Reclaiming<K, V, S> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(engine) = self.0.upgrade()
+        {
+            engine.reclaiming.store(false, Ordering::Release);
+        }
+    }
+}
+
 async fn reclaim<K: Key, V: Value, S: Hasher>(engine: Weak<Engine<K, V, S>>, watch: Watch) {
+    let _reclaiming = Reclaiming(Weak::clone(&engine));
     loop {
         let sleep = {
             let Some(engine) = engine.upgrade() else { return };

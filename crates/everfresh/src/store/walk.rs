@@ -82,7 +82,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         let mut extended = Vec::new();
         for (place, entry) in slice {
             match judge(&entry) {
-                Judgement::Keep => {}
+                // The end of a guard may drop what was removed meanwhile.
+                Judgement::Keep => contained(|| drop(entry)),
                 Judgement::KeepUntil(deadline) => extended.push((place, entry, deadline)),
                 Judgement::Remove => contained(|| {
                     if let Some(removed) = self.remove_exact(&entry) {
@@ -97,13 +98,16 @@ impl<K: Hash + Eq, V, S: BuildHasher + 'static> Store<K, V, S> {
         }
         let mut state = shard.lock();
         let State { reach, lines, .. } = &mut *state;
-        let Some(table) = shard.table(reach) else { return };
-        for (place, entry, deadline) in &extended {
-            // If the table has grown meanwhile, the next sweep asks again.
-            if place.bucket() < table.buckets() && table.node(*place) == Some(entry.node()) {
-                lines.set_deadline(table.buckets(), *place, *deadline);
+        if let Some(table) = shard.table(reach) {
+            for (place, entry, deadline) in &extended {
+                // If the table has grown meanwhile, the next sweep asks again.
+                if place.bucket() < table.buckets() && table.node(*place) == Some(entry.node()) {
+                    lines.set_deadline(table.buckets(), *place, *deadline);
+                }
             }
         }
+        drop(state);
+        extended.into_iter().for_each(|kept| contained(|| drop(kept)));
     }
 
     /// Notes when an entry ends, if it is still there.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use everfresh::{Cache, Ending, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus, Traits};
+use everfresh::{Cache, Cause, Ending, Event, Eviction, Lifetime, LoadError, ManualClock, RefreshStatus, Traits};
 
 use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 use crate::support::{Bench, Dropping, Fragile, Probe, bench, crowd};
@@ -160,6 +160,39 @@ fn m4_a_drop_that_panics_while_room_is_given_back_ends_nothing() {
             assert_eq!(cache.stats().entries, 0, "round {round}, prompt: {prompt}");
             assert!(left.iter().all(|value| value.strong_count() == 0), "round {round}, prompt: {prompt}");
         }
+    }
+}
+
+#[test]
+fn m4_a_drop_that_panics_while_an_entry_is_looked_at_ends_nothing() {
+    for prompt in [true, false] {
+        let clock = ManualClock::new();
+        let cache: Cache<u32, Arc<Fragile>> = Cache::builder()
+            .capacity(100)
+            .prompt_drop(prompt)
+            .lifetime(Lifetime::forever().time_to_idle(10 * SECOND))
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        // While the entries of a bucket are looked at, the listener takes out one that is looked at later.
+        let inside = cache.clone();
+        cache
+            .subscribe(move |event| {
+                if let Event::Left { key: 1, cause: Cause::Expired, .. } = event {
+                    inside.invalidate(&3);
+                }
+            })
+            .forever();
+        (1..5).for_each(|key| cache.insert(key, Arc::new(Fragile(key == 3))));
+        clock.advance(6 * SECOND);
+        for key in 2..5 {
+            assert!(cache.contains(&key), "the others are over later");
+            drop(cache.get(&key));
+        }
+        clock.advance(5 * SECOND);
+        (100..110).for_each(|key| cache.insert(key, Arc::new(Fragile(false))));
+        (0..60).for_each(|_| clock.advance(SECOND));
+        assert_eq!(cache.stats().entries, 0, "prompt: {prompt}");
     }
 }
 

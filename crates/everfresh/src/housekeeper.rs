@@ -6,7 +6,7 @@
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -124,64 +124,133 @@ impl Drop for Bed<'_> {
     }
 }
 
+/// Who keeps house: what lies on the desk is done by one thread.
+struct House {
+    desk: Mutex<Desk>,
+    /// On the desk lie chores for which no thread could be had.
+    stranded: AtomicBool,
+    #[cfg(test)]
+    nobody_to_hire: AtomicBool,
+}
+
 struct Desk {
     new: Vec<Chore>,
     awake: bool,
     waker: Option<Waker>,
 }
 
-static DESK: Mutex<Desk> = Mutex::new(Desk { new: Vec::new(), awake: false, waker: None });
-
-fn desk() -> MutexGuard<'static, Desk> {
-    DESK.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static HOUSE: House = House::new();
 
 /// Takes a chore on; `false` if no thread can be had for it.
 pub(crate) fn take_on(chore: Chore, clock: &Timepiece) -> bool {
-    if cfg!(everfresh_shuttle) {
-        // The model checker knows no thread that outlives a round; chores only give back room.
-        return true;
-    }
-    if clock.moves_by_hand() {
-        Arc::new(ByHand { chore: Mutex::new(Some(Contained(chore))), rounds: AtomicUsize::new(0) }).wake();
-        return true;
-    }
-    let mut at_desk = desk();
-    if !at_desk.awake {
-        at_desk.awake = thread::Builder::new().name("everfresh-housekeeper".into()).spawn(keep_house).is_ok();
-        if !at_desk.awake {
-            return false;
-        }
-    }
-    at_desk.new.push(chore);
-    let waker = at_desk.waker.take();
-    drop(at_desk);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-    true
+    HOUSE.take_on(chore, clock).is_ok()
 }
 
-fn keep_house() {
-    let mut chores = FuturesUnordered::new();
-    block_on(poll_fn(|cx| {
-        loop {
-            {
-                let mut at_desk = desk();
-                chores.extend(at_desk.new.drain(..).map(Contained));
-                at_desk.waker = Some(cx.waker().clone());
-                if chores.is_empty() {
-                    at_desk.awake = false;
-                    at_desk.waker = None;
-                    return Poll::Ready(());
+/// As [`take_on`]; but if no thread can be had, the chore waits until one can.
+pub(crate) fn take_on_in_the_end(chore: Chore, clock: &Timepiece) -> bool {
+    let Err(chore) = HOUSE.take_on(chore, clock) else { return true };
+    HOUSE.leave(chore);
+    false
+}
+
+/// Looks whether a thread can be had by now for what waits for one. To be called where something is done anyway that takes its time.
+#[inline]
+pub(crate) fn try_again() {
+    if HOUSE.stranded.load(Ordering::Relaxed) {
+        HOUSE.try_again();
+    }
+}
+
+impl House {
+    const fn new() -> House {
+        House {
+            desk: Mutex::new(Desk { new: Vec::new(), awake: false, waker: None }),
+            stranded: AtomicBool::new(false),
+            #[cfg(test)]
+            nobody_to_hire: AtomicBool::new(false),
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the chore back if no thread can be had for it.
+    fn take_on(&'static self, chore: Chore, clock: &Timepiece) -> Result<(), Chore> {
+        if cfg!(everfresh_shuttle) {
+            // The model checker knows no thread that outlives a round; chores only give back room.
+            return Ok(());
+        }
+        if clock.moves_by_hand() {
+            Arc::new(ByHand { chore: Mutex::new(Some(Contained(chore))), rounds: AtomicUsize::new(0) }).wake();
+            return Ok(());
+        }
+        let mut desk = self.desk();
+        if !self.is_attended(&mut desk) {
+            return Err(chore);
+        }
+        desk.new.push(chore);
+        desk.ring();
+        Ok(())
+    }
+
+    fn leave(&self, chore: Chore) {
+        self.desk().new.push(chore);
+        self.stranded.store(true, Ordering::Release);
+    }
+
+    #[cold]
+    fn try_again(&'static self) {
+        let mut desk = self.desk();
+        if self.is_attended(&mut desk) {
+            desk.ring();
+        }
+    }
+
+    /// Whether somebody is there, or could be had now.
+    fn is_attended(&'static self, desk: &mut Desk) -> bool {
+        desk.awake = desk.awake || self.hire();
+        desk.awake
+    }
+
+    fn hire(&'static self) -> bool {
+        #[cfg(test)]
+        if self.nobody_to_hire.load(Ordering::Relaxed) {
+            return false;
+        }
+        thread::Builder::new().name("everfresh-housekeeper".into()).spawn(|| self.keep()).is_ok()
+    }
+
+    fn keep(&self) {
+        let mut chores = FuturesUnordered::new();
+        block_on(poll_fn(|cx| {
+            loop {
+                {
+                    let mut desk = self.desk();
+                    self.stranded.store(false, Ordering::Relaxed);
+                    chores.extend(desk.new.drain(..).map(Contained));
+                    desk.waker = Some(cx.waker().clone());
+                    if chores.is_empty() {
+                        desk.awake = false;
+                        desk.waker = None;
+                        return Poll::Ready(());
+                    }
+                }
+                match Pin::new(&mut chores).poll_next(cx) {
+                    Poll::Ready(_) => {}
+                    Poll::Pending => return Poll::Pending,
                 }
             }
-            match Pin::new(&mut chores).poll_next(cx) {
-                Poll::Ready(_) => {}
-                Poll::Pending => return Poll::Pending,
-            }
+        }));
+    }
+}
+
+impl Desk {
+    fn ring(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
-    }));
+    }
 }
 
 /// A chore that is done by whoever wakes it.
@@ -226,10 +295,31 @@ impl Future for Contained {
 
 #[cfg(all(test, not(any(everfresh_shuttle, everfresh_loom))))]
 mod tests {
+    use std::sync::mpsc::channel;
     use std::time::Duration;
 
     use super::*;
     use crate::clock::ManualClock;
+
+    #[test]
+    fn r3_a_chore_for_which_no_thread_can_be_had_begins_when_one_can() {
+        let house: &'static House = Box::leak(Box::new(House::new()));
+        let (clock, (told, hears)) = (Timepiece::System, channel());
+        let chore = |name| {
+            let told = told.clone();
+            Box::pin(async move { told.send(name).unwrap() }) as Chore
+        };
+        house.nobody_to_hire.store(true, Ordering::Relaxed);
+        let refused = house.take_on(chore("waits"), &clock);
+        house.leave(refused.expect_err("there is nobody"));
+        house.try_again();
+        assert_eq!(hears.try_iter().count(), 0, "still nobody");
+        house.nobody_to_hire.store(false, Ordering::Relaxed);
+        assert!(house.stranded.load(Ordering::Relaxed));
+        house.try_again();
+        assert_eq!(hears.recv_timeout(Duration::from_secs(60)), Ok("waits"));
+        assert!(!house.stranded.load(Ordering::Relaxed), "nothing more to try");
+    }
 
     #[test]
     fn m3_a_chore_that_has_ended_leaves_nothing_with_its_purpose() {

@@ -14,6 +14,7 @@ use crate::event::{Cause, Ending, Event, NotStored};
 use crate::flight::{Flight, Leader, Purpose};
 use crate::given::{Handed, Landing};
 use crate::history::{History, Standing, Tag};
+use crate::housekeeper;
 use crate::key::AsKey;
 use crate::leading::Inside;
 use crate::lifetime::{Freshness, Life};
@@ -60,6 +61,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         drop(unlanded.leader.take());
         self.release_claim(&flight);
         self.report(&flight, landed.ending, now);
+        housekeeper::try_again();
         landed
     }
 

@@ -15,6 +15,7 @@ use crate::entry::{Attempt, Entry};
 use crate::error::Failure;
 use crate::event::{Ending, Event, NotStored, RefreshStatus};
 use crate::flight::{Flight, Joined, Leader, Plan, Purpose, Wait, Waited};
+use crate::housekeeper;
 use crate::key::AsKey;
 use crate::landing::Origin;
 use crate::load::Previous;
@@ -262,6 +263,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             } else {
                 self.told_unavailable.store(false, Ordering::Relaxed);
             }
+            housekeeper::try_again();
         }
         taken
     }
@@ -317,6 +319,10 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
 
     pub(crate) fn note_unavailable(&self, now: Moment, error: &SpawnError) {
         self.unavailable_until.store(now.after(UNAVAILABLE_PAUSE).nanos(), Ordering::Relaxed);
+        self.tell_unavailable(error);
+    }
+
+    pub(crate) fn tell_unavailable(&self, error: &SpawnError) {
         if !self.told_unavailable.swap(true, Ordering::Relaxed) {
             self.listeners.tell(&Event::RefreshUnavailable { reason: &error.to_string() });
         }

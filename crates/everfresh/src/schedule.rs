@@ -12,6 +12,7 @@ use crate::event::Outcome;
 use crate::handle::{Asked, refresh_all};
 use crate::housekeeper::{self, Purpose};
 use crate::refresh::first_of;
+use crate::spawn::SpawnError;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -62,6 +63,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// schedule is dropped (contract R7). All go through the pool of refreshes, for whose places it waits as [`warm`](Cache::warm)
     /// does; a round that takes longer than the interval delays the next, and one that is under way when the schedule is dropped
     /// begins nothing more. An interval below a millisecond counts as one.
+    ///
+    /// If no thread can be had for it now, that is told as [`RefreshUnavailable`](crate::Event::RefreshUnavailable), and it begins
+    /// when one can.
     pub fn refresh_every(&self, interval: Duration, keys: impl IntoIterator<Item = K>) -> Schedule {
         let keys: Vec<K> = keys.into_iter().collect();
         let purpose = Purpose::default();
@@ -86,7 +90,11 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                 }
             }
         };
-        housekeeper::take_on(Box::pin(chore), &self.engine.clock);
+        if !housekeeper::take_on_in_the_end(Box::pin(chore), &self.engine.clock) {
+            self.engine.tell_unavailable(&SpawnError::new(
+                "no thread could be started for a schedule; it begins when one can",
+            ));
+        }
         Schedule { purpose }
     }
 }

@@ -524,6 +524,6 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         let (base, max) = self.policy.backoff;
         let doubled = base.saturating_mul(1 << (failures - 1).min(30));
         let jittered = doubled.min(max).mul_f64(0.5 + self.dice.throw() / 2.0);
-        entry.set_attempt(Attempt::failed(failures, now.after(jittered.min(left / 4))));
+        entry.set_attempt(Attempt::failed(failures, entry.end_of_pause(now, jittered, now.after(left / 4))));
     }
 }

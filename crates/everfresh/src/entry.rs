@@ -168,9 +168,12 @@ impl<K, V> Entry<K, V> {
     pub(crate) fn is_left_alone_at(&self, age: u64) -> Option<RefreshStatus> {
         let word = self.attempt.load(Ordering::Acquire);
         // In ages, of which no sum can overflow. Before its load, which is no age at all, it would be the longest, and nothing is said.
-        let running = word >> 31 == 1;
-        let status = if running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff };
-        (unfloat(word & END, PAUSE_BITS) > age).then_some(status)
+        let end = unfloat(word & END, PAUSE_BITS);
+        let (status, end) = match word >> 31 == 1 {
+            true => (RefreshStatus::AlreadyRunning, end - rounding(end)),
+            false => (RefreshStatus::BackingOff, end),
+        };
+        (end > age).then_some(status)
     }
 
     /// Puts `next` in the place of `current`; `false` if another thread was first.
@@ -181,6 +184,19 @@ impl<K, V> Entry<K, V> {
                 .attempt
                 .compare_exchange(word, next.pack(self.loaded_at()), Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
+    }
+
+    /// Whether a running attempt may be over already, as its end is told too late: its flight knows it exactly.
+    pub(crate) fn may_be_over(&self, attempt: Attempt, now: Moment) -> bool {
+        let end = attempt.until.nanos().saturating_sub(self.loaded_at().nanos());
+        attempt.running && attempt.until.since(now) <= Duration::from_nanos(rounding(end))
+    }
+
+    /// The end of a pause from `now` on, no later than `latest`: not so short that packing it would lose most of it.
+    pub(crate) fn end_of_pause(&self, now: Moment, pause: Duration, latest: Moment) -> Moment {
+        let until = now.after(pause).min(latest);
+        let lost = Duration::from_nanos(until.nanos().saturating_sub(self.loaded_at().nanos()) >> (PAUSE_BITS - 1));
+        if pause.is_zero() || pause >= 2 * lost { until } else { until.after(lost).min(latest) }
     }
 
     pub(crate) fn set_attempt(&self, next: Attempt) {
@@ -229,8 +245,8 @@ impl Attempt {
     }
 
     /// One word: 1 bit running, 5 bits failures, and `until` as an age of the entry in a floating-point form of 26 bits. That of a
-    /// pause is exact to a millionth of that age, and rounded down, for it must not outlast its bound. That of a running attempt
-    /// is rounded up by a fifteen-thousandth at most, or 31 nanoseconds: its number stands in the lowest four bits, so
+    /// pause is exact to two millionths of that age, and rounded down, for it must not outlast its bound. That of a running attempt
+    /// is rounded up by a thirty-thousandth at most, or 31 nanoseconds: its number stands in the lowest four bits, so
     /// that whoever reads the age need not ask whose it is.
     fn pack(self, loaded_at: Moment) -> u32 {
         let age = self.until.nanos().saturating_sub(loaded_at.nanos());
@@ -263,6 +279,12 @@ const PAUSE_BITS: u32 = 20;
 const RUNNING_BITS: u32 = PAUSE_BITS - NUMBER_BITS;
 /// In units of `1 << NUMBER_BITS` nanoseconds: the largest that is told without an overflow.
 const LONGEST_RUNNING: u64 = ((1 << RUNNING_BITS) - 1) << (64 - RUNNING_BITS - NUMBER_BITS);
+
+/// By how much at most an end of a running attempt is told too late, but for some nanoseconds.
+#[inline]
+fn rounding(end: u64) -> u64 {
+    end >> (RUNNING_BITS - 1)
+}
 
 /// `mantissa << exponent`, with so many bits and six. The largest there is stands for all above, too.
 fn float(number: u64, bits: u32, round_up: bool) -> u32 {

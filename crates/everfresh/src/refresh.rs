@@ -97,16 +97,21 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
         deadline: Moment,
     ) -> Result<Claim<'e, K, V>, RefreshStatus> {
         let before = entry.attempt();
-        if before.until > now && (before.running || before.failures > 0) {
-            return Err(if before.running { RefreshStatus::AlreadyRunning } else { RefreshStatus::BackingOff });
-        }
+        let is_to_come = before.until > now;
         if before.running {
-            // It hung past its deadline: that is a failure, and backs off like one.
+            if is_to_come && !entry.may_be_over(before, now) {
+                return Err(RefreshStatus::AlreadyRunning);
+            }
+            // If it hung past its deadline, that is a failure, and backs off like one.
             match self.flights.find(hash, &entry.key).filter(|flight| now >= flight.deadline) {
                 Some(hung) => self.time_out(&hung),
+                None if is_to_come => return Err(RefreshStatus::AlreadyRunning),
                 // It was overtaken, and another may have begun since.
                 None => self.back_off(entry, self.stage(entry, now).fresh_until, now),
             }
+            return Err(RefreshStatus::BackingOff);
+        }
+        if is_to_come && before.failures > 0 {
             return Err(RefreshStatus::BackingOff);
         }
         if !self.may_start(now) {

@@ -243,12 +243,35 @@ fn r3_a_panic_and_a_deadline_back_off_too() {
     assert_eq!(cache.stats().refreshes.panicked, 1);
     // Nobody runs this one: its deadline passes, and the next reader notices.
     assert_eq!(read(&cache, 2).2, RefreshStatus::Started);
-    // The note in the entry is exact to a millionth of its age.
-    clock.advance(SECOND + Duration::from_millis(1));
+    clock.advance(SECOND - Duration::from_nanos(1));
+    assert_eq!(read(&cache, 2), (1, Outcome::Stale, RefreshStatus::AlreadyRunning));
+    clock.advance(Duration::from_nanos(1));
     assert_eq!(read(&cache, 2), (1, Outcome::Stale, RefreshStatus::BackingOff));
     assert_eq!(cache.stats().refreshes.timed_out, 1);
     hand.run();
     assert_eq!(cache.peek(&2), Some(1), "the late result is fenced");
+}
+
+#[test]
+fn r3_l4_deadlines_and_pauses_of_a_value_that_is_years_old_are_as_those_of_a_new_one() {
+    let day = 24 * 60 * MINUTE;
+    for age in [MINUTE, day, 7 * day, 30 * day, 1_000 * day] {
+        let Bench { clock, hand, cache } = bench(|it| {
+            it.lifetime(Lifetime::ttl(MINUTE).stale_while_revalidate(10_000 * day)).refresh_timeout(30 * SECOND)
+        });
+        (1..=2).for_each(|key| cache.insert(key, 1));
+        clock.advance(age);
+        assert_eq!(read(&cache, 1).2, RefreshStatus::Started);
+        clock.advance(30 * SECOND - Duration::from_nanos(1));
+        assert_eq!(read(&cache, 1).2, RefreshStatus::AlreadyRunning, "{age:?} old");
+        clock.advance(Duration::from_nanos(1));
+        assert_eq!(read(&cache, 1).2, RefreshStatus::BackingOff, "{age:?} old");
+        assert_eq!(cache.stats().refreshes.timed_out, 1, "{age:?} old");
+        hand.run();
+        assert_eq!(cache.lookup(&2).load(fails).unwrap().refresh, RefreshStatus::Started);
+        hand.run();
+        assert_eq!(cache.lookup(&2).load(fails).unwrap().refresh, RefreshStatus::BackingOff, "{age:?} old");
+    }
 }
 
 #[test]

@@ -206,8 +206,10 @@ impl Drop for ManualSleep {
 
 /// The time of a tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
 ///
-/// It can be read and waited for from any thread. Loaders that block belong on another clock: a paused runtime sees nothing to
-/// do while they run, and jumps to the next deadline.
+/// It can be read from any thread, and waited for as long as the runtime is there: a bounded wait after its end panics, and what expires
+/// then is reclaimed no more. In a runtime of one thread waits end only while somebody is in its `block_on`. A cache that outlives its
+/// runtime belongs on [`SystemClock`]. Loaders that block belong on another clock, too: a paused runtime sees nothing to do while they
+/// run, and jumps to the next deadline.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Debug)]
 pub struct TokioClock {

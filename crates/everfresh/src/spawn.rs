@@ -76,7 +76,8 @@ impl error::Error for SpawnError {}
 ///
 /// Asynchronous work goes to the tokio runtime in whose context it is started, else to the one in whose context the cache was
 /// built while that runs, else it is polled on one of these threads (feature `tokio`; without it, always on one of these
-/// threads). How many threads there are is bounded by who uses them: see `max_refreshes`.
+/// threads). A runtime of one thread does nothing while nobody drives it, and may never be driven again: what is started outside of it
+/// is polled on one of these threads, in its context; timers and sockets of tokio's still need somebody who drives it. How many threads there are is bounded by who uses them: see `max_refreshes`.
 ///
 /// As they run the user's code, they block the signals that the thread blocks which starts them, and no others; so does
 /// `everfresh-housekeeper`, the thread that drops what has expired. A program that lets one thread wait for signals has to block
@@ -138,6 +139,13 @@ impl Spawn for Workers {
             (Ok(here), _) => {
                 drop(here.spawn(task));
                 return Ok(());
+            }
+            (Err(_), Some(home)) if home.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread => {
+                let home = home.clone();
+                return self.shared.push(Box::new(move || {
+                    let _within = home.enter();
+                    block_on(task);
+                }));
             }
             (Err(_), Some(home)) => match offer(home, task) {
                 None => return Ok(()),

@@ -193,6 +193,36 @@ fn an_asynchronous_loader_serves_both_doors() {
 }
 
 #[test]
+fn l3_a_runtime_of_one_thread_that_nobody_drives_holds_up_no_caller() {
+    within_a_minute(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (clock, at_home) = (ManualClock::new(), runtime.handle().id());
+        let cache: Cache<u32, u64> = {
+            let _within = runtime.enter();
+            Cache::builder()
+                .capacity(10)
+                .lifetime(Lifetime::ttl(SECOND).stale_while_revalidate(MINUTE))
+                .clock(clock.clone())
+                .async_loader(move |key: u32| async move {
+                    assert_eq!(tokio::runtime::Handle::current().id(), at_home, "timers are those of the home");
+                    tokio::task::yield_now().await;
+                    u64::from(key)
+                })
+                .build()
+                .unwrap()
+        };
+        assert_eq!(cache.try_get(&1).unwrap(), 1);
+        assert_eq!(cache.warm([2]), 1);
+        cache.insert(1, 7);
+        clock.advance(SECOND);
+        assert_eq!(cache.get(&1), Some(7));
+        cache.settle();
+        assert_eq!(cache.get(&1), Some(1), "refreshed");
+        assert_eq!(cache.close(MINUTE), 0);
+    });
+}
+
+#[test]
 fn an_asynchronous_loader_is_told_what_there_was_too() {
     let clock = ManualClock::new();
     let cache: Cache<u32, u64> = Cache::builder()

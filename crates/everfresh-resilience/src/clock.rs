@@ -165,9 +165,9 @@ impl Drop for ManualSleep {
 /// The time of a tokio runtime, which stands still under `start_paused` and jumps with `tokio::time::advance`.
 ///
 /// It can be read from any thread, and waited for as long as the runtime is there: whoever waits after its end panics. In
-/// a runtime of one thread waits end only while somebody is in its `block_on`. Inside of another runtime it is that one's time. In a tokio program
-/// it is the clock to choose: timers of the runtime are cheaper than those of [`SystemClock`], which belong to a
-/// thread. Blocking functions belong on another clock: a paused runtime sees nothing to do while they run, and jumps to
+/// a runtime of one thread waits end only while somebody is in its `block_on`. Inside of another runtime it is that one's
+/// time. In a tokio program it is the clock to choose: timers of the runtime are cheaper than those of [`SystemClock`],
+/// which belong to a thread. Blocking functions belong on another clock: a paused runtime sees nothing to do while they run, and jumps to
 /// the next deadline.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Debug)]

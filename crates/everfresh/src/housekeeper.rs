@@ -1,6 +1,7 @@
-//! One thread for the whole process that does what is due at some time: reclaiming what has expired, refreshing on a schedule.
+//! Who does what is due at some time, for the whole process: one thread reclaims what has expired, another refreshes on schedules, for
+//! what a destructor takes its time over is no schedule's business.
 //!
-//! It starts with the first chore and ends with the last; in between it sleeps until a clock wakes it. Where a clock is moved by
+//! Each starts with the first chore and ends with the last; in between it sleeps until a clock wakes it. Where a clock is moved by
 //! hand there is no such thread: whoever wakes a chore does it.
 
 use std::future::{Future, pending, poll_fn};
@@ -124,8 +125,9 @@ impl Drop for Bed<'_> {
     }
 }
 
-/// Who keeps house: what lies on the desk is done by one thread.
+/// What lies on the desk is done by one thread.
 struct House {
+    name: &'static str,
     desk: Mutex<Desk>,
     /// On the desk lie chores for which no thread could be had.
     stranded: AtomicBool,
@@ -139,31 +141,33 @@ struct Desk {
     waker: Option<Waker>,
 }
 
-static HOUSE: House = House::new();
+static RECLAIMING: House = House::new("everfresh-housekeeper");
+static SCHEDULES: House = House::new("everfresh-scheduler");
 
-/// Takes a chore on; `false` if no thread can be had for it.
+/// Takes reclaiming on; `false` if no thread can be had for it.
 pub(crate) fn take_on(chore: Chore, clock: &Timepiece) -> bool {
-    HOUSE.take_on(chore, clock).is_ok()
+    RECLAIMING.take_on(chore, clock).is_ok()
 }
 
-/// As [`take_on`]; but if no thread can be had, the chore waits until one can.
-pub(crate) fn take_on_in_the_end(chore: Chore, clock: &Timepiece) -> bool {
-    let Err(chore) = HOUSE.take_on(chore, clock) else { return true };
-    HOUSE.leave(chore);
+/// Takes a schedule on; `false` if no thread can be had for it, which then waits until one can.
+pub(crate) fn take_on_schedule(chore: Chore, clock: &Timepiece) -> bool {
+    let Err(chore) = SCHEDULES.take_on(chore, clock) else { return true };
+    SCHEDULES.leave(chore);
     false
 }
 
-/// Looks whether a thread can be had by now for what waits for one. To be called where something is done anyway that takes its time.
+/// Looks whether a thread can be had by now for schedules that wait for one. To be called where something is done anyway that takes its time.
 #[inline]
 pub(crate) fn try_again() {
-    if HOUSE.stranded.load(Ordering::Relaxed) {
-        HOUSE.try_again();
+    if SCHEDULES.stranded.load(Ordering::Relaxed) {
+        SCHEDULES.try_again();
     }
 }
 
 impl House {
-    const fn new() -> House {
+    const fn new(name: &'static str) -> House {
         House {
+            name,
             desk: Mutex::new(Desk { new: Vec::new(), awake: false, waker: None }),
             stranded: AtomicBool::new(false),
             #[cfg(test)]
@@ -218,7 +222,7 @@ impl House {
         if self.nobody_to_hire.load(Ordering::Relaxed) {
             return false;
         }
-        thread::Builder::new().name("everfresh-housekeeper".into()).spawn(|| self.keep()).is_ok()
+        thread::Builder::new().name(self.name.into()).spawn(|| self.keep()).is_ok()
     }
 
     fn keep(&self) {
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn r3_a_chore_for_which_no_thread_can_be_had_begins_when_one_can() {
-        let house: &'static House = Box::leak(Box::new(House::new()));
+        let house: &'static House = Box::leak(Box::new(House::new("a test's")));
         let (clock, (told, hears)) = (Timepiece::System, channel());
         let chore = |name| {
             let told = told.clone();

@@ -64,6 +64,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// does; a round that takes longer than the interval delays the next, and one that is under way when the schedule is dropped
     /// begins nothing more. An interval below a millisecond counts as one.
     ///
+    /// The schedules of all caches are gone through by one thread: a listener that takes its time over what they begin holds them up.
     /// If no thread can be had for it now, that is told as [`RefreshUnavailable`](crate::Event::RefreshUnavailable), and it begins
     /// when one can.
     pub fn refresh_every(&self, interval: Duration, keys: impl IntoIterator<Item = K>) -> Schedule {
@@ -90,7 +91,7 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
                 }
             }
         };
-        if !housekeeper::take_on_in_the_end(Box::pin(chore), &self.engine.clock) {
+        if !housekeeper::take_on_schedule(Box::pin(chore), &self.engine.clock) {
             self.engine.tell_unavailable(&SpawnError::new(
                 "no thread could be started for a schedule; it begins when one can",
             ));

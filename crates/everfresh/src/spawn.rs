@@ -76,12 +76,14 @@ impl error::Error for SpawnError {}
 ///
 /// Asynchronous work goes to the tokio runtime in whose context it is started, else to the one in whose context the cache was
 /// built while that runs, else it is polled on one of these threads (feature `tokio`; without it, always on one of these
-/// threads). A runtime of one thread does nothing while nobody drives it, and may never be driven again: what is started outside of it
-/// is polled on one of these threads, in its context; timers and sockets of tokio's still need somebody who drives it. How many threads there are is bounded by who uses them: see `max_refreshes`.
+/// threads). A runtime of one thread does nothing while nobody drives it: what is started outside of it is polled on one of these
+/// threads, in its context; timers and sockets of tokio's still need somebody who drives it. How many threads there are is bounded
+/// by who uses them: see `max_refreshes`.
 ///
-/// As they run the user's code, they block the signals that the thread blocks which starts them, and no others; so does
-/// `everfresh-housekeeper`, the thread that drops what has expired. A program that lets one thread wait for signals has to block
-/// them before it first uses a cache, as before it starts any other thread.
+/// As they run the user's code, they block the signals that the thread blocks which starts them, and no others; so do
+/// `everfresh-housekeeper`, the thread that drops what has expired or was invalidated, and `everfresh-scheduler`, which begins
+/// refreshes on schedules, each for all caches: a destructor or a listener that takes its time holds it up. A program that lets one
+/// thread wait for signals has to block them before it first uses a cache, as before it starts any other thread.
 #[derive(Clone)]
 pub struct Workers {
     shared: Arc<Shared>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use everfresh::{Cache, Lifetime, ManualClock, Outcome, RefreshPool, RefreshStatus};
 
-use crate::kit::{Count, Hand, MINUTE, SECOND, poll_once, within_a_minute};
+use crate::kit::{Count, Gate, Hand, MINUTE, SECOND, poll_once, within_a_minute};
 
 #[test]
 fn r7_warm_loads_what_is_not_fresh_and_says_how_much_is_there() {
@@ -113,6 +113,34 @@ fn r7_a_schedule_without_an_interval_goes_round_once_a_millisecond() {
         clock.advance(Duration::from_millis(1));
         cache.settle();
         assert_eq!(loads.get(), 2);
+    });
+}
+
+#[test]
+fn r7_a_schedule_does_not_wait_for_the_destructors_of_another_cache() {
+    struct Lingering {
+        begins: Count,
+        may_end: Gate,
+    }
+    impl Drop for Lingering {
+        fn drop(&mut self) {
+            self.begins.add();
+            self.may_end.pass();
+        }
+    }
+    within_a_minute(|| {
+        let (begins, may_end, loads) = (Count::default(), Gate::default(), Count::default());
+        let lingering: Cache<u32, Arc<Lingering>> = Cache::builder().capacity(10).build().unwrap();
+        lingering.insert(1, Arc::new(Lingering { begins: begins.clone(), may_end: may_end.clone() }));
+        lingering.clear();
+        begins.reach(1);
+        let counted = loads.clone();
+        let cache: Cache<u32, u64> =
+            Cache::builder().capacity(10).loader(move |_: &u32| counted.add() as u64).build().unwrap();
+        let schedule = cache.refresh_every(60 * MINUTE, [7]);
+        loads.reach(1);
+        drop(schedule);
+        may_end.open();
     });
 }
 

@@ -129,8 +129,9 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
         self
     }
 
-    /// Says what an entry weighs, in a unit of your choice: bytes, rows. Runs once for each value that is stored, outside of
-    /// all locks (contract M5); a value that brings a [weight](crate::Loaded::weight) of its own is not weighed.
+    /// Says what an entry weighs, in a unit of your choice: bytes, rows. Runs once for each value that is stored, and for one of
+    /// which a loader says that it holds still, outside of all locks (contract M5); a value that brings a
+    /// [weight](crate::Loaded::weight) of its own is not weighed.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -345,9 +345,11 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         let hash = self.hash(key);
         let gone = self.take_out(hash, key)?;
         let stage = self.engine.stage(&gone, self.engine.clock.now());
-        let value = (stage.freshness != Freshness::Expired).then(|| gone.value.clone());
+        // It has left, also if its copy panics.
+        let value =
+            (stage.freshness != Freshness::Expired).then(|| catch_unwind(AssertUnwindSafe(|| gone.value.clone())));
         self.engine.depart(gone, Cause::Removed);
-        value
+        value.map(|copied| copied.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     /// Makes a key unservable from now on; whatever load of it is running will not be stored (contract I1, I2).
@@ -515,9 +517,9 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
         self.len() == 0
     }
 
-    /// The sum of the weights of all entries; without a weigher, their number. What was invalidated by tag or with all
-    /// weighs, unlike in [`len`](Cache::len), until a sweep has given its room back, and so does what has expired;
-    /// [`reclaim`](Cache::reclaim) does it at once.
+    /// The sum of the weights of all entries; where neither a weigher nor the value says another, each weighs 1. What was
+    /// invalidated by tag or with all weighs, unlike in [`len`](Cache::len), until a sweep has given its room back, and so does
+    /// what has expired; [`reclaim`](Cache::reclaim) does it at once.
     pub fn weight(&self) -> u64 {
         self.engine.store.weight()
     }

@@ -235,7 +235,7 @@ pub enum Event<'a, K, V> {
         /// How many callers waited for it beside the one that ran it.
         waiters: usize,
     },
-    /// A refresh of a value that is there was started.
+    /// A refresh of a value that is there was started. Who started it tells it: the end of one that ends at once may be told before.
     #[non_exhaustive]
     RefreshStarted {
         /// The key.

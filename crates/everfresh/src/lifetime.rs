@@ -64,7 +64,8 @@ impl Lifetime {
         Lifetime { stale_if_error: window, ..self }
     }
 
-    /// Ends a value that nobody has read for so long, whatever the other bounds say.
+    /// Ends a value that nobody has read for so long, whatever the other bounds say; with each refresh, also one that says that the value
+    /// holds still, that time begins anew.
     pub const fn time_to_idle(self, bound: Duration) -> Lifetime {
         Lifetime { time_to_idle: Some(bound), ..self }
     }

@@ -44,8 +44,8 @@ impl<K: Key, V: Value, S: Hasher> Cache<K, V, S> {
     /// Where the pool is full it waits for a place, whoever has it; once none has come free for 30 seconds, keys that find none are
     /// left out. Inside of a loader it does not wait for places of others: that loader's own may be among them.
     ///
-    /// Returns how many of the keys have a value that may be served afterwards. It blocks; in a task use
-    /// [`warm_async`](Cache::warm_async).
+    /// Returns how many of the keys have a value that may be served afterwards; one that is given twice counts twice. It blocks; in a
+    /// task use [`warm_async`](Cache::warm_async).
     pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> usize {
         drive(self.warm_async(keys))
     }

@@ -280,7 +280,7 @@ pub struct Stats {
     pub level_failures: u64,
     /// Entries held now, expired ones that are not reclaimed yet among them.
     pub entries: usize,
-    /// The sum of the weights, as [`Cache::weight`](crate::Cache::weight) tells it; without a weigher each weighs 1.
+    /// The sum of the weights, as [`Cache::weight`](crate::Cache::weight) tells it.
     pub weight: u64,
     /// The bound on entries or weight; `None` if there is none.
     pub capacity: Option<u64>,
@@ -321,7 +321,8 @@ pub struct Ended {
     pub not_modified: u64,
     /// With the word that there is no value.
     pub absent: u64,
-    /// With a result that was not stored: neither a success nor a failure.
+    /// With a result that was not stored: neither a success nor a failure, but for one that `store_if` rejects, which
+    /// sets a pause as a failure does.
     pub discarded: u64,
     /// With the loader's error.
     pub failed: u64,
@@ -341,7 +342,8 @@ pub struct Skipped {
     pub already_running: u64,
     /// The last attempt had failed a short while ago.
     pub backing_off: u64,
-    /// `max_refreshes` others were running.
+    /// `max_refreshes` others were running. [`warm`](crate::Cache::warm) and schedules wait for places and ask again: each time they find
+    /// none counts here.
     pub saturated: u64,
     /// No worker or runtime could be had, or the cache was closed.
     pub unavailable: u64,

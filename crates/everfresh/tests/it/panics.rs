@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use everfresh::{
-    Cache, Ending, Event, LevelFuture, Lifetime, Loaded, ManualClock, Outcome, RefreshStatus, SecondLevel,
+    Cache, Cause, Ending, Event, LevelFuture, Lifetime, Loaded, ManualClock, Outcome, RefreshStatus, SecondLevel,
 };
 
 use crate::kit::{Hand, MINUTE, SECOND, poll_once};
@@ -117,6 +117,17 @@ fn r2_a_panic_after_a_refresh_has_ended_leaves_no_claim_behind() {
     );
     let again = Fragile(2, copied);
     assert_eq!(cache.lookup(&1).load(move || again).unwrap().refresh, RefreshStatus::Started);
+}
+
+#[test]
+fn o2_what_was_removed_has_left_though_its_copy_panics() {
+    let cache: Cache<u32, Fragile> = Cache::builder().capacity(10).build().unwrap();
+    let log = support::Log::of(&cache);
+    cache.insert(1, Fragile(13, Arc::default()));
+    assert_eq!(cache.get(&1).map(|value| value.0), Some(13));
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.remove(&1))).is_err());
+    assert_eq!((cache.len(), cache.stats().left.removed), (0, 1));
+    assert_eq!(log.count(&support::Told::Left(Cause::Removed)), 1);
 }
 
 /// A key whose copying panics, as long as it is told to.

@@ -166,6 +166,23 @@ async fn what_one_request_asked_in_its_own_way_sets_no_wave_apart() {
 }
 
 #[tokio::test]
+async fn what_may_not_be_shared_is_known_by_any_method_and_status_that_speak_of_all() {
+    for (method, status) in [("HEAD", 200), ("GET", 405)] {
+        let world =
+            World::new(shared(), Origin::new(move |_, _| Ok(text(status, &[("cache-control", "no-store")], ""))));
+        world.ask(method, "/a", &[]).await.expect("a response");
+        world.origin.hold();
+        let all: Vec<_> = (0..5).map(|_| world.spawn_get("/a", &[])).collect();
+        settle().await;
+        assert_eq!((world.origin.count(), world.cache.stats().waited), (6, 0), "{method} {status}");
+        world.origin.let_through(5);
+        for got in all {
+            got.await.expect("an answer");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_uncacheable_url_that_becomes_cacheable_is_stored_although_all_who_ask_have_it() {
     let origin = Origin::new(|count, asked| {
         let own = asked.headers.contains_key("if-none-match");

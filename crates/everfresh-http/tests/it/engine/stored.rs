@@ -450,6 +450,7 @@ async fn the_counters_add_up() {
     let stats = world.cache.stats();
     assert_eq!((stats.requests(), stats.outcome("hit"), stats.outcome("miss"), stats.fetches), (4, 2, 2, 2));
     assert_eq!((stats.pages, stats.bytes_from_store, stats.bytes_from_origin), (2, 2, 2));
+    assert_eq!((stats.fetches_failed, stats.origin_latency.total()), (0, 2), "both answered");
     assert!((stats.hit_rate() - 0.5).abs() < f64::EPSILON);
     let hottest = world.cache.hottest(1);
     assert_eq!((hottest[0].key.as_str(), hottest[0].hits), ("https://example.com/a", 2));

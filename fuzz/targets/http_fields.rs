@@ -35,7 +35,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let one = READ.get(usize::from(*which)..=usize::from(*which));
     let mut headers = HeaderMap::new();
     for name in one.unwrap_or(&READ) {
-        lines.iter().for_each(|line| drop(headers.append(HeaderName::from_static(name), line.clone())));
+        for line in &lines {
+            headers.append(HeaderName::from_static(name), line.clone());
+        }
     }
     drop((RequestControl::parse(&headers), ResponseControl::parse(&headers), groups(&headers)));
     exchange(headers);

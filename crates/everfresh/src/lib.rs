@@ -1,5 +1,7 @@
 #![doc = include_str!("docs/front.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Of the tests only the few for loom are built then, and not those that use these.
+#![cfg_attr(everfresh_loom, allow(dead_code))]
 
 mod batch;
 mod beneath;

@@ -56,7 +56,8 @@ fn model(check: impl Fn(Arc<Checked>) + Send + Sync + 'static, prompt_drop: bool
     model.preemption_bound = Some(2);
     model.max_branches = 100_000;
     model.check(move || {
-        let settings = Settings { bound: Bound::Entries(2), eviction: Eviction::S3Fifo, prompt_drop };
+        let settings =
+            Settings { bound: Bound::Entries(2), eviction: Eviction::S3Fifo, prompt_drop, since: Moment::default() };
         let store = Arc::new(Store::new(settings, BuildHasherDefault::default()));
         put(&store, 1, 10);
         check(store);

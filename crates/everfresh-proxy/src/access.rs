@@ -105,3 +105,15 @@ pub(crate) fn telling_of_laggards(answer: Response<Body>, key: String, peer: Pee
 fn millis(wait: Duration) -> f64 {
     (wait.as_secs_f64() * 1e6).round() / 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn a_wait_is_told_to_the_microsecond() {
+        for (nanos, told) in [(0, "0.0"), (1_234_567, "1.235"), (2_300_000_400, "2300.0")] {
+            assert_eq!(format!("{:?}", super::millis(Duration::from_nanos(nanos))), told);
+        }
+    }
+}

@@ -199,3 +199,45 @@ async fn read(client: Reader, base: String, seen: Arc<Seen>) {
         sleep(Duration::from_millis(fastrand::u64(5..30))).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crowd_saw_is_summed_up() {
+        let seen = Seen::default();
+        assert_eq!(seen.summary(), (0, 0, 0.0, 0.0, 0.0));
+        (1..=200).rev().for_each(|wait| seen.note(wait as f32));
+        seen.read.store(200, Ordering::Relaxed);
+        seen.errors.store(3, Ordering::Relaxed);
+        assert_eq!(seen.summary(), (200, 3, 101.0, 199.0, 200.0));
+        let told = json!({ "requests": 200, "errors": 3, "p50_ms": 101.0, "p99_ms": 199.0, "max_ms": 200.0 });
+        assert_eq!(seen.json(), told);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_does_not_come_is_an_error_and_one_that_comes_is_none() {
+        for (status, fails) in [(200, 0), (500, 3)] {
+            let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+            let base = format!("http://{}", listener.local_addr().expect("an address"));
+            let bounds = Bounds::of(&Config::of(base.parse().expect("an origin")));
+            let service = move |_: Peer, _: Request<Incoming>| async move {
+                let mut answer = Response::new(full("a page"));
+                *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
+                answer
+            };
+            let (_stop, stopped) = watch::channel(false);
+            let services = move || service;
+            tokio::spawn(server::serve(listener, None, move || bounds.clone(), Arc::new(()), services, stopped));
+            let client: Reader = Client::builder(TokioExecutor::new()).build_http();
+            let seen = Arc::new(Seen::default());
+            let reader = tokio::spawn(read(client, base, Arc::clone(&seen)));
+            while seen.waits.lock().expect("the waits").len() < 3 {
+                tokio::task::yield_now().await;
+            }
+            reader.abort();
+            assert_eq!(seen.errors.load(Ordering::Relaxed).min(3), fails, "{status}");
+        }
+    }
+}

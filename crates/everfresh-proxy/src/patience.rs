@@ -143,3 +143,36 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Taken<B> {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Channel};
+
+    use super::*;
+
+    const SPAN: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn only_while_it_is_the_clients_turn_is_there_an_end_to_patience() {
+        let patience = Arc::new(Patience::new(SPAN, 3 * SPAN, 2 * SPAN));
+        let began = Instant::now();
+        assert_eq!(patience.until(), Some(began + SPAN), "for a first request");
+        let busy = Busy::new(&patience);
+        assert_eq!(patience.until(), None, "the answer is not there");
+        let (mut sender, body) = Channel::<Bytes>::new(9);
+        let mut taken = Taken::new(body, busy);
+        assert_eq!(patience.until(), Some(began + 2 * SPAN), "its head is");
+        for _ in 0..2 {
+            sender.send_data(Bytes::from_static(b"piece")).await.expect("sent");
+            tokio::time::advance(SPAN).await;
+            taken.frame().await.expect("a frame").expect("a piece");
+            assert_eq!(patience.until(), Some(Instant::now() + 2 * SPAN), "there may be more");
+            let none =
+                std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut taken).poll_frame(context).is_pending()));
+            assert!(none.await);
+            assert_eq!(patience.until(), None, "nothing of it is there to be taken");
+        }
+        drop(taken);
+        assert_eq!(patience.until(), Some(Instant::now() + 3 * SPAN), "for another request");
+    }
+}

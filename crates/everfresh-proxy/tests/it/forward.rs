@@ -318,6 +318,21 @@ async fn the_admin_address_tells_and_purges() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_store_is_told_not_what_was_served_last() {
+    let origin = Origin::new(|_| ok("cache-control: max-age=60, stale-while-revalidate=60\r\n", "here")).await;
+    let running = before(&origin).await;
+    let stands = async || {
+        let told: Value = serde_json::from_str(body(&ask_admin(running.admin, "/stats").await)).expect("JSON");
+        (told["hottest"][0]["state"].clone(), told["stalest"].as_array().map(Vec::len))
+    };
+    get(running.address, "/", "").await;
+    get(running.address, "/", "").await;
+    assert_eq!(stands().await, ("fresh".into(), Some(0)));
+    purge(running.admin, TOKEN, "{\"url\":\"http://a.example/\",\"mode\":\"soft\"}").await;
+    assert_eq!(stands().await, ("stale".into(), Some(1)));
+}
+
+#[tokio::test]
 async fn a_hundred_requests_of_a_cold_url_are_one_of_the_origin() {
     let origin = Origin::counting().await;
     let running = before(&origin).await;

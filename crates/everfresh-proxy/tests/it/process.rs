@@ -384,6 +384,48 @@ async fn flags_win_over_what_would_be_wrong_without_them() {
 }
 
 #[tokio::test]
+async fn without_the_flag_the_file_says_whether_each_request_is_told() {
+    let origin = Origin::counting().await;
+    for access in [false, true] {
+        let text = format!("log.access = {access}\n[[origin]]\nurl = \"http://{}\"\n", origin.address);
+        let path = file("access", &text).display().to_string();
+        let mut process = Process::begin(&["--config", &path, "--listen", "127.0.0.1:0", "--no-admin"]).await;
+        assert_eq!(status(&get(process.address, "/asked", "").await), 200);
+        process.signal("-TERM").await;
+        process.until("what runs may end").await;
+        let mut rest = String::new();
+        while let Some(line) = timeout(PATIENCE, process.log.next_line()).await.expect("in time").expect("read") {
+            rest.push_str(&line);
+        }
+        assert_eq!(process.said.contains("/asked") || rest.contains("/asked"), access, "{} {rest}", process.said);
+    }
+}
+
+/// The main job of who has nothing of his own yet.
+#[tokio::test]
+async fn the_demonstration_tells_where_it_is_and_what_it_came_to() {
+    let demo = everfresh().args(["demo", "--for", "1s", "--admin", "127.0.0.1:0"]).output();
+    let ended = timeout(PATIENCE, demo).await.expect("in time").expect("ended");
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert_eq!(ended.status.code(), Some(0), "{said} {}", String::from_utf8_lossy(&ended.stderr));
+    for name in ["origin   http://127.0.0.1:", "proxy    http://127.0.0.1:", "live     http://127.0.0.1:"] {
+        assert!(said.contains(name), "{said}");
+    }
+    let row = |name: &str| -> Vec<f32> {
+        let row = said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {said}"));
+        row.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    for name in ["without the cache", "with the cache"] {
+        let [requests, errors, p50, p99, max] = row(name)[..] else { panic!("{name}: {said}") };
+        assert!(requests > 0.0 && errors < requests && p50 <= p99.ceil() + 1.0 && p99 <= max, "{said}");
+    }
+    // What the origin takes at least.
+    assert!(row("without the cache")[2] >= 210.0, "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains(" stale answers at once; ") && !last.ends_with(" 0 requests to the origin behind them"));
+}
+
+#[tokio::test]
 async fn completions_and_help_are_there() {
     for (arguments, wanted) in [
         (["completions", "bash"], "_everfresh"),

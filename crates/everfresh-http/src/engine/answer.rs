@@ -134,7 +134,9 @@ pub struct CacheAnswer {
     pub age: Option<Duration>,
     /// Why, where the outcome does not say it.
     pub why: Option<Why>,
-    /// What became of the refresh that a stale response wants.
+    /// What became of the refresh that a stale response wants. [`AlreadyRunning`](RefreshStatus::AlreadyRunning) is told
+    /// also within [`min_refresh_interval`](crate::HttpCacheBuilder::min_refresh_interval) of the last one, and
+    /// [`BackingOff`](RefreshStatus::BackingOff) also while one runs whose forerunner failed.
     pub refresh: Option<RefreshStatus>,
 }
 

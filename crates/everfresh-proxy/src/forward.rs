@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, FORWARDED, HOST, HeaderMap,
-    HeaderName, HeaderValue, LOCATION, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, FORWARDED, HOST,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{Method, Request, StatusCode, Uri, Version, request};
+use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+
+use crate::body::{Body, empty};
 
 /// Fields that mean something between two neighbours only (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -197,17 +199,21 @@ pub(crate) fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<I
 
 /// Takes out what was meant for this hop, and what could say one thing to the key and another to the origin.
 pub fn clean(parts: &mut request::Parts, peer: Peer, host: &str, trust: bool) {
+    let left = hops_left(parts);
     let headers = &mut parts.headers;
     if takes_trailers(headers) {
         parts.extensions.insert(TakesTrailers);
     }
     strip_hop(headers);
     join_crumbs(headers);
+    if let Some(left) = left {
+        set(headers, MAX_FORWARDS, HeaderValue::try_from(left.saturating_sub(1).to_string()));
+    }
     let readable = parts.method == Method::GET || parts.method == Method::HEAD;
     // One look at the few fields that came, rather than one for each that could have.
     let is_confusing = |name: &&HeaderName| {
         let name = name.as_str();
-        name == CONTENT_LENGTH_ALIAS || (readable && CONFUSING.contains(&name)) || (!trust && is_forwarding(name))
+        (readable && CONFUSING.contains(&name)) || (!trust && is_forwarding(name)) || is_alias(name, readable)
     };
     let confusing: Vec<HeaderName> = headers.keys().filter(is_confusing).cloned().collect();
     confusing.iter().for_each(|name| drop(headers.remove(name)));
@@ -237,6 +243,35 @@ fn is_forwarding(name: &str) -> bool {
     const BEGINNING: &str = "x-forwarded-";
     let is = |(one, two): (u8, u8)| one == two || (one == b'_' && two == b'-');
     name.len() > BEGINNING.len() && name.bytes().zip(BEGINNING.bytes()).all(is)
+}
+
+/// Whether a field has lines where dashes would make it another one, by which a message's end is known; or, of a request that
+/// a stored response could answer, one of those that the key, `Vary` and this proxy may speak of. To CGI and what came after
+/// it both are the same, and here they are not. Others pass: there are origins that want an `api_key`.
+fn is_alias(name: &str, readable: bool) -> bool {
+    const READ: [&str; 6] = ["x-", "accept-", "content-", "if-", "sec-", "proxy-"];
+    const WHOLE: [&str; 4] = ["cache-control", "front-end-https", "user-agent", "max-forwards"];
+    const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
+    if !name.contains('_') {
+        return false;
+    }
+    let name = &*name.replace('_', "-");
+    FRAMING.contains(&name) || (readable && (READ.iter().any(|it| name.starts_with(it)) || WHOLE.contains(&name)))
+}
+
+/// What `Max-Forwards` leaves of an OPTIONS (RFC 9110 §7.6.2): `Some(0)` is to be answered here.
+pub fn hops_left(parts: &request::Parts) -> Option<u64> {
+    let told = parts.headers.get(MAX_FORWARDS).filter(|_| parts.method == Method::OPTIONS)?;
+    let digits = told.to_str().ok().filter(|told| told.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+/// An OPTIONS that is to go no further is answered with what would be passed on.
+pub fn own_options() -> Response<Body> {
+    let mut answer = Response::new(empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(PASSED_ON));
+    answer
 }
 
 /// RFC 9113 §8.2.3: HTTP/2 may send a cookie in pieces, each in a field of its own; nobody else knows that.
@@ -371,9 +406,6 @@ pub fn take_over(headers: &mut HeaderMap, name: &HeaderName, from: &HeaderMap) {
     headers.remove(name);
     from.get_all(name).iter().for_each(|value| drop(headers.try_append(name.clone(), value.clone())));
 }
-
-/// Not a standard field; some servers take it for `Content-Length`.
-const CONTENT_LENGTH_ALIAS: &str = "content_length";
 
 /// By which version a message came here (RFC 9110 §7.6.3).
 const fn via(version: Version) -> &'static str {

@@ -319,6 +319,9 @@ impl Door {
             };
         }
         let (mut parts, body) = request.into_parts();
+        if forward::hops_left(&parts) == Some(0) {
+            return (forward::own_options(), Told { outcome: "bypass", age: None }, None);
+        }
         parts.uri = public.clone();
         // The target says the host; what else a client wrote is part of no key and no tag (RFC 9112 §3.2.2).
         if parts.headers.get(HOST).is_some_and(|host| host.as_bytes() != authority.as_bytes())

@@ -317,6 +317,27 @@ async fn the_admin_address_tells_and_purges() {
     }
 }
 
+/// RFC 9110 §7.6.2.
+#[tokio::test]
+async fn max_forwards_counts_for_options_alone() {
+    let origin = Origin::new(|_| ok("", "the origin's")).await;
+    let running = before(&origin).await;
+    let ask = |method: &'static str, told: &'static str| {
+        let lines = format!("host: a\r\nconnection: close\r\nmax-forwards: {told}\r\n");
+        raw(running.address, format!("{method} / HTTP/1.1\r\n{lines}\r\n"))
+    };
+    let own = ask("OPTIONS", "0").await;
+    assert!(status(&own) == 204 && own.to_ascii_lowercase().contains("\r\nallow: get, head, "), "{own}");
+    assert_eq!(origin.saw().len(), 0);
+    for (method, told, sent) in
+        [("OPTIONS", "1", "0"), ("OPTIONS", "10", "9"), ("OPTIONS", "+1", "+1"), ("GET", "0", "0")]
+    {
+        assert_eq!(body(&ask(method, told).await), "the origin's");
+        let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+        assert!(saw.contains(&format!("\r\nmax-forwards: {sent}\r\n")), "{method} {told}: {saw}");
+    }
+}
+
 #[tokio::test]
 async fn what_stands_in_the_store_is_told_not_what_was_served_last() {
     let origin = Origin::new(|_| ok("cache-control: max-age=60, stale-while-revalidate=60\r\n", "here")).await;

@@ -194,8 +194,8 @@ impl<T: From<HttpCache>> HttpCacheBuilder<T> {
         self
     }
 
-    /// Gives up a refresh without an answer after so long, and a body that nobody reads when it stands still for so long;
-    /// 30 s by default.
+    /// Gives up a refresh without an answer after so long, and a body that nobody reads when it stands still for so long; a
+    /// refresh whose body goes on for longer gives its place to another (contract L4). 30 s by default.
     pub fn refresh_timeout(mut self, bound: Duration) -> Self {
         self.settings.refresh_timeout = bound;
         self

@@ -415,6 +415,9 @@ impl Inner {
                 if let Some(response) = self.fall_back(ask, plan, Why::Failed(Failure::Status(status)), Some(status)) {
                     return serve(response);
                 }
+                if self.rules.is_shared() && flight.has_anothers_cookie(&ask.parts.headers) {
+                    return serve(self.serve_failure(&ask.key, &meta, told()));
+                }
                 match fill.join().filter(|_| meta.matches(&ask.parts.headers)) {
                     Some(reader) => {
                         let mut told = told();

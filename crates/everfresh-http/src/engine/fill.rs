@@ -151,6 +151,7 @@ impl Fill {
         state.length += bytes.len() as u64;
         if !bytes.is_empty() {
             state.chunks.push_back(bytes);
+            state.gather();
         }
         let grew = !state.overgrown && state.length > self.most;
         if grew {
@@ -192,7 +193,32 @@ impl Fill {
     }
 }
 
+/// Up to this length chunks are put together.
+const GATHERED: usize = 4 << 10;
+
 impl State {
+    /// Puts small chunks at the end together, where no reader stands between them: each costs some hundred bytes besides its
+    /// own, and holds the buffer that it was read into. Never a longer one and a shorter one, so that a byte is copied a
+    /// dozen times at most.
+    fn gather(&mut self) {
+        // Who keeps up stands before the last chunk; a few others are looked past, too.
+        let mut left = 4;
+        let mut at = self.chunks.len().saturating_sub(1);
+        while at > 0 && left > 0 {
+            at -= 1;
+            let (one, two) = (&self.chunks[at], &self.chunks[at + 1]);
+            let between = self.dropped + at + 1;
+            let small = one.len() <= two.len() && one.len() + two.len() <= GATHERED;
+            if !small || self.readers.values().any(|reader| reader.next == between) {
+                left -= 1;
+                continue;
+            }
+            self.chunks[at] = Bytes::from([&one[..], &two[..]].concat());
+            self.chunks.remove(at + 1);
+            self.readers.values_mut().filter(|reader| reader.next > between).for_each(|reader| reader.next -= 1);
+        }
+    }
+
     /// Drops what everybody has read.
     fn trim(&mut self) {
         if !self.overgrown {
@@ -338,6 +364,33 @@ mod tests {
         assert!(fill.join().is_none() && fill.all().is_none());
         assert!(read(&mut slow).expect("an end").is_err_and(|error| error.has_lagged()));
         assert!(read(&mut slow).is_none());
+    }
+
+    #[test]
+    fn small_chunks_are_held_together_and_read_as_they_came() {
+        let fill = Fill::new(1 << 20, 1 << 20);
+        let bytes: Vec<u8> = (0..50_000_u32).map(|at| (at % 251) as u8).collect();
+        let (mut fast, mut slow) = (fill.join().expect("a reader"), fill.join().expect("a reader"));
+        let (mut by_fast, mut by_slow, mut rest) = (Vec::new(), Vec::new(), &bytes[..]);
+        while !rest.is_empty() {
+            let (chunk, more) = rest.split_at(rest.len().min(1 + rest.len() % 3));
+            rest = more;
+            fill.push(Bytes::copy_from_slice(chunk));
+            by_fast.extend(read(&mut fast).expect("data").expect("fine"));
+            if rest.len() % 7 == 0 {
+                by_slow.extend(read(&mut slow).expect("data").expect("fine"));
+            }
+        }
+        let mut late = fill.join().expect("a reader");
+        fill.end_whole(None);
+        let mut by_late = Vec::new();
+        for (reader, had) in [(&mut fast, &mut by_fast), (&mut slow, &mut by_slow), (&mut late, &mut by_late)] {
+            while let Some(chunk) = read(reader) {
+                had.extend(chunk.expect("fine"));
+            }
+            assert!(*had == bytes && reader.is_end());
+        }
+        assert!(fill.all().expect("kept").len() < 100, "{} chunks", fill.all().expect("kept").len());
     }
 
     #[test]

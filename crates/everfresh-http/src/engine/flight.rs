@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use http::{Method, StatusCode, request};
 use tokio::sync::watch;
 
@@ -122,6 +122,12 @@ impl Flight {
 
     pub(crate) fn has_credentials(&self) -> bool {
         self.asked.headers.contains_key(AUTHORIZATION)
+    }
+
+    /// Whether it was asked with a cookie, and these fields have not the same.
+    pub(crate) fn has_anothers_cookie(&self, headers: &HeaderMap) -> bool {
+        let own = &self.asked.headers;
+        own.contains_key(COOKIE) && !own.get_all(COOKIE).iter().eq(headers.get_all(COOKIE))
     }
 
     pub(crate) fn is_shared(&self) -> bool {

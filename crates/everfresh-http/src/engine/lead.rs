@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ETAG, LAST_MODIFIED, LOCATION};
+use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -113,12 +113,6 @@ async fn contained<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any 
     .await
 }
 
-/// Statuses that speak of the request, or of a server in trouble (RFC 9111 §4.3.3: any 5xx), not of what is stored: a
-/// refresh that gets one has failed.
-fn is_refusal(status: StatusCode) -> bool {
-    Failure::Status(status).is_trouble() || matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429)
-}
-
 /// Whether a HEAD was sent where a GET's response is stored.
 fn is_head_of(sent: &Sent, old: &Meta) -> bool {
     sent.parts.method == Method::HEAD && *old.method() != Method::HEAD
@@ -200,7 +194,7 @@ impl Inner {
             return self.renewed(&flight, &sent, &head, asked_at, came, began);
         }
         let is_error = Failure::Status(head.status).is_error();
-        if sent.kept().is_some() && (is_error || (refresh && is_refusal(head.status))) {
+        if sent.kept().is_some() && (is_error || (refresh && Failure::Status(head.status).is_refusal())) {
             self.left_alone(&sent, Failure::Status(head.status));
             return self.failed(&flight, &sent, (head, body), asked_at, came);
         }
@@ -293,7 +287,8 @@ impl Inner {
             began: self.time.elapsed(),
             came: self.time.elapsed(),
             ended: false,
-            _permit: None,
+            outdated: false,
+            permit: None,
         };
         let _ = self.spawner.spawn_task(Box::pin(async move {
             pump.run().await;
@@ -339,7 +334,9 @@ impl Inner {
         // What somebody's credentials bring says nothing of what is for all, unless that came for credentials, too.
         let is_own = self.is_of_credentials(flight);
         let is_over = |old: &&Arc<Stored>| {
-            (!is_own || old.meta.is_authorized()) && !is_refusal(status) && !refuses_head(sent, &old.meta, status)
+            (!is_own || old.meta.is_authorized())
+                && !Failure::Status(status).is_refusal()
+                && !refuses_head(sent, &old.meta, status)
         };
         if let Some(old) = sent.old.as_ref().filter(is_over) {
             // The origin has another answer now; what it said before is over.
@@ -383,7 +380,7 @@ impl Inner {
         // For somebody's credentials; of what is for all it says nothing.
         let is_own = self.is_of_credentials(flight) && !old.meta.is_authorized();
         let landed = match fresh.keep {
-            Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh),
+            Ok(()) => self.land(flight, Arc::clone(&new), Some(old), sent.refresh).ok(),
             Err(_) if is_own => None,
             Err(_) => {
                 self.shelf.drop_variant(&flight.key, old);
@@ -456,8 +453,7 @@ impl Inner {
         let Some(reader) = fill.join() else { return Led::Unwanted };
         let reusable = self.note_reuse(&flight, &sent.parts, &meta);
         if sent.parts.method == Method::HEAD {
-            let told = head.headers.contains_key(ETAG) || head.headers.contains_key(LAST_MODIFIED);
-            self.shelf.update(&flight, told, |old| {
+            self.shelf.update(&flight, |old| {
                 match self.rules.update_from_head(old, &sent.parts, &head, meta.request_time(), meta.response_time()) {
                     HeadUpdate::Nothing => None,
                     HeadUpdate::Updated(fresh) => Some(Some(fresh.meta)),
@@ -490,7 +486,8 @@ impl Inner {
             began,
             came,
             ended: false,
-            _permit: permit,
+            outdated: false,
+            permit,
         };
         let task = Box::pin(async move {
             let ending = pump.run().await;

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use everfresh::Sleep;
 use http::Method;
 use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -19,7 +20,7 @@ use super::flight::Flight;
 use super::inner::{Inner, Permit};
 use super::page::Stored;
 use super::shelf::{NotLanded, truncated};
-use crate::rfc9111::{Extent, Meta};
+use crate::rfc9111::{Extent, Failure, Meta};
 
 impl Inner {
     /// Its responses cannot be shared: for a while nobody waits for another's.
@@ -44,19 +45,19 @@ impl Inner {
         new: Arc<Stored>,
         old: Option<&Arc<Stored>>,
         only_if_there: bool,
-    ) -> Option<Arc<Stored>> {
+    ) -> Result<Arc<Stored>, NotLanded> {
         match self.shelf.land(flight, new, old, only_if_there) {
             Ok(stored) => {
                 let bytes = stored.body.length();
                 self.teller.tell(&HttpEvent::Stored { key: &flight.key, bytes });
-                Some(stored)
+                Ok(stored)
             }
             Err(why) => {
                 self.teller.tell(&HttpEvent::NotStored { key: &flight.key, why });
                 if why == NotLanded::TooHeavy {
                     self.pass(flight, Uncacheable::TooLarge);
                 }
-                None
+                Err(why)
             }
         }
     }
@@ -79,7 +80,10 @@ pub(crate) struct Pump {
     /// When the head came, by the engine's clock: from then on it ages.
     pub(crate) came: Duration,
     pub(crate) ended: bool,
-    pub(crate) _permit: Option<Permit>,
+    /// It took out what it could not take the place of.
+    pub(crate) outdated: bool,
+    /// Its place among the refreshes, given back when it has had its time: a body that trickles holds up no other.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// What is stored already of the body that comes: these bytes before it and after it.
@@ -100,14 +104,16 @@ enum Step {
 impl Pump {
     pub(crate) async fn run(mut self) -> RefreshEnding {
         let mut trailers = None;
+        let late = self.inner.settings.refresh_timeout.saturating_sub(self.came.saturating_sub(self.began));
+        let mut late = self.permit.is_some().then(|| self.inner.time.sleep(late));
         for bytes in std::mem::take(&mut self.around.before) {
             self.push(bytes);
         }
         loop {
-            match self.step().await {
+            match self.step(&mut late).await {
                 Step::Deserted => {
                     self.stop(BodyError::new("nobody reads it"));
-                    return RefreshEnding::Discarded;
+                    return self.unstored();
                 }
                 Step::Stalled => {
                     self.stop(BodyError::new("the origin stopped in the middle of the body"));
@@ -129,17 +135,34 @@ impl Pump {
         }
     }
 
-    fn push(&self, bytes: Bytes) {
+    fn push(&mut self, bytes: Bytes) {
         if !self.fill.push(bytes) && self.stores {
             self.inner.pass(&self.flight, Uncacheable::TooLarge);
+            self.outdate();
             self.inner.shelf.flights.leave(&self.flight);
         }
     }
 
+    /// It is too large to be stored, and what is stored is over all the same: others have had the new one.
+    fn outdate(&mut self) {
+        let status = self.meta.status();
+        let is_own = self.inner.is_of_credentials(&self.flight);
+        let is_over = |old: &Stored| (!is_own || old.meta.is_authorized()) && !Failure::Status(status).is_refusal();
+        self.outdated |= self.inner.shelf.outdate(&self.flight.key, &self.meta, self.old.as_ref(), is_over);
+    }
+
+    /// How it ended for those who wanted it stored.
+    fn unstored(&self) -> RefreshEnding {
+        if self.outdated { RefreshEnding::Dropped } else { RefreshEnding::Discarded }
+    }
+
     /// The next frame, once there is room for it. Without readers the origin may not stand still for ever.
-    async fn step(&mut self) -> Step {
+    async fn step(&mut self, late: &mut Option<Sleep>) -> Step {
         let mut stalled = None;
         poll_fn(|cx| {
+            if late.as_mut().is_some_and(|late| late.as_mut().poll(cx).is_ready()) {
+                (self.permit, *late) = (None, None);
+            }
             match self.fill.poll_room(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Room::Deserted) => return Poll::Ready(Step::Deserted),
@@ -192,17 +215,20 @@ impl Pump {
             self.stop(truncated());
             return RefreshEnding::Failed;
         };
-        let landed = self.fill.all().and_then(|chunks| {
+        let landed = self.fill.all().map(|chunks| {
             let body = self.inner.stored_body(&chunks, trailers.clone());
             let new = Stored::new(self.flight.target(), meta, body, std::mem::take(&mut self.tags));
             let new = Arc::new(new.made_at(self.came));
             new.refresh_not_before(self.began.saturating_add(self.inner.settings.min_refresh_interval));
             self.inner.land(&self.flight, new, self.old.as_ref(), self.refresh)
         });
+        if let Some(Err(NotLanded::TooHeavy)) = landed {
+            self.outdate();
+        }
         self.ended = true;
         self.inner.shelf.flights.leave(&self.flight);
         self.fill.end_whole(trailers);
-        if landed.is_some() { RefreshEnding::Replaced } else { RefreshEnding::Discarded }
+        if let Some(Ok(_)) = landed { RefreshEnding::Replaced } else { self.unstored() }
     }
 
     /// The end of a body that is not to be stored.

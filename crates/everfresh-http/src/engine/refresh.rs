@@ -83,6 +83,9 @@ impl Inner {
         let (ending, failure) = ended.unwrap_or((RefreshEnding::Failed, Failure::Unreachable));
         if matches!(ending, RefreshEnding::Failed | RefreshEnding::TimedOut) {
             self.note_failure(&stored, failure);
+        } else if ending == RefreshEnding::Discarded {
+            // No failure, and no reason to wait for the end of a refresh that has ended (contract R4).
+            stored.refresh_not_before(self.time.elapsed().saturating_add(self.settings.min_refresh_interval));
         }
         ending
     }

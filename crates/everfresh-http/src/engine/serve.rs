@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use everfresh::RefreshStatus;
-use http::header::{AGE, CONTENT_LENGTH, HeaderMap};
+use http::header::{AGE, CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode, request};
 
 use super::answer::{CacheAnswer, Outcome, Uncacheable, Why};
@@ -225,6 +225,17 @@ impl Inner {
             status = status.detail(&detail.replace('§', "section "));
         }
         status
+    }
+
+    /// That the origin failed, without a word of what it said: that may be for the one client whose cookie was sent.
+    pub(crate) fn serve_failure(&self, key: &str, meta: &Meta, mut told: Told) -> Response<Body> {
+        told.status = Some(meta.status());
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = meta.headers().get(RETRY_AFTER) {
+            headers.insert(RETRY_AFTER, after.clone());
+        }
+        self.finish(key, meta.status(), headers, Body::empty(), None, told)
     }
 
     /// 504: the client wants only what is stored (RFC 9111 §5.2.1.7).

@@ -233,6 +233,32 @@ impl Shelf {
         Arc::new(whole.made_at(self.time.elapsed()))
     }
 
+    /// Takes out what a newer response would have replaced that cannot be stored: `old`, for which it was asked, and what it
+    /// is another version of. Only of those that `is_over` names.
+    pub(crate) fn outdate(
+        &self,
+        key: &str,
+        new: &Meta,
+        old: Option<&Arc<Stored>>,
+        is_over: impl Fn(&Stored) -> bool,
+    ) -> bool {
+        let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
+        let _stripe = self.stripe(key);
+        let Some(page) = self.peek(key) else { return false };
+        let whole = matches!(new.extent(), Extent::Complete(_));
+        let stays = |own: &&Arc<Stored>| {
+            let asked = whole && old.is_some_and(|old| Arc::ptr_eq(own, old));
+            let replaced = new.replaces(&own.meta) && own.meta.request_time() <= new.request_time();
+            !(asked || replaced) || !is_over(own)
+        };
+        let variants: Vec<_> = page.variants.iter().filter(stays).cloned().collect();
+        let any = variants.len() < page.variants.len();
+        if any {
+            let _ = self.write(key, Page { variants });
+        }
+        any
+    }
+
     /// Takes one variant out, if it is still there.
     pub(crate) fn drop_variant(&self, key: &str, old: &Arc<Stored>) {
         let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
@@ -243,8 +269,8 @@ impl Shelf {
     }
 
     /// Puts what a HEAD response says into the stored GET responses (RFC 9111 §4.3.5), but for those that were purged or
-    /// expired after it was asked for. Without a word on validators (`told`) it says nothing of what was expired by hand.
-    pub(crate) fn update(&self, flight: &Flight, told: bool, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
+    /// expired after it was asked for.
+    pub(crate) fn update(&self, flight: &Flight, change: impl Fn(&Meta) -> Option<Option<Meta>>) {
         let key = &*flight.key;
         let _landing = self.landing.read().unwrap_or_else(PoisonError::into_inner);
         let _stripe = self.stripe(key);
@@ -252,7 +278,7 @@ impl Shelf {
         let strikes = flight.strikes();
         let mut changed = false;
         let variants = page.variants.iter().map(|own| match change(&own.meta) {
-            Some(Some(_)) if strikes.on(&own.tags).is_some() || (own.is_expired() && !told) => Arc::clone(own),
+            Some(Some(_)) if strikes.on(&own.tags).is_some() => Arc::clone(own),
             Some(Some(meta)) => {
                 changed = true;
                 let new = Stored::new(own.target.clone(), meta, own.body.clone(), own.tags.clone());

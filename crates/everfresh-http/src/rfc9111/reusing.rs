@@ -175,6 +175,13 @@ impl Failure {
         }
     }
 
+    /// Whether it speaks of the request, or of a server in trouble (RFC 9111 §4.3.3: any 5xx), and not of what is stored: a
+    /// refresh that gets one has failed.
+    pub(crate) fn is_refusal(self) -> bool {
+        let of_the_request = |status: StatusCode| matches!(status.as_u16(), 400 | 401 | 403 | 407 | 408 | 421 | 429);
+        self.is_trouble() || matches!(self, Self::Status(status) if of_the_request(status))
+    }
+
     /// How long past its lifetime a stored response may stand in for an origin that failed like this, whoever asks.
     pub(crate) fn window(self, meta: &Meta) -> Duration {
         let apart = if self == Self::Unreachable { meta.0.apart } else { Duration::ZERO };

@@ -308,6 +308,15 @@ fn may(
     if allowed { Ok(()) } else { Err(WhyNot::NotAllowed) }
 }
 
+/// Whether a response says itself, in a shared cache, that others may have it: by a lifetime, or `public`.
+pub(crate) fn is_for_all(choices: &Choices, headers: &HeaderMap) -> bool {
+    let (control, targeted) = targeted::governing(choices, headers);
+    control.public
+        || control.max_age().is_some()
+        || control.s_maxage().is_some()
+        || (!targeted && headers.contains_key(EXPIRES))
+}
+
 /// §3.5: what lets a shared cache reuse a response to an authorized request.
 fn allows_sharing(control: &ResponseControl) -> bool {
     control.must_revalidate || control.public || control.s_maxage().is_some()

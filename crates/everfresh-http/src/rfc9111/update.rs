@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, LAST_MODIFIED,
+    HeaderValue, LAST_MODIFIED, SET_COOKIE,
 };
 use http::{Method, StatusCode, request, response};
 
@@ -13,7 +13,7 @@ use super::control::{RequestControl, may_be_left_out};
 use super::fields::{EntityTag, add, is_content_digest, list, parse_date, replace};
 use super::meta::{Extent, Meta};
 use super::rules::Rules;
-use super::storing::{Draft, WhyNot, content_length, is_hop_by_hop};
+use super::storing::{Draft, WhyNot, content_length, is_for_all, is_hop_by_hop};
 
 /// A stored response after its update.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl Rules {
         request_time: SystemTime,
         response_time: SystemTime,
     ) -> Freshened {
-        let headers = merged(meta, &not_modified.headers);
+        let headers = self.merged(meta, &not_modified.headers);
         self.updated(meta, request, headers, request_time, response_time)
     }
 
@@ -120,12 +120,12 @@ impl Rules {
         request_time: SystemTime,
         response_time: SystemTime,
     ) -> Freshened {
-        let headers = merged(meta, &not_modified.headers);
+        let headers = self.merged(meta, &not_modified.headers);
         self.updated_as(meta, request, &request.headers, headers, (request_time, response_time))
     }
 
     /// What a response says to the one who asked and to nobody after him: the fields that `no-cache="…"` or, in a shared cache,
-    /// `private="…"` names (RFC 9111 §5.2.2.4, §5.2.2.7).
+    /// `private="…"` names (RFC 9111 §5.2.2.4, §5.2.2.7), and a cookie that is [one client's](Self::sets_own_cookie).
     pub(crate) fn said_to_one(&self, meta: &Meta, came: &response::Parts) -> HeaderMap {
         let control = meta.control();
         let private = if self.is_shared() { control.private.fields() } else { &[] };
@@ -133,13 +133,46 @@ impl Rules {
         for name in control.no_cache.fields().iter().chain(private).filter(|name| !is_hop_by_hop(name)) {
             replace(&mut said, name, &came.headers);
         }
+        if self.sets_own_cookie(meta, &came.headers) {
+            replace(&mut said, &SET_COOKIE, &came.headers);
+        }
         said
+    }
+
+    /// Whether an update sets a cookie where none is stored, and does not say itself that others may have it (RFC 9111 §7.3):
+    /// the lifetime of what is stored was told of an answer without a cookie, if it was told by the origin at all.
+    fn sets_own_cookie(&self, meta: &Meta, came: &HeaderMap) -> bool {
+        self.is_shared()
+            && came.contains_key(SET_COOKIE)
+            && !meta.headers().contains_key(SET_COOKIE)
+            && !is_for_all(self.choices(), came)
+    }
+
+    /// §3.2: each field of the new response replaces the stored ones of its name, but for those it must not change.
+    fn merged(&self, meta: &Meta, new: &HeaderMap) -> HeaderMap {
+        let mut headers = meta.headers().clone();
+        let connection: HashSet<HeaderName> =
+            list(new.get_all(CONNECTION).iter()).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+        let own_cookie = self.sets_own_cookie(meta, new);
+        // RFC 9110 §6.6.1: without a Date of its own, the new response is dated when it came, not when the stored one was.
+        headers.remove(DATE);
+        for name in new.keys() {
+            let own = is_hop_by_hop(name) || (connection.contains(name) && may_be_left_out(name));
+            // The 304 may know the stored tag as a weak one; the stored bytes keep the tag they came with.
+            let tagged = *name == ETAG && meta.etag().is_some();
+            if own || tagged || describes_body(name) || (own_cookie && *name == SET_COOKIE) {
+                continue;
+            }
+            replace(&mut headers, name, new);
+        }
+        headers
     }
 
     /// What a HEAD response means for a stored GET response that the same request selects (RFC 9111 §4.3.5).
     ///
-    /// Only an answer of 200 tells: with the same validators and length it updates, with others it says that the stored
-    /// response is out of date.
+    /// Only an answer of 200 tells: with the same validators it updates, with others or another length it says that the
+    /// stored response is out of date. Without any validator it says nothing more: that nothing differs of nothing proves no
+    /// body, which would else be kept fresh for ever by whoever asks with HEAD.
     pub fn update_from_head(
         &self,
         meta: &Meta,
@@ -168,7 +201,10 @@ impl Rules {
         if !same(&ETAG, |new, old| new == old) || !same(&LAST_MODIFIED, |new, old| new == old) || !length {
             return HeadUpdate::Changed;
         }
-        let headers = merged(meta, &response.headers);
+        if ![ETAG, LAST_MODIFIED].iter().any(|name| response.headers.contains_key(name)) {
+            return HeadUpdate::Nothing;
+        }
+        let headers = self.merged(meta, &response.headers);
         HeadUpdate::Updated(self.updated(meta, request, headers, request_time, response_time))
     }
 
@@ -217,25 +253,6 @@ pub(crate) fn nominated(meta: &Meta, request: &HeaderMap) -> HeaderMap {
     let mut headers = request.clone();
     meta.vary().names().for_each(|name| drop(headers.remove(name)));
     meta.vary().fields().for_each(|(name, value)| add(&mut headers, name, value));
-    headers
-}
-
-/// §3.2: each field of the new response replaces the stored ones of its name, but for those it must not change.
-fn merged(meta: &Meta, new: &HeaderMap) -> HeaderMap {
-    let mut headers = meta.headers().clone();
-    let connection: HashSet<HeaderName> =
-        list(new.get_all(CONNECTION).iter()).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    // RFC 9110 §6.6.1: without a Date of its own, the new response is dated when it came, not when the stored one was.
-    headers.remove(DATE);
-    for name in new.keys() {
-        let own = is_hop_by_hop(name) || (connection.contains(name) && may_be_left_out(name));
-        // The 304 may know the stored tag as a weak one; the stored bytes keep the tag they came with.
-        let tagged = *name == ETAG && meta.etag().is_some();
-        if own || tagged || describes_body(name) {
-            continue;
-        }
-        replace(&mut headers, name, new);
-    }
     headers
 }
 

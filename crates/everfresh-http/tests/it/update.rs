@@ -77,6 +77,30 @@ fn the_fields_of_a_304_replace_stored_ones_but_not_those_of_the_body() {
 }
 
 #[test]
+fn a_cookie_of_a_304_is_for_the_one_who_asked_unless_the_origin_says_otherwise() {
+    let cookie = ("set-cookie", "session=alice");
+    let seen = |rules: &Rules, stored_with: Fields<'_>, told: Fields<'_>| {
+        let meta = stored(rules, stored_with);
+        let came = response(304, told);
+        let fresh = rules.freshen(&meta, &request("GET", "https://example.com/a", &[]), &came, at(100), at(100));
+        assert_eq!(fresh.keep, Ok(()));
+        fresh.meta.headers().contains_key("set-cookie")
+    };
+    let (shared, private) = (Rules::shared(), Rules::private());
+    let plain: Fields<'_> = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+    // Told by the origin, or in its place by an operator: of an answer without a cookie.
+    assert!(!seen(&shared, plain, &[cookie]));
+    assert!(!seen(&shared, plain, &[cookie, ("cache-control", "stale-while-revalidate=9")]));
+    let guessed = &[("last-modified", &*date(-100_000)), ("etag", "\"a\"")];
+    assert!(!seen(&shared, guessed, &[cookie]));
+    for lifetime in [("cache-control", "max-age=9"), ("cache-control", "public"), ("expires", &*date(160))] {
+        assert!(seen(&shared, plain, &[cookie, lifetime]), "{lifetime:?}");
+    }
+    assert!(seen(&shared, &[plain[0], plain[1], ("set-cookie", "a=b")], &[cookie]), "cookies are for all there");
+    assert!(seen(&private, plain, &[cookie]));
+}
+
+#[test]
 fn a_304_may_end_the_storing() {
     let meta = stored(&Rules::shared(), &[("cache-control", "max-age=60"), ("etag", "\"a\"")]);
     for (control, why) in [("no-store", WhyNot::NoStore), ("private", WhyNot::Private)] {
@@ -167,7 +191,11 @@ fn a_head_updates_or_outdates_what_is_stored() {
         }
         _ => "?",
     };
-    assert_eq!(told(200, &[]), "updated");
+    // Of a body it says nothing then: whoever asks so often would keep it fresh for ever (contract T2).
+    assert_eq!(told(200, &[]), "nothing");
+    assert_eq!(told(200, &[("content-length", "5")]), "nothing");
+    assert_eq!(told(200, &[("etag", "\"a\"")]), "updated");
+    assert_eq!(told(200, &[("last-modified", &modified)]), "updated");
     assert_eq!(told(200, &[("etag", "\"a\""), ("content-length", "5"), ("last-modified", &modified)]), "updated");
     assert_eq!(told(200, &[("etag", "\"b\"")]), "changed");
     assert_eq!(told(200, &[("etag", "W/\"a\"")]), "changed");

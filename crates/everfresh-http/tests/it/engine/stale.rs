@@ -8,7 +8,7 @@ use everfresh::RefreshStatus;
 use everfresh_http::engine::{HttpEvent, RefreshEnding};
 use everfresh_http::{HttpCache, Outcome, RefreshAction, StaleContext};
 
-use super::kit::{Origin, World, settle, shared, text, until};
+use super::kit::{Origin, Pipe, World, once, settle, shared, text, until, whole};
 
 const WINDOW: &[(&str, &str)] = &[("cache-control", "max-age=60, stale-while-revalidate=600"), ("etag", "\"1\"")];
 
@@ -267,6 +267,36 @@ async fn a_slow_origin_is_waited_for_no_longer_than_soft_timeout_and_goes_on() {
     world.origin.let_through(1);
     until(|| world.cache.stats().in_flight == 0).await;
     assert_eq!(world.get("/a").await.brief(), "hit 1");
+}
+
+#[tokio::test]
+async fn l4_a_refresh_whose_body_trickles_gives_its_place_to_others() {
+    let (pipe, body) = Pipe::new();
+    let body = once(body);
+    let origin = Origin::new(move |count, asked| {
+        let trickles = count > 1 && asked.uri.path() == "/slow";
+        Ok(if trickles { whole(200, WINDOW, body()) } else { text(200, WINDOW, &count.to_string()) })
+    });
+    let world = World::new(shared().max_refreshes(1), origin);
+    world.get("/slow").await;
+    world.get("/other").await;
+    world.advance(70);
+    assert_eq!(world.get("/slow").await.answer.refresh, Some(RefreshStatus::Started));
+    world.asked(3).await;
+    for _ in 0..3 {
+        assert_eq!(world.get("/other").await.answer.refresh, Some(RefreshStatus::Saturated));
+        world.advance(10);
+        pipe.send("a byte ");
+        settle().await;
+    }
+    until(|| world.cache.stats().refreshing == 0).await;
+    assert_eq!(world.get("/other").await.answer.refresh, Some(RefreshStatus::Started));
+    world.refreshed(1).await;
+    assert_eq!(world.get("/other").await.brief(), "hit 3");
+    // What trickles still comes.
+    drop(pipe);
+    until(|| world.cache.stats().in_flight == 0).await;
+    assert_eq!(world.get("/slow").await.brief(), "hit a byte a byte a byte ");
 }
 
 #[tokio::test]

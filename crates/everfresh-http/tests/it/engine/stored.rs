@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use everfresh_http::engine::{KeptBody, Uncacheable};
+use everfresh_http::engine::{KeptBody, RefreshEnding, Uncacheable};
 use everfresh_http::rfc9111::{Bypass, WhyNot};
 use everfresh_http::{HttpCache, Outcome};
 use http::HeaderValue;
@@ -457,6 +457,80 @@ async fn the_counters_add_up() {
     assert!(world.cache.stalest(9).is_empty());
     world.advance(70);
     assert_eq!(world.cache.stalest(9).len(), 0, "without a validator nothing is kept past its life");
+}
+
+/// Also by what is found out only when all of it has come.
+#[tokio::test]
+async fn what_cannot_be_stored_ends_what_it_would_have_replaced() {
+    const STALE: &[(&str, &str)] = &[("cache-control", "max-age=60, stale-while-revalidate=600, stale-if-error=600")];
+    let heavy = || shared().capacity_bytes(20_000).max_body(19_990);
+    for (builder, length) in [(shared().max_body(100), 101), (heavy(), 19_980)] {
+        let origin = Origin::new(move |count, _| {
+            let body = if count == 0 { "old".to_owned() } else { "n".repeat(length) };
+            let (pipe, came) = Pipe::new();
+            pipe.send(body.leak());
+            Ok(whole(200, STALE, came))
+        });
+        let world = World::new(builder, origin);
+        assert_eq!(world.get("/a").await.brief(), "miss old");
+        world.advance(70);
+        assert_eq!(world.get("/a").await.brief(), "stale old");
+        until(|| world.cache.stats().refreshes.iter().sum::<u64>() == 1).await;
+        let dropped = world.cache.stats().refreshes[RefreshEnding::Dropped as usize];
+        assert_eq!((dropped, world.cache.stats().pages), (1, 0), "{length}");
+        assert_eq!(world.get("/a").await.body.len(), length);
+    }
+}
+
+/// One client's error page, or login, is not another's.
+#[tokio::test]
+async fn a_failure_that_came_for_a_cookie_is_told_to_others_without_its_words() {
+    let origin = Origin::new(|_, asked| {
+        let cookie = asked.headers.get("cookie").and_then(|it| it.to_str().ok()).unwrap_or("nobody");
+        Ok(text(500, &[("retry-after", "7"), ("x-own", cookie)], &format!("sorry, {cookie}")))
+    });
+    let world = World::new(shared(), origin);
+    const ALICE: &[(&str, &str)] = &[("cookie", "user=alice")];
+    const BOB: &[(&str, &str)] = &[("cookie", "user=bob")];
+    for (waiter, told) in [(BOB, ""), (&[], ""), (ALICE, "sorry, user=alice")] {
+        world.origin.hold_again();
+        let before = (world.origin.count(), world.cache.stats().waited);
+        let first = world.spawn_get("/a", ALICE);
+        world.asked(before.0 + 1).await;
+        let second = world.spawn_get("/a", waiter);
+        until(|| world.cache.stats().waited == before.1 + 1).await;
+        world.origin.let_through(1);
+        assert_eq!(first.await.expect("an answer").body, "sorry, user=alice");
+        let got = second.await.expect("an answer");
+        assert_eq!((got.status, &*got.body, got.field("retry-after")), (500, told, "7"), "{waiter:?}");
+        assert_eq!((got.headers.contains_key("x-own"), got.outcome()), (!told.is_empty(), Outcome::Coalesced));
+        assert_eq!(world.origin.count(), before.0 + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_that_comes_with_a_304_is_for_the_one_who_asked() {
+    let with: &[_] = &[("cache-control", "max-age=60"), ("etag", "\"1\"")];
+    let origin = Origin::new(|count, _| {
+        Ok(if count == 0 { text(200, with, "page") } else { text(304, &[("set-cookie", "session=alice")], "") })
+    });
+    let world = World::new(shared(), origin);
+    world.get("/a").await;
+    world.advance(70);
+    let alice = world.get("/a").await;
+    assert_eq!((alice.body.as_str(), alice.field("set-cookie")), ("page", "session=alice"));
+    let bob = world.get("/a").await;
+    assert_eq!((bob.brief().as_str(), bob.headers.contains_key("set-cookie")), ("hit page", false));
+}
+
+#[tokio::test]
+async fn a_head_that_proves_nothing_keeps_nothing_alive() {
+    let world = World::new(shared(), Origin::counting(MINUTE));
+    world.get("/a").await;
+    world.advance(70);
+    let head = world.ask("HEAD", "/a", &[]).await.expect("a response");
+    assert_eq!(head.status(), 200);
+    assert_eq!(world.get("/a").await.body, "2");
 }
 
 #[test]

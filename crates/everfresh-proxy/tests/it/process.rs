@@ -401,6 +401,36 @@ async fn without_the_flag_the_file_says_whether_each_request_is_told() {
     }
 }
 
+#[tokio::test]
+async fn preserve_host_holds_by_the_flag_as_by_the_file() {
+    let origin = Origin::counting().await;
+    let url = format!("http://{}", origin.address);
+    for (in_file, flag, kept) in [(false, false, false), (true, false, true), (false, true, true), (true, true, true)] {
+        let text = format!("[[origin]]\nurl = \"{url}\"\npreserve_host = {in_file}\n");
+        let path = file("preserve", &text).display().to_string();
+        let mut arguments = vec!["--config", &path, "--listen", "127.0.0.1:0", "--no-admin"];
+        arguments.extend(flag.then_some("--preserve-host"));
+        let process = Process::begin(&arguments).await;
+        get(process.address, "/", "").await;
+        let saw = origin.saw().pop().unwrap_or_default().to_ascii_lowercase();
+        assert_eq!(saw.contains("\r\nhost: a.example\r\n"), kept, "{in_file} {flag}: {saw}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_environment_is_one_unless_it_is_empty() {
+    for (token, wanted) in [("s3cret", 200), ("", 403)] {
+        let mut command = everfresh();
+        command.args(["serve", "--origin", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.env("EVERFRESH_TOKEN", token);
+        let mut process = Process::of(command).await;
+        let line = process.until("live page on http://").await;
+        let admin =
+            line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/').parse().expect("an address");
+        assert_eq!(status(&purge(admin, token, "{\"url\":\"http://a.example/\"}").await), wanted, "{token:?}");
+    }
+}
+
 /// The main job of who has nothing of his own yet.
 #[tokio::test]
 async fn the_demonstration_tells_where_it_is_and_what_it_came_to() {

@@ -5,14 +5,12 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, FORWARDED, HOST,
-    HeaderMap, HeaderName, HeaderValue, LOCATION, MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, FORWARDED, HOST, HeaderMap,
+    HeaderName, HeaderValue, LOCATION, MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, Version, request};
-
-use crate::body::{Body, empty};
+use http::{Method, Request, StatusCode, Uri, Version, request};
 
 /// Fields that mean something between two neighbours only (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -71,7 +69,7 @@ pub struct Refused {
 }
 
 /// The methods of the registry that are passed on; others are, too, but there is no end of them.
-const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub(crate) const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const fn refused<T>(status: StatusCode, why: &'static str) -> Result<T, Refused> {
     Err(Refused { status, why, allow: None })
@@ -264,14 +262,6 @@ pub fn hops_left(parts: &request::Parts) -> Option<u64> {
     let told = parts.headers.get(MAX_FORWARDS).filter(|_| parts.method == Method::OPTIONS)?;
     let digits = told.to_str().ok().filter(|told| told.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()
-}
-
-/// An OPTIONS that is to go no further is answered with what would be passed on.
-pub fn own_options() -> Response<Body> {
-    let mut answer = Response::new(empty());
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(PASSED_ON));
-    answer
 }
 
 /// RFC 9113 §8.2.3: HTTP/2 may send a cookie in pieces, each in a field of its own; nobody else knows that.

@@ -21,7 +21,7 @@ use crate::body::{Body, BoxError, Watched, empty, whole};
 use crate::cache::{Cache, KeyParts, KnownAs, Purge, PurgeMode, Told, key_of, prefix_of, url_of};
 use crate::circle::Mark;
 use crate::config::{Config, FieldName, OriginSettings, RuleSettings, Span, host_fits};
-use crate::forward::{self, Peer, TakesTrailers};
+use crate::forward::{self, Peer, Refused, TakesTrailers};
 use crate::log::shown;
 use crate::origin::{Origins, Speak};
 use crate::rule;
@@ -320,7 +320,9 @@ impl Door {
         }
         let (mut parts, body) = request.into_parts();
         if forward::hops_left(&parts) == Some(0) {
-            return (forward::own_options(), Told { outcome: "bypass", age: None }, None);
+            let why = "Max-Forwards lets it go no further; this is what would be passed on";
+            let own = Refused { status: StatusCode::OK, why, allow: Some(forward::PASSED_ON) };
+            return (say_refused(own), Told { outcome: "bypass", age: None }, None);
         }
         parts.uri = public.clone();
         // The target says the host; what else a client wrote is part of no key and no tag (RFC 9112 §3.2.2).

@@ -20,7 +20,8 @@ pub(crate) struct Line {
 #[derive(Default)]
 struct Places {
     last_number: u64,
-    /// By their numbers, which are given in the order in which they came.
+    /// By their numbers, which are given in the order in which they came. A waker that goes is dropped when the lock is not held: it may
+    /// be the last that knows of a task, and with the task goes its own place.
     waiting: VecDeque<(u64, Waker)>,
     /// When the first may go, as far as it is known.
     turn_at: Duration,
@@ -59,12 +60,21 @@ impl Line {
     }
 }
 
+/// What is to be done when the lock is not held any more.
+#[derive(Default)]
+struct Left {
+    /// Who stands in the line no longer.
+    gone: Option<(u64, Waker)>,
+    /// Who is to be woken, for it is its turn.
+    next: Option<Waker>,
+}
+
 impl Places {
-    /// Takes the first away; the waker of the next, whose turn it is.
-    fn next(&mut self, now: Duration) -> Option<Waker> {
-        self.waiting.pop_front();
+    /// Takes the first away.
+    fn next(&mut self, now: Duration) -> Left {
+        let gone = self.waiting.pop_front();
         self.overdue_at = self.turn_at.max(now).saturating_add(PATIENCE);
-        self.waiting.front().map(|(_, waker)| waker.clone())
+        Left { gone, next: self.waiting.front().map(|(_, waker)| waker.clone()) }
     }
 }
 
@@ -79,32 +89,35 @@ impl Stand<'_> {
     /// Whether it is its turn; if not, it is woken when it is. A first that is overdue is passed over, and will be the
     /// first again when it looks.
     pub(crate) fn look(&self, now: Duration, waker: &Waker) -> Result<(), Behind> {
+        let own = waker.clone();
         let mut places = self.line.places();
+        let mut replaced = None;
         let mut ahead = match places.waiting.binary_search_by_key(&self.number, |(number, _)| *number) {
             Ok(ahead) => {
-                places.waiting[ahead].1.clone_from(waker);
+                replaced = Some(std::mem::replace(&mut places.waiting[ahead].1, own));
                 ahead
             }
             Err(ahead) => {
-                places.waiting.insert(ahead, (self.number, waker.clone()));
+                places.waiting.insert(ahead, (self.number, own));
                 if ahead == 0 {
                     places.overdue_at = places.turn_at.max(now).saturating_add(PATIENCE);
                 }
                 ahead
             }
         };
-        let mut next = None;
+        let mut left = Left::default();
         if ahead > 0 && now >= places.overdue_at {
-            next = places.next(now);
+            left = places.next(now);
             ahead -= 1;
         }
         self.line.note(&places);
         let behind = Behind { ahead, turn_at: places.turn_at, overdue_at: places.overdue_at };
         drop(places);
+        drop((replaced, left.gone));
         if ahead == 0 {
             return Ok(());
         }
-        next.into_iter().for_each(Waker::wake);
+        left.next.into_iter().for_each(Waker::wake);
         Err(behind)
     }
 
@@ -119,17 +132,15 @@ impl Stand<'_> {
 impl Drop for Stand<'_> {
     fn drop(&mut self) {
         let mut places = self.line.places();
-        let next = match places.waiting.binary_search_by_key(&self.number, |(number, _)| *number) {
+        let left = match places.waiting.binary_search_by_key(&self.number, |(number, _)| *number) {
             Ok(0) => places.next(self.clock.now()),
-            Ok(ahead) => {
-                places.waiting.remove(ahead);
-                None
-            }
-            Err(_) => None,
+            Ok(ahead) => Left { gone: places.waiting.remove(ahead), next: None },
+            Err(_) => Left::default(),
         };
         self.line.note(&places);
         drop(places);
-        next.into_iter().for_each(Waker::wake);
+        drop(left.gone);
+        left.next.into_iter().for_each(Waker::wake);
     }
 }
 

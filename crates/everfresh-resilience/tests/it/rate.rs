@@ -1,5 +1,9 @@
 //! So many calls in so long.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use everfresh_resilience::{Error, ManualClock, RateLimit};
@@ -91,7 +95,7 @@ async fn who_waits_is_not_overtaken_by_those_who_come_later() {
     // Somebody who comes just when there is room, before the first is awake.
     let mut second = Box::pin(policy.call(Calls::default().numbered()));
     assert!(poll!(&mut second).is_pending());
-    assert!(matches!(poll!(&mut first), std::task::Poll::Ready(Ok(1))));
+    assert!(matches!(poll!(&mut first), Poll::Ready(Ok(1))));
     // Who goes away while waiting leaves its turn to the next.
     let mut third = Box::pin(policy.call(Calls::default().numbered()));
     assert!(poll!(&mut third).is_pending());
@@ -148,7 +152,7 @@ async fn who_waits_and_is_not_polled_holds_up_nobody() {
     assert!(poll!(&mut last).is_pending() && poll!(&mut left[0]).is_pending());
     tokio::time::advance(SECOND + ms(5)).await;
     assert!(poll!(&mut last).is_pending());
-    assert!(matches!(poll!(&mut left[0]), std::task::Poll::Ready(Ok(1))));
+    assert!(matches!(poll!(&mut left[0]), Poll::Ready(Ok(1))));
     let took = timed(&mut last).await.1;
     assert!(took <= SECOND, "{took:?}");
 }
@@ -171,5 +175,40 @@ async fn who_gives_up_in_the_line_is_never_told_that_there_is_room_now() {
     assert!(poll!(&mut first).is_pending());
     let (refused, took) = timed(policy.call(Calls::default().numbered())).await;
     assert_eq!((refused.unwrap_err().retry_after(), took), (Some(10 * SECOND), 10 * SECOND));
-    assert!(matches!(poll!(&mut first), std::task::Poll::Ready(Ok(1))));
+    assert!(matches!(poll!(&mut first), Poll::Ready(Ok(1))));
+}
+
+/// It hung, and everybody after it: with the waker the task went, and with the task its place, all under one lock.
+#[test]
+fn who_is_passed_over_and_known_to_its_waker_alone_goes_without_harm() {
+    type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    struct Forgotten(Mutex<Option<Task>>);
+    impl Wake for Forgotten {
+        fn wake(self: Arc<Self>) {}
+    }
+    let clock = ManualClock::new();
+    let limit = RateLimit::new(1, SECOND).max_wait(MINUTE);
+    let policy = Plain::builder().clock(clock.clone()).rate_limit(limit).build().unwrap();
+    policy.call_blocking(|| Ok(0)).unwrap();
+    let (calling, gone) = (policy.clone(), Arc::new(()));
+    let told = Arc::downgrade(&gone);
+    let task: Task = Box::pin(async move {
+        let _gone = gone;
+        drop(calling.call(|| async { Ok(1) }).await);
+    });
+    let forgotten = Arc::new(Forgotten(Mutex::new(Some(task))));
+    let waker = Waker::from(Arc::clone(&forgotten));
+    let polled = forgotten.0.lock().unwrap().as_mut().map(|task| task.as_mut().poll(&mut Context::from_waker(&waker)));
+    assert_eq!(polled, Some(Poll::Pending));
+    drop((waker, forgotten));
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut next = pin!(policy.call(|| async { Ok(2) }));
+        let mut look = || next.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(look().is_pending());
+        clock.advance(2 * SECOND);
+        answer.send(look()).unwrap();
+    });
+    assert!(matches!(answered.recv_timeout(MINUTE), Ok(Poll::Ready(Ok(2)))));
+    assert_eq!(told.strong_count(), 0);
 }

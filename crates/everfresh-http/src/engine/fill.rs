@@ -121,10 +121,10 @@ impl Fill {
 
     /// Whether there is room for more; if not, the task is woken when there is, or when the last reader leaves.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Room> {
+        // Dropped after the lock.
+        let _replaced;
         let mut state = self.lock();
-        if !state.filler.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.filler = Some(cx.waker().clone());
-        }
+        _replaced = note(&mut state.filler, cx.waker());
         let Some(fastest) = state.readers.values().map(|reader| reader.bytes).max() else {
             return Poll::Ready(if state.overgrown { Room::Deserted } else { Room::Unread });
         };
@@ -158,7 +158,7 @@ impl Fill {
             state.overgrown = true;
             state.trim();
         }
-        state.wake_all(self);
+        wake_readers(state);
         !grew
     }
 
@@ -183,8 +183,8 @@ impl Fill {
     fn end(&self, end: End) {
         let mut state = self.lock();
         state.end.get_or_insert(end);
-        state.filler = None;
-        state.wake_all(self);
+        let _filler = state.filler.take();
+        wake_readers(state);
     }
 
     #[cfg(test)]
@@ -230,11 +230,20 @@ impl State {
             self.dropped += 1;
         }
     }
+}
 
-    /// Wakes readers. Under the lock, as a waker of a task only puts it on a queue.
-    fn wake_all(&mut self, _of: &Fill) {
-        self.readers.values_mut().filter_map(|reader| reader.waker.take()).for_each(Waker::wake);
-    }
+/// Wakes them when the lock is not held any more: a waker may be the last that knows of a task, and with the task goes the reader
+/// in it.
+fn wake_readers(mut state: MutexGuard<'_, State>) {
+    let woken: Vec<Waker> = state.readers.values_mut().filter_map(|reader| reader.waker.take()).collect();
+    drop(state);
+    woken.into_iter().for_each(Waker::wake);
+}
+
+/// Notes a waker, unless it is noted; what it replaces is to be dropped when the lock is not held any more.
+fn note(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
+    let noted = place.as_ref().is_some_and(|noted| noted.will_wake(waker));
+    if noted { None } else { place.replace(waker.clone()) }
 }
 
 /// One who reads a body while it comes; leaves when dropped.
@@ -253,6 +262,8 @@ impl Reader {
         if this.done {
             return Poll::Ready(None);
         }
+        // Dropped after the lock.
+        let _replaced;
         let mut state = this.fill.lock();
         let State { chunks, dropped, end, readers, .. } = &mut *state;
         let Some(own) = readers.get_mut(&this.id) else { return Poll::Ready(None) };
@@ -278,9 +289,7 @@ impl Reader {
                 })
             }
             None => {
-                if !own.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    own.waker = Some(cx.waker().clone());
-                }
+                _replaced = note(&mut own.waker, cx.waker());
                 Poll::Pending
             }
         }
@@ -300,10 +309,11 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.fill.lock();
-        state.readers.remove(&self.id);
+        let own = state.readers.remove(&self.id);
         state.trim();
         let filler = state.filler.take();
         drop(state);
+        drop(own);
         filler.into_iter().for_each(Waker::wake);
     }
 }
@@ -391,6 +401,34 @@ mod tests {
             assert!(*had == bytes && reader.is_end());
         }
         assert!(fill.all().expect("kept").len() < 100, "{} chunks", fill.all().expect("kept").len());
+    }
+
+    /// It hung: the reader left under the lock under which its waker was woken.
+    #[test]
+    fn a_reader_that_goes_with_its_waker_holds_up_nobody() {
+        struct Forgotten(Mutex<Option<Reader>>);
+        impl std::task::Wake for Forgotten {
+            fn wake(self: Arc<Self>) {}
+        }
+        let read_by_nobody = || {
+            let fill = Fill::new(100, 10);
+            let forgotten = Arc::new(Forgotten(Mutex::new(fill.join())));
+            let waker = Waker::from(Arc::clone(&forgotten));
+            let mut reader = forgotten.0.lock().expect("one thread");
+            let polled = Pin::new(reader.as_mut().expect("a reader")).poll_frame(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            drop(reader);
+            fill
+        };
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (grows, ends) = (read_by_nobody(), read_by_nobody());
+            grows.push(Bytes::from_static(&[0; 5]));
+            ends.end_whole(None);
+            let left = [grows, ends].map(|fill| fill.lock().readers.len());
+            done.send(left).expect("somebody waits");
+        });
+        assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(60)), Ok([0, 0]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::waiting::Waiting;
 /// How many calls may run at once, and how many may wait how long for a place.
 ///
 /// During a pause between two attempts a call gives its place back. Those who wait are served in the order in which
-/// they came.
+/// they came. A future that is not polled keeps the place that it has, or is given, until it is dropped: drive each to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bulkhead {
     places: usize,

@@ -26,7 +26,8 @@ pub enum Error<E> {
     TimedOut {
         /// The bound that was reached.
         after: Duration,
-        /// Whether the function was called. If not, all the time went in waiting for the rate limit or for a place.
+        /// Whether the function was called. If not, all the time went in waiting: for the rate limit, for a place, or, if it
+        /// blocks, for a worker.
         called: bool,
     },
     /// The policy was closed; see [`Policy::close`](crate::Policy::close).
@@ -117,7 +118,7 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Error::BulkheadFull => f.write_str("too many calls are running already"),
             Error::TimedOut { after, called: true } => write!(f, "no answer after {after:?}"),
             Error::TimedOut { after, called: false } => {
-                write!(f, "neither a turn nor a place within {after:?}; the function was not called")
+                write!(f, "neither a turn, a place nor a worker within {after:?}; the function was not called")
             }
             Error::Closed => f.write_str("the policy is closed to new calls"),
             Error::Front(error) => error.fmt(f),

@@ -93,7 +93,7 @@ impl<V, E> Policy<V, E> {
         W: Fn() -> Result<V, E> + Send + Sync + 'static,
     {
         match self.stack.walks_away() {
-            true => drive(self.stack.answer(Elsewhere { function: Arc::new(function), around: None })),
+            true => drive(self.stack.answer(Elsewhere::new(function, None))),
             false => drive(self.stack.answer(Here(function))),
         }
     }
@@ -113,7 +113,7 @@ where
     match stack.walks_away() {
         true => {
             let carried = carried();
-            drive(stack.run(counted, Elsewhere { function: Arc::new(function), around: carried.around.clone() }))
+            drive(stack.run(counted, Elsewhere::new(function, carried.around.clone())))
         }
         false => drive(stack.run(counted, Here(function))),
     }

@@ -82,7 +82,8 @@ impl Retry {
 /// A bound on the retries of many policies together: when everything fails, retries must not multiply the load.
 ///
 /// Clones are handles to the same budget. Each retry, and each hedge, takes one; a retry that is not made after its pause
-/// gives it back. Time adds `per_second`, and each call can add a fraction ([`per_call`](RetryBudget::per_call)). Policies that share one should share a clock, too.
+/// gives it back. Time adds `per_second`, and each call that reaches the function can add a fraction
+/// ([`per_call`](RetryBudget::per_call)). Policies that share one should share a clock, too.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     shared: Arc<Mutex<Purse>>,
@@ -109,7 +110,8 @@ impl RetryBudget {
         RetryBudget { shared, max, per_second, per_call: 0.0, is_wrong: max == 0.0 || !is_rate(per_second) }
     }
 
-    /// What each call adds, say 0.1 for one retry in ten calls; none unless told.
+    /// What each call adds, say 0.1 for one retry in ten calls; none unless told. One that a layer refuses adds nothing: the
+    /// backend has not seen it.
     ///
     /// A fraction that is negative or infinite is refused when a policy is built with it.
     pub fn per_call(self, fraction: f64) -> RetryBudget {

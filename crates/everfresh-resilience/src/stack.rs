@@ -109,8 +109,27 @@ enum Attempt<V, E> {
 struct Course<'a> {
     permit: Option<Permit<'a>>,
     attempts: u32,
-    /// An attempt is under way, since then.
-    running_since: Option<Duration>,
+    running: Option<Running>,
+}
+
+/// An attempt that is under way.
+#[derive(Clone, Copy)]
+struct Running {
+    since: Duration,
+    /// How often the function had been called before.
+    calls: Option<usize>,
+}
+
+impl Course<'_> {
+    /// The attempt under way is over; it counts only if its function was called. When it began, if it counts.
+    fn over(&mut self, calls: Option<usize>) -> Option<Duration> {
+        let Running { since, calls: before } = self.running.take()?;
+        let called = before.is_none() || before != calls;
+        if !called {
+            self.attempts -= 1;
+        }
+        called.then_some(since)
+    }
 }
 
 impl<V, E> Stack<V, E> {
@@ -130,14 +149,14 @@ impl<V, E> Stack<V, E> {
     /// One call through all layers but the fallback, counted among those under way by its caller.
     async fn run_counted(&self, let_in: bool, mut work: impl Work<V, E>) -> Result<V, Undone<V, E>> {
         let began = self.clock.now();
-        let mut course = Course { permit: None, attempts: 0, running_since: None };
+        let mut course = Course { permit: None, attempts: 0, running: None };
         let whole = self.timeout.and_then(|timeout| timeout.whole);
         let ended = match (self.admitted(let_in, &mut course, began), whole) {
             (Ok(()), None) => caught(pin!(self.entered(&mut course, &mut work, began))).await,
             (Ok(()), Some(whole)) => caught(pin!(self.bounded(&mut course, &mut work, began, whole))).await,
             (Err(refused), _) => Ok(Err(refused.into())),
         };
-        if let (Err(_), Some(since)) = (&ended, course.running_since) {
+        if let (Err(_), Some(Running { since, .. })) = (&ended, course.running) {
             // The function has panicked, which is no better than an error.
             self.note(&course, true, since);
         }
@@ -191,9 +210,6 @@ impl<V, E> Stack<V, E> {
         if !let_in {
             return Err(Error::Closed);
         }
-        if let Some(budget) = &self.budget {
-            budget.note_call(now);
-        }
         if let Some(circuit) = &self.circuit {
             course.permit = Some(self.admit(circuit, now)?);
         }
@@ -216,7 +232,7 @@ impl<V, E> Stack<V, E> {
             }
         }
         self.teller.tell(Event::Timeout { after: whole });
-        if let Some(since) = course.running_since {
+        if let Some(since) = course.over(work.calls()) {
             self.note(course, true, since);
         }
         Err(Error::TimedOut { after: whole, called: course.attempts > 0 }.into())
@@ -268,8 +284,11 @@ impl<V, E> Stack<V, E> {
                 Some(place)
             }
         };
+        if let Some(budget) = &self.budget {
+            budget.note_call(now);
+        }
         loop {
-            let attempt = self.attempt(course, work, place.as_mut(), now).await;
+            let attempt = self.attempt(course, work, place.as_mut(), now).await?;
             let bad = self.judged(course, &attempt, now);
             let Some(retry) = self.retry.as_ref().filter(|_| bad) else { return attempt.into_result(bad) };
             let (pause, taken) = match self.may_try_again(retry, course, &attempt, began) {
@@ -321,6 +340,7 @@ impl<V, E> Stack<V, E> {
         Ok(place)
     }
 
+    /// One attempt. The error is that its time was over before a worker took it, which says nothing about the backend.
     #[inline]
     async fn attempt(
         &self,
@@ -328,23 +348,24 @@ impl<V, E> Stack<V, E> {
         work: &mut impl Work<V, E>,
         place: Option<&mut Place<'_>>,
         now: Duration,
-    ) -> Attempt<V, E> {
+    ) -> Result<Attempt<V, E>, Error<E>> {
         course.attempts += 1;
-        course.running_since = Some(now);
+        course.running = Some(Running { since: now, calls: work.calls() });
         let bound = self.timeout.and_then(|timeout| timeout.attempt);
         let ended = match self.hedge {
             None => self.clock.within(now, bound, pin!(work.begin(place))).await,
             Some(hedge) => self.clock.within(now, bound, Box::pin(self.hedged(hedge, work, place, now)).as_mut()).await,
         };
-        course.running_since = None;
-        match ended {
-            Some(result) => Attempt::Ended(result),
-            None => {
-                let after = bound.unwrap_or_default();
-                self.teller.tell(Event::Timeout { after });
-                Attempt::TimedOut(after)
-            }
-        }
+        let Some(result) = ended else {
+            let after = bound.unwrap_or_default();
+            self.teller.tell(Event::Timeout { after });
+            return match course.over(work.calls()) {
+                Some(_) => Ok(Attempt::TimedOut(after)),
+                None => Err(Error::TimedOut { after, called: course.attempts > 0 }),
+            };
+        };
+        course.running = None;
+        Ok(Attempt::Ended(result))
     }
 
     /// An attempt, and others beside it if it takes long.
@@ -515,6 +536,65 @@ impl<V, E> Attempt<V, E> {
             Attempt::Ended(Ok(value)) => Ok(value),
             Attempt::Ended(Err(error)) => Err(Error::Inner(error).into()),
             Attempt::TimedOut(after) => Err(Error::TimedOut { after, called: true }.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CircuitBreaker, ManualClock, Policy, RetryBudget};
+
+    /// Work for which there is no worker, or not before its second attempt.
+    struct Queued {
+        calls: usize,
+        called_once: bool,
+    }
+
+    impl Work<u32, &'static str> for Queued {
+        type Attempt = Pin<Box<dyn Future<Output = Result<u32, &'static str>>>>;
+
+        fn begin(&mut self, _place: Option<&mut Place<'_>>) -> Self::Attempt {
+            if std::mem::take(&mut self.called_once) {
+                self.calls += 1;
+                return Box::pin(std::future::ready(Err("broken")));
+            }
+            Box::pin(std::future::pending())
+        }
+
+        fn calls(&self) -> Option<usize> {
+            Some(self.calls)
+        }
+    }
+
+    #[test]
+    fn an_attempt_for_which_no_worker_was_free_is_no_word_about_the_backend() {
+        const BOUND: Duration = Duration::from_secs(1);
+        let bounds = [Timeout::per_attempt(BOUND), Timeout::whole(BOUND)];
+        for (timeout, called_once) in bounds.into_iter().flat_map(|bound| [(bound, false), (bound, true)]) {
+            let clock = ManualClock::new();
+            let budget = RetryBudget::new(10, 0.0);
+            let policy = Policy::<u32, &'static str>::builder()
+                .clock(clock.clone())
+                .circuit_breaker(CircuitBreaker::consecutive(2))
+                .retry(Retry::attempts(3).base(Duration::ZERO))
+                .retry_budget(&budget)
+                .timeout(timeout)
+                .build()
+                .unwrap_or_else(|error| panic!("{error}"));
+            for _ in 0..if called_once { 1 } else { 3 } {
+                let mut call = pin!(policy.stack.answer(Queued { calls: 0, called_once }));
+                let mut look = || call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+                assert!(look().is_pending());
+                clock.advance(BOUND);
+                let told = look();
+                let expected =
+                    |called| matches!(told, Poll::Ready(Err(Error::TimedOut { called: is, .. })) if is == called);
+                assert!(expected(called_once), "{timeout:?}, called once: {called_once}: {told:?}");
+            }
+            let (failures, retries) = if called_once { (1, 1) } else { (0, 0) };
+            assert_eq!(policy.health().circuit.map(|circuit| circuit.failures), Some(failures), "{timeout:?}");
+            assert_eq!(budget.left(), 10 - retries);
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::error::ConfigError;
 /// How long an attempt may take, and how long the whole call.
 ///
 /// A task that takes too long is dropped. A thread cannot be stopped: a blocking function that takes too long goes on
-/// behind its caller, on a worker, and keeps its place in the bulkhead until it ends.
+/// behind its caller, on a worker, and keeps its place in the bulkhead until it ends. All policies share 500 workers, so
+/// give a [`Bulkhead`](crate::Bulkhead) to those whose functions block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeout {
     pub(crate) attempt: Option<Duration>,

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bulkhead::Place;
 use crate::front::Around;
@@ -13,6 +14,11 @@ pub(crate) trait Work<V, E> {
 
     /// Begins an attempt, which may hold on to a part in the place for longer than its caller waits.
     fn begin(&mut self, place: Option<&mut Place<'_>>) -> Self::Attempt;
+
+    /// How often the function has been called, where that may be later than the beginning of an attempt, or never.
+    fn calls(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A closure that returns a future.
@@ -43,9 +49,17 @@ impl<V, E, F: FnMut() -> Result<V, E>> Work<V, E> for Here<F> {
 
 /// A closure that blocks, called on a worker, from which the caller can walk away.
 pub(crate) struct Elsewhere<F> {
-    pub(crate) function: Arc<F>,
+    function: Arc<F>,
     /// What stands around it there.
-    pub(crate) around: Option<Around>,
+    around: Option<Around>,
+    /// How often a worker has called it.
+    calls: Arc<AtomicUsize>,
+}
+
+impl<F> Elsewhere<F> {
+    pub(crate) fn new(function: F, around: Option<Around>) -> Elsewhere<F> {
+        Elsewhere { function: Arc::new(function), around, calls: Arc::default() }
+    }
 }
 
 impl<V, E, F> Work<V, E> for Elsewhere<F>
@@ -57,9 +71,10 @@ where
     type Attempt = OnWorker<V, E>;
 
     fn begin(&mut self, place: Option<&mut Place<'_>>) -> Self::Attempt {
-        let (function, around) = (Arc::clone(&self.function), self.around.clone());
+        let (function, around, calls) = (Arc::clone(&self.function), self.around.clone(), Arc::clone(&self.calls));
         let held = place.map(Place::share);
         let work = move || {
+            calls.fetch_add(1, Ordering::Relaxed);
             // Until the function has really ended, whoever waits for it or not.
             let _held = held;
             let mut made = None;
@@ -71,6 +86,10 @@ where
         #[cfg(feature = "tracing")]
         let work = crate::trace::in_this_span(work);
         OnWorker(blocking::unblock(work))
+    }
+
+    fn calls(&self) -> Option<usize> {
+        Some(self.calls.load(Ordering::Relaxed))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everfresh_resilience::{Bulkhead, Hedge, ManualClock, Retry, RetryBudget};
+use everfresh_resilience::{Builder, Bulkhead, CircuitBreaker, Hedge, ManualClock, RateLimit, Retry, RetryBudget};
 use futures_util::poll;
 use proptest::prelude::*;
 
@@ -40,6 +40,28 @@ async fn each_call_can_add_a_fraction_of_a_retry() {
     }
     // The first call finds the budget full; ten more calls are worth one retry, ten times.
     assert_eq!(calls.count(), 101 + 1 + 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_refused_adds_nothing() {
+    type Refusing = fn(Builder<u32, Broken>) -> Builder<u32, Broken>;
+    let layers: [Refusing; 3] = [
+        |it| it.circuit_breaker(CircuitBreaker::consecutive(2)),
+        |it| it.rate_limit(RateLimit::new(1, MINUTE)),
+        |it| it.bulkhead(Bulkhead::new(1)),
+    ];
+    for (number, refusing) in layers.into_iter().enumerate() {
+        let budget = RetryBudget::new(2, 0.0).per_call(0.5);
+        let policy = refusing(builder().retry(AT_ONCE).retry_budget(&budget)).build().unwrap();
+        policy.call(Calls::default().failing()).await.unwrap_err();
+        let mut running = Box::pin(policy.call(Calls::default().slow(MINUTE)));
+        let _ = poll!(&mut running);
+        assert_eq!(budget.left(), 1, "layer {number}");
+        for _ in 0..10 {
+            assert!(policy.call(Calls::default().failing()).await.unwrap_err().is_refusal());
+        }
+        assert_eq!(budget.left(), 1, "layer {number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,6 +32,7 @@ pub(crate) struct Arguments {
     pub(crate) store_if: Option<Expr>,
     pub(crate) negative_ttl: Option<Time>,
     pub(crate) timeout: Option<Time>,
+    pub(crate) refresh_timeout: Option<Time>,
     pub(crate) max_refreshes: Option<Expr>,
     pub(crate) pool: Option<Expr>,
     pub(crate) tags: Vec<Expr>,
@@ -66,6 +67,7 @@ const KNOWN: &[&str] = &[
     "store_if",
     "negative_ttl",
     "timeout",
+    "refresh_timeout",
     "max_refreshes",
     "pool",
     "tags",
@@ -156,6 +158,7 @@ impl Arguments {
             "stale_if_error" => self.stale_if_error = Some(time(input)?),
             "negative_ttl" => self.negative_ttl = Some(time(input)?),
             "timeout" => self.timeout = Some(time(input)?),
+            "refresh_timeout" => self.refresh_timeout = Some(time(input)?),
             "refresh" => {
                 let mode: LitStr = value(input)?;
                 self.background = match mode.value().as_str() {
@@ -328,7 +331,18 @@ pub(crate) fn eviction(policy: &LitStr) -> Result<Ident> {
 
 /// How an argument is written, for those who have written it otherwise.
 const WRITTEN: &[(&[&str], &str)] = &[
-    (&["ttl", "time_to_idle", "stale_while_revalidate", "stale_if_error", "negative_ttl", "timeout"], " = \"90s\""),
+    (
+        &[
+            "ttl",
+            "time_to_idle",
+            "stale_while_revalidate",
+            "stale_if_error",
+            "negative_ttl",
+            "timeout",
+            "refresh_timeout",
+        ],
+        " = \"90s\"",
+    ),
     (&["refresh"], " = \"background\""),
     (&["refresh_ahead", "jitter"], " = 0.8"),
     (&["capacity", "weight_capacity", "max_refreshes"], " = 1024"),

@@ -18,6 +18,8 @@ pub(crate) struct Layers {
     /// A timeout is given beside the preset.
     pub(crate) timeout: bool,
     pub(crate) cache: Option<Vec<TokenStream>>,
+    /// The cache is told when to give up a refresh.
+    pub(crate) refresh_timeout: bool,
     pub(crate) skip: Vec<Ident>,
     pub(crate) include_self: Option<Span>,
     pub(crate) associated: bool,
@@ -49,7 +51,7 @@ const LAYERS: &[(&str, &str, &str)] = &[
         "cache",
         "cache(ttl = \"5m\", capacity = 1024)",
         "ttl, stale_while_revalidate (then it is refreshed in the background), stale_if_error, time_to_idle, capacity, \
-         eviction, negative_ttl, refresh_ahead, jitter, max_refreshes, store_if",
+         eviction, negative_ttl, refresh_timeout, refresh_ahead, jitter, max_refreshes, store_if",
     ),
     (
         "circuit_breaker",
@@ -113,7 +115,11 @@ impl Parse for Layers {
 impl Layers {
     fn take(&mut self, name: &Ident, input: ParseStream<'_>) -> Result<()> {
         match name.to_string().as_str() {
-            "cache" => self.cache = Some(cache(name, choices(name, input)?)?),
+            "cache" => {
+                let choices = choices(name, input)?;
+                self.refresh_timeout = choices.iter().any(|choice| choice.name == "refresh_timeout");
+                self.cache = Some(cache(name, choices)?);
+            }
             "circuit_breaker" => self.policy.push(circuit_breaker(name, choices(name, input)?)?),
             "rate_limit" => {
                 let mut choices = choices(name, input)?;
@@ -236,7 +242,16 @@ fn preset(preset: &Expr) -> Result<TokenStream> {
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["http", "db", "queue", "llm", "strict"], "a preset is written `preset = http`"),
     (
-        &["ttl", "capacity", "stale_while_revalidate", "stale_if_error", "negative_ttl", "store_if", "refresh"],
+        &[
+            "ttl",
+            "capacity",
+            "stale_while_revalidate",
+            "stale_if_error",
+            "negative_ttl",
+            "store_if",
+            "refresh",
+            "refresh_timeout",
+        ],
         "it is a choice of the cache: `cache(ttl = \"5m\", stale_while_revalidate = \"1h\")`",
     ),
     (&["key"], "the key is made of the arguments; `skip(argument)` leaves one out, `include(self)` adds that"),
@@ -270,6 +285,7 @@ const TIMES: &[&str] = &[
     "stale_if_error",
     "time_to_idle",
     "negative_ttl",
+    "refresh_timeout",
     "open_for",
     "slow_call",
     "per",
@@ -441,7 +457,7 @@ fn cache(layer: &Ident, mut choices: Vec<Choice>) -> Result<Vec<TokenStream>> {
         Some(policy) => Some(quote!(.eviction(#policy))),
         None => None,
     });
-    let known = ["negative_ttl", "refresh_ahead", "max_refreshes", "store_if"];
+    let known = ["negative_ttl", "refresh_timeout", "refresh_ahead", "max_refreshes", "store_if"];
     calls.push(rest(layer, choices, &known)?);
     Ok(calls)
 }

@@ -234,6 +234,7 @@ fn build(
     let let_preset = layers.preset.as_ref().map(|given| quote!(let #preset: __resilience::Preset = #given;));
     let with_preset = layers.preset.is_some().then(|| quote!(.preset(#preset)));
     let ends_in_time = match (layers.timeout, layers.preset.is_some()) {
+        _ if layers.refresh_timeout => quote!(false),
         (true, _) => quote!(true),
         (false, true) => quote!(#preset.timeout.is_some()),
         (false, false) => quote!(false),

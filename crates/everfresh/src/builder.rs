@@ -56,6 +56,7 @@ pub struct Builder<K, V, S = ahash::RandomState> {
     refresh_timeout: Option<Duration>,
     soft_timeout: Option<Duration>,
     wait_at_most: Option<Duration>,
+    outlasts_others: bool,
     max_waiters: usize,
     backoff: (Duration, Duration),
     max_refreshes: Option<usize>,
@@ -87,6 +88,7 @@ impl<K: Key, V: Value> Cache<K, V> {
             refresh_timeout: Some(DEFAULT_REFRESH_TIMEOUT),
             soft_timeout: None,
             wait_at_most: None,
+            outlasts_others: false,
             max_waiters: usize::MAX,
             backoff: DEFAULT_BACKOFF,
             max_refreshes: None,
@@ -169,6 +171,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
             refresh_timeout: self.refresh_timeout,
             soft_timeout: self.soft_timeout,
             wait_at_most: self.wait_at_most,
+            outlasts_others: self.outlasts_others,
             max_waiters: self.max_waiters,
             backoff: self.backoff,
             max_refreshes: self.max_refreshes,
@@ -237,6 +240,13 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
     /// the next refresh wants one. Until then [`Stats`](crate::Stats) do not count it as timed out. It blocks no reader.
     pub fn refresh_timeout(mut self, bound: impl Into<Option<Duration>>) -> Self {
         self.refresh_timeout = bound.into();
+        self
+    }
+
+    /// Who waits for a refresh that is given up loads by itself, where no bound on loads is set: for callers who could not be told
+    /// of a timeout.
+    pub(crate) fn outlasts_others(mut self) -> Self {
+        self.outlasts_others = true;
         self
     }
 
@@ -397,6 +407,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
             refresh_timeout: self.refresh_timeout,
             soft_timeout: self.soft_timeout,
             wait_at_most: self.wait_at_most,
+            outlasts_others: self.outlasts_others && self.load_timeout.is_none(),
             max_waiters: self.max_waiters,
             backoff: self.backoff,
         };

@@ -123,6 +123,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
             }
             Awaited::Failed(failure) => Err(failure.to_load_error()),
             Awaited::Absent => Err(Error::ABSENT.into()),
+            Awaited::TimedOut if self.policy.outlasts_others => return None,
             Awaited::TimedOut => Err(Error::TIMED_OUT.into()),
             Awaited::StartOver => return None,
         };

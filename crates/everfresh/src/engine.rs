@@ -60,6 +60,7 @@ pub(crate) struct Policy<K, V> {
     pub(crate) refresh_timeout: Option<Duration>,
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) wait_at_most: Option<Duration>,
+    pub(crate) outlasts_others: bool,
     pub(crate) max_waiters: usize,
     pub(crate) backoff: (Duration, Duration),
 }

@@ -230,6 +230,7 @@ impl<K: Key, V: Value, S: Hasher> Engine<K, V, S> {
                 }
                 Awaited::Failed(failure) => return self.fall_back(hash, key, old, failure.to_load_error()),
                 Awaited::Absent => return Err(Gave::Up(Error::ABSENT.into())),
+                Awaited::TimedOut if !own && self.policy.outlasts_others => now = self.clock.now(),
                 Awaited::TimedOut => return self.fall_back(hash, key, old, Error::TIMED_OUT.into()),
                 Awaited::StartOver => match flight {
                     Some(flight) => return self.fall_back(hash, key, old, not_run(&flight).into()),

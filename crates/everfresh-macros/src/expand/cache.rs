@@ -115,6 +115,9 @@ impl Plan {
         if let Some(bound) = &arguments.timeout {
             call(code!(.load_timeout(#bound).refresh_timeout(#bound)));
         }
+        if let Some(bound) = &arguments.refresh_timeout {
+            call(code!(.refresh_timeout(#bound)));
+        }
         if let Some(refreshes) = &arguments.max_refreshes {
             call(code!(.refresh_pool(#glue::runtime().pool_of(#refreshes))));
         }

@@ -540,3 +540,66 @@ async fn a_refresh_may_take_as_long_as_the_layers_let_it() {
     embedding::cache().settle_async().await;
     assert_eq!((ended(completion::cache().stats()), ended(embedding::cache().stats())), ((1, 0), (1, 0)));
 }
+
+/// Takes two minutes from the second time on.
+async fn takes_longer_and_longer(runs: &AtomicU32) -> Result<u32, Broken> {
+    let run = runs.fetch_add(1, Ordering::SeqCst);
+    tokio::time::sleep(2 * MINUTE * run.min(1)).await;
+    Ok(run)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_takes_as_long_as_its_layers_let_it_or_as_is_said() {
+    #[resilient(cache(ttl = "1m", stale_while_revalidate = "1h"), clock = everfresh::TokioClock::new())]
+    async fn unbounded() -> Result<u32, Broken> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        takes_longer_and_longer(&RUNS).await
+    }
+    #[resilient(cache(ttl = "1m", stale_while_revalidate = "1h"), timeout = "3m", clock = everfresh::TokioClock::new())]
+    async fn ended_by_its_layers() -> Result<u32, Broken> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        takes_longer_and_longer(&RUNS).await
+    }
+    #[resilient(
+        cache(ttl = "1m", stale_while_revalidate = "1h", refresh_timeout = "3m"),
+        clock = everfresh::TokioClock::new()
+    )]
+    async fn said() -> Result<u32, Broken> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        takes_longer_and_longer(&RUNS).await
+    }
+    #[resilient(
+        cache(ttl = "1m", stale_while_revalidate = "1h", refresh_timeout = "1m"),
+        timeout = "3m",
+        clock = everfresh::TokioClock::new()
+    )]
+    async fn said_beside_a_timeout() -> Result<u32, Broken> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        takes_longer_and_longer(&RUNS).await
+    }
+    for _ in 0..2 {
+        let values = (unbounded().await, ended_by_its_layers().await, said().await, said_beside_a_timeout().await);
+        assert!(matches!(values, (Ok(0), Ok(0), Ok(0), Ok(0))), "at first, and then stale: {values:?}");
+        tokio::time::sleep(MINUTE + SECOND).await;
+    }
+    tokio::time::sleep(2 * MINUTE).await;
+    let [unbounded, ended, said, beside] =
+        [unbounded::cache(), ended_by_its_layers::cache(), said::cache(), said_beside_a_timeout::cache()]
+            .map(|cache| cache.peek(&()).unwrap());
+    assert_eq!((unbounded, ended, said, beside), (0, 1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_refresh_that_is_given_up_calls_the_function_itself() {
+    #[resilient(cache(ttl = "1m", stale_while_revalidate = "1m"), clock = everfresh::TokioClock::new())]
+    async fn report() -> Result<u32, Broken> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        takes_longer_and_longer(&RUNS).await
+    }
+    assert!(matches!(report().await, Ok(0)));
+    tokio::time::sleep(MINUTE * 19 / 10).await;
+    assert!(matches!(report().await, Ok(0)), "stale");
+    tokio::time::sleep(MINUTE / 10 + SECOND).await;
+    // It waits for the refresh, which is given up after half a minute, and then for its own.
+    assert!(matches!(report().await, Ok(2)));
+}

@@ -42,7 +42,7 @@ impl<K: Key, V: Value> CachedFunction<K, V> {
         name: &'static str,
         choose: impl FnOnce(Builder<K, V>) -> Builder<K, V>,
     ) -> CachedFunction<K, V> {
-        let builder = Cache::builder().refresh_pool(runtime().pool());
+        let builder = Cache::builder().refresh_pool(runtime().pool()).outlasts_others();
         let cache = match choose(builder).build() {
             Ok(cache) => cache,
             Err(error) => panic!("the cached function {name} cannot have these arguments: {error}"),

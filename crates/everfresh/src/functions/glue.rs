@@ -304,7 +304,7 @@ pub fn resilient_cache<K: Key, V: Value>(
     ends_in_time: bool,
 ) -> Cache<K, V> {
     // Attempts, pauses and queues may add up to more than the cache would wait for a refresh, and each of them has its end.
-    let builder = if ends_in_time { builder.refresh_timeout(None) } else { builder };
+    let builder = if ends_in_time { builder.refresh_timeout(None) } else { builder.outlasts_others() };
     let cache = resilient(function, builder.build());
     registry().enter(Kind::Data, function, &cache);
     cache

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 
 use everfresh::{Ending, ManualClock, Outcome, RefreshPool, RefreshStatus, Workers, cache_data};
 use futures_util::future::FutureExt;
 
-use crate::kit::{Hand, MINUTE, within_a_minute};
+use crate::kit::{Hand, MINUTE, poll_once, within_a_minute};
 
 /// Cheap to hand on, as pools are.
 #[derive(Clone)]
@@ -130,6 +131,90 @@ fn a_value_that_expires_while_it_is_refreshed_is_not_made_twice() {
         let late = late.join().unwrap();
         assert_eq!((late.value, RUNS.load(Ordering::SeqCst)), (1, 2));
     });
+}
+
+/// It panicked: a function that cannot fail was told of a timeout that nobody had set.
+#[test]
+fn l4_who_waits_for_a_run_behind_that_is_given_up_runs_the_function_itself() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static HAND: LazyLock<Hand> = LazyLock::new(Hand::default);
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    #[cache_data(ttl = "1m", refresh = "background", clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone()))]
+    async fn task() -> u32 {
+        RUNS.fetch_add(1, Ordering::SeqCst)
+    }
+    #[cache_data(ttl = "1m", refresh = "background", clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone()))]
+    fn blocking() -> u32 {
+        RUNS.fetch_add(1, Ordering::SeqCst)
+    }
+    #[cache_data(ttl = "1m", refresh = "background", clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone()))]
+    fn fallible() -> Result<u32, String> {
+        Ok(RUNS.fetch_add(1, Ordering::SeqCst))
+    }
+    within_a_minute(|| {
+        assert_eq!((task().now_or_never(), blocking(), fallible()), (Some(0), 1, Ok(2)));
+        CLOCK.advance(MINUTE * 19 / 10);
+        let started = [task::answer().now_or_never().unwrap(), blocking::answer(), fallible::answer().unwrap()];
+        assert!(started.iter().all(|answer| answer.refresh == RefreshStatus::Started));
+        // Their refreshes never begin, and are given up after half a minute.
+        CLOCK.advance(MINUTE / 10);
+        let mut waiting = Box::pin(task());
+        assert!(poll_once(waiting.as_mut()).is_pending());
+        let threads = [std::thread::spawn(blocking), std::thread::spawn(|| fallible().unwrap())];
+        CLOCK.advance(MINUTE / 2);
+        let Poll::Ready(own) = poll_once(waiting.as_mut()) else { panic!("it waits for what was given up") };
+        threads.map(|thread| thread.join().unwrap());
+        assert_eq!((RUNS.load(Ordering::SeqCst), task::stats().refreshes.timed_out), (6, 1));
+        HAND.run();
+        assert_eq!((RUNS.load(Ordering::SeqCst), task::peek()), (6, Some(own)), "what comes late is not begun");
+    });
+}
+
+#[test]
+fn l4_a_run_behind_may_take_as_long_as_its_function_says() {
+    static CLOCK: LazyLock<ManualClock> = LazyLock::new(ManualClock::new);
+    static HAND: LazyLock<Hand> = LazyLock::new(Hand::default);
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    fn report(read: fn() -> u32) -> u32 {
+        let run = RUNS.fetch_add(1, Ordering::SeqCst);
+        if run > 3 {
+            CLOCK.advance(MINUTE);
+            // Of a run on a thread it is seen by the next reader that its time is over.
+            std::thread::spawn(read).join().unwrap();
+        }
+        run
+    }
+    #[cache_data(ttl = "1h", refresh = "background", clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone()))]
+    fn unsaid() -> u32 {
+        report(unsaid)
+    }
+    #[cache_data(
+        ttl = "1h", refresh = "background", refresh_timeout = "5m",
+        clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone())
+    )]
+    fn said() -> u32 {
+        report(said)
+    }
+    #[cache_data(
+        ttl = "1h", refresh = "background", timeout = "10s", refresh_timeout = "5m",
+        clock = CLOCK.clone(), pool = RefreshPool::with_spawner(4, HAND.clone())
+    )]
+    fn said_beside(id: u32) -> std::io::Result<u32> {
+        Ok(report(|| said_beside(1).unwrap()))
+    }
+    let first = (unsaid(), said());
+    let bounded = std::thread::spawn(|| said_beside(1).unwrap());
+    while !bounded.is_finished() {
+        HAND.run();
+    }
+    assert_eq!((first, bounded.join().unwrap()), ((0, 1), 2));
+    RUNS.store(4, Ordering::SeqCst);
+    CLOCK.advance(60 * MINUTE);
+    assert_eq!((unsaid(), said(), said_beside(1).unwrap()), (0, 1, 2));
+    HAND.run();
+    assert_eq!(RUNS.load(Ordering::SeqCst), 7);
+    assert_eq!(unsaid::peek(), Some(0), "given up after half a minute");
+    assert!(said::peek() > Some(3) && said_beside::peek(1) > Some(3));
 }
 
 #[tokio::test]

@@ -286,6 +286,10 @@ impl Arguments {
             let cure = "only one of `capacity`, `weight_capacity` and `unbounded` can hold; leave the others out";
             return Err(Error::new(span, cure));
         }
+        if let (Some(_), Some(policy)) = (self.unbounded, &self.eviction) {
+            let cure = "nothing is pushed out of a cache without a bound; leave out `eviction` or `unbounded`";
+            return Err(Error::new(policy.span(), cure));
+        }
         match (&self.weight_capacity, &self.weigher) {
             (Some(bound), None) => {
                 let cure = "`weight_capacity` needs to know what a value weighs: give `weigher = path`, a function \

@@ -163,7 +163,7 @@ fn l4_who_waits_for_a_run_behind_that_is_given_up_runs_the_function_itself() {
         let threads = [std::thread::spawn(blocking), std::thread::spawn(|| fallible().unwrap())];
         CLOCK.advance(MINUTE / 2);
         let Poll::Ready(own) = poll_once(waiting.as_mut()) else { panic!("it waits for what was given up") };
-        threads.map(|thread| thread.join().unwrap());
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap() > 2));
         assert_eq!((RUNS.load(Ordering::SeqCst), task::stats().refreshes.timed_out), (6, 1));
         HAND.run();
         assert_eq!((RUNS.load(Ordering::SeqCst), task::peek()), (6, Some(own)), "what comes late is not begun");

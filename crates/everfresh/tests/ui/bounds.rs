@@ -30,4 +30,9 @@ fn jitter(symbol: &str) -> usize {
     symbol.len()
 }
 
+#[cache_data(unbounded, eviction = "lru")]
+fn evicts_nothing(symbol: &str) -> usize {
+    symbol.len()
+}
+
 fn main() {}

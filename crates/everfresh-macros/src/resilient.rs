@@ -307,11 +307,16 @@ fn check(layers: &Layers, function: &Function) -> Result<()> {
             "without a cache there is no key; leave out `skip(..)`, or add `cache(..)`",
         );
     }
-    let in_key = function.arguments.iter().filter(|argument| in_key(layers, function, argument)).count();
-    if layers.cache.is_some() && in_key > MOST_KEY_ARGUMENTS {
+    let parts = function.arguments.iter().filter(|argument| in_key(layers, function, argument)).count();
+    if layers.cache.is_some() && parts > MOST_KEY_ARGUMENTS {
         return refuse(function.item.sig.inputs.span(), TOO_MANY_IN_KEY);
     }
     for argument in &function.arguments {
+        if let (true, Some(span)) = (layers.cache.is_some() && in_key(layers, function, argument), argument.float()) {
+            let cure = "a float cannot be part of a key, as it is not `Eq + Hash` (NaN differs from itself); leave it out \
+                        with `skip(..)`, or take its bits or a type of your own that is `Eq + Hash`";
+            return refuse(span, cure);
+        }
         if let Some(span) = argument.borrows_inside()
             && !may_borrow(layers, function)
         {
@@ -469,6 +474,20 @@ mod tests {
         assert!(refused("cache()", &thirteen).contains("at most 12"));
         for arguments in ["cache(), skip(a3)", "timeout = \"1s\""] {
             assert_eq!(refused(arguments, &thirteen), "", "{arguments}");
+        }
+        for (floats, is_told) in [
+            ("f64", true),
+            ("&f32", true),
+            ("Option<(u32, f64)>", true),
+            ("&[[std::primitive::f64; 3]]", true),
+            ("OrderedFloat<f64>", false),
+            ("fn(f64) -> f64", false),
+        ] {
+            let function = format!("fn f(id: u32, x: {floats}) -> Result<u32, E> {{ Ok(1) }}");
+            assert_eq!(refused("cache()", &function).contains("a float cannot"), is_told, "{floats}");
+            for arguments in ["cache(), skip(x)", "timeout = \"1s\""] {
+                assert_eq!(refused(arguments, &function), "", "{arguments}");
+            }
         }
         let told = refused("companion = g", "fn f(&self) -> Result<u32, E> { Ok(1) }");
         assert!(told.contains("leave out `companion`"), "{told}");

@@ -193,7 +193,38 @@ impl Argument {
     pub(crate) fn borrows_inside(&self) -> Option<Span> {
         Inside::of(self.plain()).borrow
     }
+
+    /// Where it is a float, or nothing but a container of floats, which no key can be made of.
+    pub(crate) fn float(&self) -> Option<Span> {
+        float(&self.ty)
+    }
 }
+
+fn float(ty: &Type) -> Option<Span> {
+    match peeled(ty) {
+        Type::Reference(reference) => float(&reference.elem),
+        Type::Slice(slice) => float(&slice.elem),
+        Type::Array(array) => float(&array.elem),
+        Type::Tuple(tuple) => tuple.elems.iter().find_map(float),
+        Type::Path(path) => {
+            let last = path.path.segments.last()?;
+            match &last.arguments {
+                PathArguments::None => ["f32", "f64"].iter().any(|it| last.ident == it).then(|| last.span()),
+                PathArguments::AngleBracketed(generic) if HASHED_AS_THEIR_OWN.iter().any(|it| last.ident == it) => {
+                    generic.args.iter().find_map(|argument| match argument {
+                        GenericArgument::Type(ty) => float(ty),
+                        _ => None,
+                    })
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Containers that are `Hash` only if what they hold is.
+const HASHED_AS_THEIR_OWN: &[&str] = &["Option", "Vec", "Box", "Arc", "Rc"];
 
 /// What stands inside of a type.
 #[derive(Default)]

@@ -73,6 +73,11 @@ impl Plan {
             return refuse(span, "there is no `self` to include in the key; leave out `include(self)`");
         }
         for (argument, in_key) in self.function.arguments.iter().zip(&self.in_key) {
+            if let (true, Some(span)) = (*in_key, argument.float()) {
+                let cure = "a float cannot be part of a key, as it is not `Eq + Hash` (NaN differs from itself); leave it out \
+                            with `skip(..)`, or make the key yourself: `key: u64 = x.to_bits()`";
+                return refuse(span, cure);
+            }
             let Some(span) = argument.borrows_inside() else { continue };
             if *in_key {
                 let cure = "this argument borrows inside of its type, so no owned key can be made of it; take an owned \

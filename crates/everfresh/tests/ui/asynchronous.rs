@@ -8,9 +8,12 @@ async fn connect(url: &str) -> Connection {
     Connection
 }
 
+#[derive(Clone)]
+struct Money(f64);
+
 #[cache_data]
-async fn half(of: f64) -> u32 {
-    (of / 2.0) as u32
+async fn half(of: Money) -> u32 {
+    (of.0 / 2.0) as u32
 }
 
 #[cache_data(ttl = "1m", refresh = "background")]

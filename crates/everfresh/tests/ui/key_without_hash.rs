@@ -1,8 +1,11 @@
 use everfresh::cache_data;
 
+#[derive(Clone)]
+struct Money(f64);
+
 #[cache_data]
-fn root(x: f64) -> f64 {
-    x.sqrt()
+fn root(x: Money) -> f64 {
+    x.0.sqrt()
 }
 
 fn main() {}

@@ -245,6 +245,7 @@ impl<K: Key, V: Value, S: Hasher> Builder<K, V, S> {
 
     /// Who waits for a refresh that is given up loads by itself, where no bound on loads is set: for callers who could not be told
     /// of a timeout.
+    #[cfg(feature = "macros")]
     pub(crate) fn outlasts_others(mut self) -> Self {
         self.outlasts_others = true;
         self

@@ -12,6 +12,7 @@ mod random;
 mod sharing;
 mod stale;
 mod stored;
+mod storm;
 mod use_stale;
 mod validated;
 

@@ -43,6 +43,17 @@ impl Origin {
         }
     }
 
+    /// As [`new`](Self::new), where an answer takes its time.
+    pub(crate) fn in_time<F>(answer: impl Fn(usize, request::Parts) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Said> + Send + 'static,
+    {
+        Self {
+            answer: Arc::new(move |count, parts| Box::pin(answer(count, parts))),
+            ..Self::new(|_, _| unreachable!())
+        }
+    }
+
     /// The same answer every time, but for its body, which is the number of the request.
     pub(crate) fn counting(with: Fields<'static>) -> Self {
         Self::new(move |count, _| Ok(text(200, with, &count.to_string())))

@@ -38,16 +38,21 @@ fn models(short: bool) -> Vec<Step> {
     let shuttle = ["test", "--release", "--package", "everfresh", "--test", "races", "--target-dir", "target/shuttle"];
     let loom = ["test", "--release", "--package", "everfresh", "--lib", "store", "--target-dir", "target/loom"];
     // The short form takes what is built already; the long one is done sooner with a build of its own.
-    let model: &[&str] = match short {
-        true => &["test", "--package", "everfresh", "--test", "it", "model"],
-        false => &["test", "--release", "--package", "everfresh", "--test", "it", "model"],
+    let within_everfresh = |promise: &'static str| -> Vec<&'static str> {
+        match short {
+            true => vec!["test", "--package", "everfresh", "--test", "it", promise],
+            false => vec!["test", "--release", "--package", "everfresh", "--test", "it", promise],
+        }
     };
     let rules = ["test", "--release", "--package", "everfresh-http", "--test", "it"];
     vec![
         Step::cargo("races of loads, refreshes and invalidations (shuttle)", &shuttle)
             .with("RUSTFLAGS", "--cfg everfresh_shuttle")
             .with("EVERFRESH_ROUNDS", rounds),
-        Step::cargo("random operations against a small model", model).with("EVERFRESH_CASES", cases),
+        Step::cargo("random operations against a small model", &within_everfresh("model"))
+            .with("EVERFRESH_CASES", cases),
+        Step::cargo("strikes from everywhere while everybody reads", &within_everfresh("storm"))
+            .with("EVERFRESH_CASES", if short { "2000" } else { "200000" }),
         Step::cargo("random exchanges against a small oracle", &rules).with("EVERFRESH_CASES", cases),
         Step::cargo("who is reading what (loom)", &loom).with("RUSTFLAGS", "--cfg everfresh_loom"),
     ]

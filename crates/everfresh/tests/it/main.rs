@@ -16,6 +16,7 @@ mod refresh;
 mod renewal;
 #[cfg(feature = "tracing")]
 mod spans;
+mod storm;
 mod struck;
 mod support;
 mod time;

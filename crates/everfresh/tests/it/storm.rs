@@ -333,23 +333,17 @@ impl World {
     }
 
     fn read_somehow(&self) {
-        let (cache, key) = (&self.cache, some_key());
-        let (floor, source) = (self.floor(key), self.source.clone());
-        let answered = |door, answer: Result<Answer<Value>, LoadError<io::Error>>| {
-            answer.iter().for_each(|answer| self.check_answer(door, key, &floor, answer));
-        };
-        let valued = |door, value: Option<Value>| {
-            value.iter().for_each(|&value| self.check(door, key, &floor, value));
-        };
-        let lookup = bounded(cache.lookup(&key));
+        let asked = Asked::new(self, some_key());
+        let Asked { world: World { cache, source, .. }, key, .. } = asked;
+        let (source, lookup) = (source.clone(), bounded(cache.lookup(&key)));
         match fastrand::u8(..16) {
-            0 | 1 => valued("get", cache.get(&key)),
-            2..5 => valued("get_or_load", cache.get_or_load(&key, move || source.load(key, None)).ok()),
-            5 | 6 => answered("load", lookup.load(move || source.load(key, None))),
-            7 | 8 => answered("load_with", lookup.load_with(move |previous| source.load(key, previous))),
-            9 => answered("load_inline", lookup.load_inline(|previous| source.load(key, previous))),
-            10 => valued("try_get", cache.try_get(&key).ok()),
-            11 => lookup.peek().iter().for_each(|answer| self.check_answer("peek", key, &floor, answer)),
+            0 | 1 => asked.valued("get", cache.get(&key)),
+            2..5 => asked.valued("get_or_load", cache.get_or_load(&key, move || source.load(key, None)).ok()),
+            5 | 6 => asked.answered("load", lookup.load(move || source.load(key, None))),
+            7 | 8 => asked.answered("load_with", lookup.load_with(move |previous| source.load(key, previous))),
+            9 => asked.answered("load_inline", lookup.load_inline(|previous| source.load(key, previous))),
+            10 => asked.valued("try_get", cache.try_get(&key).ok()),
+            11 => asked.answered("peek", lookup.peek().ok_or(())),
             12 => {
                 let floors = self.floors();
                 cache.entries().into_iter().for_each(|(key, value)| {
@@ -373,26 +367,20 @@ impl World {
     }
 
     async fn read_later(&self) {
-        let (cache, key) = (&self.cache, some_key());
-        let (floor, source) = (self.floor(key), self.source.clone());
-        let answered = |door, answer: Result<Answer<Value>, LoadError<io::Error>>| {
-            answer.iter().for_each(|answer| self.check_answer(door, key, &floor, answer));
-        };
-        let valued = |door, value: Option<Value>| {
-            value.iter().for_each(|&value| self.check(door, key, &floor, value));
-        };
-        let lookup = bounded(cache.lookup(&key));
+        let asked = Asked::new(self, some_key());
+        let Asked { world: World { cache, source, .. }, key, .. } = asked;
+        let (source, lookup) = (source.clone(), bounded(cache.lookup(&key)));
         match fastrand::u8(..10) {
             0..3 => {
                 let loaded = cache.get_or_load_async(&key, move || source.load_later(key, None)).await;
-                valued("get_or_load_async", loaded.ok());
+                asked.valued("get_or_load_async", loaded.ok());
             }
-            3 | 4 => answered("load_async", lookup.load_async(move || source.load_later(key, None)).await),
+            3 | 4 => asked.answered("load_async", lookup.load_async(move || source.load_later(key, None)).await),
             5 | 6 => {
                 let answer = lookup.load_async_with(move |previous| source.load_later(key, previous)).await;
-                answered("load_async_with", answer);
+                asked.answered("load_async_with", answer);
             }
-            7 => valued("get_async", cache.get_async(&key).await.ok()),
+            7 => asked.valued("get_async", cache.get_async(&key).await.ok()),
             8 => {
                 let floors = self.floors();
                 let load = move |keys| {
@@ -410,6 +398,27 @@ impl World {
                 false => drop(cache.warm_async([some_key(), some_key(), some_key()]).await),
             },
         }
+    }
+}
+
+/// What somebody is about to ask for, and what he may get at least.
+struct Asked<'a> {
+    world: &'a World,
+    key: u64,
+    floor: Floor,
+}
+
+impl<'a> Asked<'a> {
+    fn new(world: &'a World, key: u64) -> Asked<'a> {
+        Asked { world, key, floor: world.floor(key) }
+    }
+
+    fn valued(&self, door: &str, value: Option<Value>) {
+        value.into_iter().for_each(|value| self.world.check(door, self.key, &self.floor, value));
+    }
+
+    fn answered<E>(&self, door: &str, answer: Result<Answer<Value>, E>) {
+        answer.iter().for_each(|answer| self.world.check_answer(door, self.key, &self.floor, answer));
     }
 }
 

@@ -148,7 +148,7 @@ impl Plan {
             };
         };
         if let Some(map) = &self.arguments.map_error {
-            return code!(result.map_err(#map));
+            return code!(result.map_err(|error| #glue::mapped(error, #map)));
         }
         let own = match self.arguments.timeout {
             Some(_) => code!(own_in_time),

@@ -186,6 +186,14 @@ impl<E> ByNothing<E> for Way<E> {
     }
 }
 
+/// By the function's `map_error`, unless the caller is alone: he gets his very error back.
+pub fn mapped<E>(error: LoadError<E>, map: impl FnOnce(LoadError<E>) -> E) -> E {
+    match error {
+        LoadError::Load(error) => Arc::try_unwrap(error).unwrap_or_else(|error| map(LoadError::Load(error))),
+        LoadError::Cache(_) => map(error),
+    }
+}
+
 /// What a function without an error of its own does when the cache gives up: it can only be that it calls itself for the same
 /// key, which without the cache would never end.
 pub fn unfailing<E>(error: &LoadError<E>) -> ! {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 pub use super::argument::{KeyArgument, Parts};
-pub use super::failure::{ByBoth, ByClone, ByError, ByLoadError, ByNothing, Way, unfailing};
+pub use super::failure::{ByBoth, ByClone, ByError, ByLoadError, ByNothing, Way, mapped, unfailing};
 pub use super::function::CachedFunction;
 pub use super::instances::Instances;
 use super::registry::registry;

@@ -139,6 +139,10 @@ fn errors_that_can_be_cloned_boxed_or_wrapped_need_nothing() {
     fn mapped(id: u32) -> Result<u32, usize> {
         Err(id as usize)
     }
+    #[cache_data(map_error = |error| error.to_string().len(), negative_ttl = "1h")]
+    fn mapped_and_kept(id: u32) -> Result<u32, usize> {
+        Err(id as usize)
+    }
     type Short = Result<u32, String>;
     #[cache_data(fallible)]
     fn aliased(id: u32) -> Short {
@@ -148,7 +152,8 @@ fn errors_that_can_be_cloned_boxed_or_wrapped_need_nothing() {
     assert_eq!(boxed(1).unwrap_err().to_string(), "no 1");
     let error = file(1).unwrap_err();
     assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::NotFound, "no 1".to_owned()));
-    assert_eq!(mapped(10), Err(2));
+    assert_eq!(mapped(10), Err(10), "nobody shares it");
+    assert_eq!((mapped_and_kept(10), mapped_and_kept(10)), (Err(2), Err(2)));
     assert_eq!((aliased(2), aliased::peek(2)), (Err("no 2".to_owned()), None));
 }
 

@@ -158,7 +158,8 @@ impl<V, E, F> Builder<V, E, F> {
         self
     }
 
-    /// The time in which it lives, unless a registry says otherwise; the system's by default.
+    /// The time in which it lives; the system's by default. Policies of a registry live in the registry's, so that a
+    /// clock goes with [`Registry::with_clock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Timepiece::of(clock);
         self
@@ -167,7 +168,8 @@ impl<V, E, F> Builder<V, E, F> {
     /// The policy.
     ///
     /// # Errors
-    /// If a choice cannot work, or the registry has other settings under this name.
+    /// If a choice cannot work, or the registry has other settings under this name, or a clock is given here and none to
+    /// the registry.
     pub fn build(mut self) -> Result<Policy<V, E, F>, ConfigError> {
         self.preset.check()?;
         self.budget.as_ref().map_or(Ok(()), RetryBudget::check)?;
@@ -181,6 +183,11 @@ impl<V, E, F> Builder<V, E, F> {
         )?;
         let (parts, clock) = match self.registry {
             Some((registry, name)) => {
+                ConfigError::refuse(
+                    registry.clock().is_system() && !self.clock.is_system(),
+                    "policies of a registry live in its time, and this one's is the system's; give the clock to \
+                     Registry::with_clock(..), or leave out the registry or the clock",
+                )?;
                 let parts = registry.parts(&name, &self.preset)?;
                 if self.teller.name.is_empty() {
                     self.teller.name = name;

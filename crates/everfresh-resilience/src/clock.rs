@@ -1,6 +1,5 @@
 //! Time as a value: the system's, one that a test moves by hand, or a runtime's own.
 
-#[cfg(feature = "tokio")]
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -244,11 +243,19 @@ pub(crate) enum Timepiece {
 
 impl Timepiece {
     pub(crate) fn of(clock: impl Clock) -> Timepiece {
+        let any = &clock as &dyn Any;
+        if any.is::<SystemClock>() {
+            return Timepiece::System;
+        }
         #[cfg(feature = "tokio")]
-        if let Some(clock) = (&clock as &dyn Any).downcast_ref::<TokioClock>() {
+        if let Some(clock) = any.downcast_ref::<TokioClock>() {
             return Timepiece::Tokio(clock.clone());
         }
         Timepiece::Other(Arc::new(clock))
+    }
+
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self, Timepiece::System)
     }
 
     #[inline]

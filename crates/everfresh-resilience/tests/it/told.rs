@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use everfresh::TokioClock;
 use everfresh_resilience::{
-    Bulkhead, CircuitBreaker, CircuitState, Error, Event, Policy, RateLimit, Registry, Retry, presets,
+    Bulkhead, CircuitBreaker, CircuitState, Error, Event, ManualClock, Policy, RateLimit, Registry, Retry, SystemClock,
+    presets,
 };
 use futures_util::poll;
 
@@ -179,6 +180,19 @@ fn other_settings_under_a_known_name_are_refused() {
     let refused = make(limit.burst(1)).unwrap_err();
     assert!(refused.to_string().contains("\"a\" has a rate limit"), "{refused}");
     assert!(make(limit).is_ok());
+}
+
+#[test]
+fn a_clock_that_the_registry_would_overrule_is_refused() {
+    let clock = ManualClock::new();
+    let make = |registry: &Registry| Plain::builder().registry(registry, "a").clock(clock.clone()).build();
+    for in_system_time in [Registry::new(), Registry::with_clock(SystemClock)] {
+        let refused = make(&in_system_time).unwrap_err();
+        assert!(refused.to_string().contains("Registry::with_clock"), "{refused}");
+        assert!(in_system_time.health().is_empty(), "it left nothing behind");
+        assert!(Plain::builder().registry(&in_system_time, "a").clock(SystemClock).build().is_ok());
+    }
+    assert!(make(&Registry::with_clock(clock.clone())).is_ok());
 }
 
 #[test]

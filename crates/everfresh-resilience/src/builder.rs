@@ -158,8 +158,8 @@ impl<V, E, F> Builder<V, E, F> {
         self
     }
 
-    /// The time in which it lives; the system's by default. Policies of a registry live in the registry's, so that a
-    /// clock goes with [`Registry::with_clock`].
+    /// The time in which it lives; the system's by default. Policies of a registry live in the registry's: give the clock
+    /// to [`Registry::with_clock`] then.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Timepiece::of(clock);
         self
@@ -168,8 +168,8 @@ impl<V, E, F> Builder<V, E, F> {
     /// The policy.
     ///
     /// # Errors
-    /// If a choice cannot work, or the registry has other settings under this name, or a clock is given here and none to
-    /// the registry.
+    /// If a choice cannot work, if the registry has other settings under this name, or if a clock is given here and none
+    /// to the registry.
     pub fn build(mut self) -> Result<Policy<V, E, F>, ConfigError> {
         self.preset.check()?;
         self.budget.as_ref().map_or(Ok(()), RetryBudget::check)?;
